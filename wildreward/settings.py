@@ -1,0 +1,37 @@
+"""Remember the settings a folder was made with, and refuse to go on in it with others."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from wildreward.errors import UserError
+from wildreward.files import read_json, write_json
+
+
+def check_settings(folder: str | os.PathLike, settings: dict[str, Any]) -> None:
+    """Write `settings` to `folder/settings.json` the first time; later compare with it.
+
+    Args:
+        folder: where the run keeps its work.
+        settings: what the result depends on, as JSON-serialisable values; no secrets, no worker counts.
+
+    Raises:
+        UserError: the folder was made with other settings, naming each that differs.
+    """
+    path = Path(folder) / "settings.json"
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, settings)
+        return
+    before = read_json(path)
+    differing = [
+        f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
+        for key in sorted(before.keys() | settings.keys())
+        if before.get(key) != settings.get(key)
+    ]
+    if differing:
+        raise UserError(
+            f"{folder} was made with other settings ({'; '.join(differing)}); "
+            "use the same settings, or choose another output folder"
+        )
