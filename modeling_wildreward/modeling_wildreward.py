@@ -1,0 +1,302 @@
+"""The reward model: any backbone `AutoModel` loads, pooled to one vector, with an ordinal head.
+
+`logits` has one column, the expected level in [1, K], so code that reads a reward from `logits[:, 0]` reads the score.
+This file is copied to the Hub with every model: relative imports, torch and transformers only.
+"""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import ModelOutput, logging
+
+from .configuration_wildreward import WildRewardConfig
+from .ordinal import OrdinalHead, expected_level, level_probs, ordinal_loss
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class WildRewardOutput(ModelOutput):
+    """What the model returns.
+
+    Attributes:
+        loss: scalar, when labels were given.
+        logits: (B, 1) the score, `1 + Σ_k P(y > k)`, calibrated.
+        threshold_logits: (B, K - 1) raw, before the temperatures.
+        level_probs: (B, K) calibrated distribution over the levels.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    threshold_logits: torch.Tensor | None = None
+    level_probs: torch.Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class WildRewardForSequenceClassification(PreTrainedModel):
+    """A pointwise reward model trained by ordinal regression on feedback levels (arXiv 2602.08829)."""
+
+    config_class = WildRewardConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _keys_to_ignore_at_inference = ("past_key_values", "hidden_states", "attentions")
+
+    def __init__(self, config: WildRewardConfig, backbone: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.num_labels = 1
+        self.model = AutoModel.from_config(config.text_config) if backbone is None else backbone
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None  # never used, and unused parameters stop distributed training
+        hidden_size = config.text_config.get_text_config().hidden_size
+        self.score = OrdinalHead(hidden_size, config.num_levels, config.head)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, OrdinalHead):
+            init.normal_(module.weight, std=0.02)
+            fresh = OrdinalHead(1, self.config.num_levels, self.config.head)
+            fresh.set_prior([1.0] * self.config.num_levels)
+            init.copy_(module.bias, fresh.bias)
+
+    @classmethod
+    def from_backbone(
+        cls,
+        name: str,
+        *,
+        num_levels: int = 4,
+        head: str = "coral",
+        pooling: str | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Put a fresh ordinal head on a pretrained backbone.
+
+        Args:
+            name: Hub id or folder of any model that `AutoModel` loads.
+            num_levels: number of ordered levels K.
+            head: `"coral"`, `"corn"` or `"independent"`.
+            pooling: default: `"mean"` for encoders, `"last"` for decoders.
+            max_length: longest input in tokens; default: 4,096 or what the backbone's positions allow.
+            **kwargs: passed to `AutoModel.from_pretrained` (`dtype`, `attn_implementation`, `device_map`, `revision`,
+                `quantization_config`, `trust_remote_code`, …).
+
+        Raises:
+            ValueError: an encoder-decoder backbone, or a value the configuration refuses.
+        """
+        kwargs.setdefault("use_safetensors", True)
+        backbone = AutoModel.from_pretrained(name, **kwargs)
+        text_config = backbone.config
+        if text_config.is_encoder_decoder:
+            raise ValueError(f"{name} is an encoder-decoder ({text_config.model_type}); use an encoder or a decoder")
+        limit = position_limit(backbone) or getattr(text_config.get_text_config(), "max_position_embeddings", None)
+        config = WildRewardConfig(
+            text_config=text_config,
+            num_levels=num_levels,
+            head=head,
+            pooling=pooling or ("mean" if text_config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "last"),
+            max_length=min(max_length or 4096, limit or 4096),
+            pad_token_id=text_config.get_text_config().pad_token_id,
+        )
+        config.dtype = text_config.dtype
+        config.base_model = Path(name).name if Path(name).exists() else name
+        text_config._name_or_path = ""  # a folder of this machine says nothing elsewhere
+        model = cls(config, backbone=backbone)
+        model.score.to(device=_last_device(backbone), dtype=backbone.dtype)
+        for attribute in ("hf_device_map", "hf_quantizer", "is_quantized", "is_loaded_in_8bit", "is_loaded_in_4bit"):
+            if hasattr(backbone, attribute):
+                setattr(model, attribute, getattr(backbone, attribute))
+        return model.eval()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        sample_weights: torch.Tensor | None = None,
+        threshold_weights: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        cu_seq_lens_q: torch.Tensor | None = None,
+        use_cache: bool = False,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> WildRewardOutput | tuple[torch.Tensor, ...]:
+        """Score B sequences.
+
+        Args:
+            input_ids: (B, T), padded on either side; or (1, T), N sequences packed end to end.
+            attention_mask: (B, T), 1 for tokens and 0 for padding; leave out for packed input.
+            position_ids: (B, T); packed input needs it, restarting at 0 with each sequence.
+            past_key_values: cache of a prefix; `attention_mask` then covers prefix and input. For `last` pooling only.
+            labels: (B,) levels 1..K.
+            sample_weights: (B,) weight of each sample in the loss.
+            threshold_weights: (K - 1,) weight of each threshold in the loss.
+            label_smoothing: see [`ordinal_loss`].
+            num_items_in_batch: divide the summed loss by this instead of B (gradient accumulation).
+            cu_seq_lens_q: (N + 1,) offsets of packed sequences, `[0, end of first, …, T]`; marks the input as packed.
+
+        Raises:
+            ValueError: labels outside 1..K; packed input that the backbone's attention cannot keep apart.
+        """
+        if cu_seq_lens_q is not None:
+            attention_mask, kwargs = self._packed_arguments(input_ids, position_ids, cu_seq_lens_q, kwargs)
+        elif input_ids is not None and past_key_values is None:
+            input_ids, attention_mask, token_type_ids = self._within_positions(
+                input_ids, attention_mask, token_type_ids
+            )
+        optional = {"token_type_ids": token_type_ids, "position_ids": position_ids, "past_key_values": past_key_values}
+        kwargs |= {name: value for name, value in optional.items() if value is not None}
+        if "use_cache" in inspect.signature(self.model.forward).parameters:
+            kwargs["use_cache"] = use_cache
+        outputs = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
+        )
+        pooled = pool(outputs.last_hidden_state, attention_mask, self.config.pooling, cu_seq_lens_q)
+        threshold_logits = self.score(pooled)
+
+        loss = None
+        if labels is not None:
+            loss = ordinal_loss(
+                threshold_logits,
+                labels.to(threshold_logits.device),
+                self.config.head,
+                threshold_weights=threshold_weights,
+                sample_weights=sample_weights,
+                label_smoothing=label_smoothing,
+                reduction="mean" if num_items_in_batch is None else "sum",
+            )
+            if num_items_in_batch is not None:
+                loss = loss / num_items_in_batch
+        temperatures = self.config.temperatures
+        output = WildRewardOutput(
+            loss=loss,
+            logits=expected_level(threshold_logits, self.config.head, temperatures).unsqueeze(1),
+            threshold_logits=threshold_logits,
+            level_probs=level_probs(threshold_logits, self.config.head, temperatures),
+            past_key_values=outputs.get("past_key_values"),
+            hidden_states=outputs.get("hidden_states"),
+            attentions=outputs.get("attentions"),
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    @property
+    def supports_packing(self) -> bool:
+        """Whether this backbone keeps packed sequences apart under its present attention implementation.
+
+        True with any flash attention; with sdpa or eager for causal decoders, whose masks follow the position ids.
+        """
+        implementation = self.model.config._attn_implementation or ""
+        decoder = self.config.text_config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        return "flash" in implementation or (decoder and implementation in ("sdpa", "eager"))
+
+    def _packed_arguments(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor | None, offsets: torch.Tensor, kwargs: dict[str, Any]
+    ) -> tuple[None, dict[str, Any]]:
+        """Arguments that keep packed sequences apart: flash attention reads the offsets, masks read the positions."""
+        if not self.supports_packing:
+            raise ValueError(
+                f"packed input is not possible for {self.config.text_config.model_type} with "
+                f"{self.model.config._attn_implementation} attention; pad the batch, or use flash attention"
+            )
+        if position_ids is None or input_ids.shape[0] != 1:
+            raise ValueError("packed input needs input_ids of shape (1, T) and position_ids that restart at 0")
+        if "flash" in self.model.config._attn_implementation:
+            longest = int(offsets.diff().max())
+            kwargs = kwargs | {"cu_seq_lens_q": offsets, "cu_seq_lens_k": offsets}
+            kwargs |= {"max_length_q": longest, "max_length_k": longest}
+        return None, kwargs
+
+    def _within_positions(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Shorten rows that exceed a table of absolute positions: keep the first token and the end, which holds the
+        response. Callers that encode with this package never get here; plain tokenizers and trainers may."""
+        limit = position_limit(self.model)
+        if limit is None or input_ids.shape[1] <= limit:
+            return input_ids, attention_mask, token_type_ids
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = []
+        for tokens, valid in zip(input_ids, mask.bool(), strict=True):
+            kept = tokens[valid]
+            rows.append(kept if len(kept) <= limit else torch.cat([kept[:1], kept[1 - limit :]]))
+        cut = int((mask.sum(1) > limit).sum())
+        if cut:
+            logger.warning(
+                f"{cut} of {len(rows)} inputs are longer than the {limit} positions of this backbone: "
+                "their beginning was left out, their end kept"
+            )
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.config.pad_token_id or 0)
+        lengths = torch.tensor([len(row) for row in rows], device=padded.device)
+        return padded, (torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]).long(), None
+
+
+def pool(
+    hidden: torch.Tensor, attention_mask: torch.Tensor | None, pooling: str, offsets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """One vector a sequence: the last token's, the mean over the tokens, or the first token's.
+
+    Args:
+        hidden: (B, T, H), or (1, T, H) packed.
+        attention_mask: (B, T') with T' >= T (a cached prefix comes first); None when there is no padding.
+        pooling: `"last"`, `"mean"` or `"cls"`.
+        offsets: (N + 1,) of packed sequences.
+
+    Returns:
+        (B, H), or (N, H) for packed input.
+    """
+    if offsets is not None:
+        flat, offsets = hidden[0], offsets.long()
+        if pooling == "last":
+            return flat[offsets[1:] - 1]
+        if pooling == "cls":
+            return flat[offsets[:-1]]
+        owner = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=flat.device), offsets.diff())
+        sums = flat.new_zeros(len(offsets) - 1, flat.shape[1], dtype=torch.float32).index_add(0, owner, flat.float())
+        return sums / offsets.diff().unsqueeze(1)
+    rows = torch.arange(len(hidden), device=hidden.device)
+    if attention_mask is None:
+        attention_mask = hidden.new_ones(hidden.shape[:2], dtype=torch.long)
+    mask = attention_mask[:, -hidden.shape[1] :].to(hidden.device)
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    if pooling == "last":
+        return hidden[rows, (mask * (positions + 1)).argmax(dim=1)]
+    if pooling == "cls":
+        return hidden[rows, (mask * (len(positions) - positions)).argmax(dim=1)]
+    weights = mask.unsqueeze(2).float()
+    return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def position_limit(backbone: nn.Module) -> int | None:
+    """How many tokens fit a backbone with a table of absolute positions (BERT and kin); None where there is none."""
+    table = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def _last_device(backbone: nn.Module) -> torch.device:
+    """Where the backbone's last hidden state comes out (with a device map the parts lie on several devices)."""
+    return list(backbone.parameters())[-1].device
+
+
+WildRewardForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
