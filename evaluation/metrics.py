@@ -1,0 +1,203 @@
+"""The metrics of reward models as `evaluate.Metric` classes; they are built locally and need no Hub.
+
+    >>> from wildreward.evaluation.metrics import OrdinalMetric
+    >>> OrdinalMetric().compute(predictions=[1.2, 3.9], references=[1, 4])["mae"]
+
+The functions behind them are importable from here too.
+"""
+
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wildreward.evaluation.calibration import (
+    accuracy_coverage,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    pairwise_outcome,
+    reliability_bins,
+)
+from wildreward.evaluation.statistics import (
+    Floats,
+    accuracy,
+    checked_pair,
+    cohen_kappa,
+    kendall_tau_b,
+    mean_absolute_error,
+    quadratic_weighted_kappa,
+    roc_auc,
+    root_mean_squared_error,
+    spearman,
+    to_levels,
+)
+
+__all__ = [
+    "OrdinalMetric",
+    "PairwiseMetric",
+    "accuracy",
+    "accuracy_coverage",
+    "bradley_terry",
+    "brier_score",
+    "cohen_kappa",
+    "expected_calibration_error",
+    "kendall_tau_b",
+    "length_bias",
+    "mean_absolute_error",
+    "negative_log_likelihood",
+    "ordinal_metrics",
+    "pairwise_metrics",
+    "pairwise_outcome",
+    "quadratic_weighted_kappa",
+    "reliability_bins",
+    "roc_auc",
+    "root_mean_squared_error",
+    "spearman",
+]
+
+CITATION = """@article{cao2020coral, title={Rank consistent ordinal regression for neural networks},
+author={Cao, Wenzhi and Mirjalili, Vahid and Raschka, Sebastian}, journal={Pattern Recognition Letters}, year={2020}}"""
+
+
+def ordinal_metrics(
+    scores: ArrayLike, labels: ArrayLike, num_levels: int = 4, positive_from: int = 3
+) -> dict[str, float]:
+    """All ordinal metrics of expected levels against labels.
+
+    Args:
+        scores: expected levels, real numbers from 1 to `num_levels`.
+        labels: true levels, 1..`num_levels`.
+        num_levels: K.
+        positive_from: the lowest label that counts as positive for `roc_auc`.
+
+    Returns:
+        `mae` and `rmse` (of the score itself, in levels), `accuracy`, `within_one_accuracy` and `qwk` (of the rounded
+        score), `spearman`, `kendall_tau_b`, `roc_auc` (one threshold for all prompts); NaN where undefined.
+    """
+    s, y = checked_pair(scores, labels, ("scores", "labels"))
+    predicted = to_levels(s, num_levels)
+    return {
+        "mae": mean_absolute_error(s, y),
+        "rmse": root_mean_squared_error(s, y),
+        "accuracy": accuracy(predicted, y),
+        "within_one_accuracy": accuracy(predicted, y, within=1),
+        "qwk": quadratic_weighted_kappa(predicted, y, num_levels),
+        "spearman": spearman(s, y),
+        "kendall_tau_b": kendall_tau_b(s, y),
+        "roc_auc": roc_auc(s, y >= positive_from),
+    }
+
+
+def bradley_terry(better: ArrayLike, worse: ArrayLike) -> Floats:
+    """P(better beats worse) of scores that are Bradley-Terry logits: sigmoid of the difference."""
+    b, w = checked_pair(better, worse, ("better", "worse"))
+    return np.exp(-np.logaddexp(0.0, w - b))
+
+
+def pairwise_metrics(
+    better: ArrayLike,
+    worse: ArrayLike,
+    probability: ArrayLike | None = None,
+    better_length: ArrayLike | None = None,
+    worse_length: ArrayLike | None = None,
+    n_bins: int = 10,
+) -> dict[str, float]:
+    """All pairwise metrics.
+
+    Args:
+        better: scores of the answers that should win.
+        worse: scores of the others.
+        probability: P(better beats worse) as the model states it; by default the Bradley-Terry one.
+        better_length: lengths of the better answers, in any unit; with `worse_length` adds the length bias.
+        worse_length: lengths of the worse answers.
+        n_bins: for the calibration error.
+
+    Returns:
+        `accuracy` (ties count half), `ece` and `ece_equal_mass` of the winner's probability, `brier`, `nll`.
+    """
+    outcome = pairwise_outcome(better, worse)
+    stated = bradley_terry(better, worse) if probability is None else np.asarray(probability, dtype=np.float64)
+    confidence = np.maximum(stated, 1 - stated)
+    correct = (1.0 + np.sign(stated - 0.5)) / 2.0
+    result = {
+        "accuracy": float(outcome.mean()),
+        "ece": expected_calibration_error(confidence, correct, n_bins),
+        "ece_equal_mass": expected_calibration_error(confidence, correct, n_bins, "mass"),
+        "brier": brier_score(stated, np.ones_like(stated)),
+        "nll": negative_log_likelihood(stated, np.ones_like(stated)),
+    }
+    if better_length is not None and worse_length is not None:
+        result |= length_bias(better, worse, better_length, worse_length)
+    return result
+
+
+def length_bias(
+    better: ArrayLike, worse: ArrayLike, better_length: ArrayLike, worse_length: ArrayLike
+) -> dict[str, float]:
+    """What length does to pairwise decisions.
+
+    Returns:
+        `length_correlation` (Spearman, of score difference with length difference), `accuracy_better_shorter` and
+        `accuracy_better_longer` (accuracy where the better answer is the shorter or longer one) with the numbers of
+        pairs, `n_better_shorter` and `n_better_longer`; NaN where there are none.
+    """
+    b, w = checked_pair(better, worse, ("better", "worse"))
+    longer, shorter = checked_pair(better_length, worse_length, ("better_length", "worse_length"))
+    if longer.size != b.size:
+        raise ValueError(f"there are {b.size} pairs and {longer.size} lengths; expected as many")
+    gap = longer - shorter
+    outcome = pairwise_outcome(b, w)
+    # Each pair is taken both ways round: otherwise "better" itself would correlate with length.
+    return {
+        "length_correlation": spearman(np.r_[b - w, w - b], np.r_[gap, -gap]),
+        "accuracy_better_shorter": float(outcome[gap < 0].mean()) if (gap < 0).any() else float("nan"),
+        "accuracy_better_longer": float(outcome[gap > 0].mean()) if (gap > 0).any() else float("nan"),
+        "n_better_shorter": float((gap < 0).sum()),
+        "n_better_longer": float((gap > 0).sum()),
+    }
+
+
+class _LocalMetric(evaluate.Metric):
+    """An `evaluate.Metric` that keeps its inputs in memory: no cache file, no lock, no Hub."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"keep_in_memory": True, **kwargs})
+
+
+class OrdinalMetric(_LocalMetric):
+    """Expected levels against labels: see `ordinal_metrics`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Ordinal agreement and global separation of reward scores with levels.",
+            citation=CITATION,
+            inputs_description=ordinal_metrics.__doc__ or "",
+            features=datasets.Features(
+                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
+            ),
+        )
+
+    def _compute(
+        self, predictions: list[float], references: list[float], num_levels: int = 4, positive_from: int = 3
+    ) -> dict[str, float]:
+        return ordinal_metrics(predictions, references, num_levels, positive_from)
+
+
+class PairwiseMetric(_LocalMetric):
+    """Scores of better answers (`predictions`) against those of worse ones (`references`): see `pairwise_metrics`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Pairwise accuracy, calibration and length bias of reward scores.",
+            citation=CITATION,
+            inputs_description=pairwise_metrics.__doc__ or "",
+            features=datasets.Features(
+                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
+            ),
+        )
+
+    def _compute(self, predictions: list[float], references: list[float], **options: Any) -> dict[str, float]:
+        return pairwise_metrics(predictions, references, **options)

@@ -1,0 +1,150 @@
+"""Agreement of scores with labels, as pure numpy functions: ordinal errors, rank correlations, ROC-AUC, kappa.
+
+Undefined results (constant scores, one class) are NaN, as in scikit-learn and SciPy. NaN or infinite *input* is an error.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def checked(values: ArrayLike, name: str) -> Floats:
+    """Return `values` as a non-empty, finite, one-dimensional float64 array.
+
+    Raises:
+        ValueError: naming the argument and the first bad position.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}; expected a non-empty list of numbers")
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise ValueError(f"{name} holds {array[bad[0]]} at position {bad[0]}; expected finite numbers only")
+    return array
+
+
+def checked_pair(first: ArrayLike, second: ArrayLike, names: tuple[str, str]) -> tuple[Floats, Floats]:
+    """Check two arrays and that they are of equal length."""
+    a, b = checked(first, names[0]), checked(second, names[1])
+    if a.size != b.size:
+        raise ValueError(f"{names[0]} has {a.size} values and {names[1]} {b.size}; expected as many")
+    return a, b
+
+
+def mean_absolute_error(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Mean distance between score and label, in levels."""
+    s, y = checked_pair(scores, labels, ("scores", "labels"))
+    return float(np.abs(s - y).mean())
+
+
+def root_mean_squared_error(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Root of the mean squared distance between score and label, in levels."""
+    s, y = checked_pair(scores, labels, ("scores", "labels"))
+    return float(np.sqrt(((s - y) ** 2).mean()))
+
+
+def to_levels(scores: ArrayLike, num_levels: int) -> Ints:
+    """Round expected levels to whole ones: halves go up, results stay within 1..`num_levels`."""
+    return np.clip(np.floor(checked(scores, "scores") + 0.5), 1, num_levels).astype(np.int64)
+
+
+def accuracy(predicted: ArrayLike, labels: ArrayLike, within: int = 0) -> float:
+    """Share of predicted levels at most `within` levels away from the label."""
+    p, y = checked_pair(predicted, labels, ("predicted", "labels"))
+    return float((np.abs(p - y) <= within).mean())
+
+
+def quadratic_weighted_kappa(first: ArrayLike, second: ArrayLike, num_levels: int) -> float:
+    """Cohen's kappa with weights (i - j)^2 of two ratings in 1..`num_levels`; NaN if both are one and the same constant."""
+    return cohen_kappa(first, second, num_levels, quadratic=True)
+
+
+def cohen_kappa(first: ArrayLike, second: ArrayLike, num_levels: int, quadratic: bool = False) -> float:
+    """Cohen's kappa of two ratings in 1..`num_levels`, every disagreement alike or weighted by the squared distance."""
+    a, b = checked_pair(first, second, ("first", "second"))
+    for name, rating in (("first", a), ("second", b)):
+        outside = rating[(rating < 1) | (rating > num_levels) | (rating != np.floor(rating))]
+        if outside.size:
+            raise ValueError(f"{name} holds {outside[0]}; expected whole levels 1 to {num_levels}")
+    table = np.bincount((a.astype(int) - 1) * num_levels + b.astype(int) - 1, minlength=num_levels**2)
+    table = table.reshape(num_levels, num_levels) / a.size
+    levels = np.arange(num_levels)
+    distance = np.subtract.outer(levels, levels)
+    weights = distance**2 if quadratic else (distance != 0)
+    expected = float((weights * np.outer(table.sum(1), table.sum(0))).sum())
+    return 1.0 - float((weights * table).sum()) / expected if expected > 0 else float("nan")
+
+
+def average_ranks(values: Floats) -> Floats:
+    """Ranks from 1, equal values sharing their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2.0)[inverse]
+
+
+def pearson(first: Floats, second: Floats) -> float:
+    """Pearson correlation; NaN where one side is constant."""
+    if np.all(first == first[0]) or np.all(second == second[0]):
+        return float("nan")
+    a, b = first - first.mean(), second - second.mean()
+    return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's rank correlation, ties by mean rank; NaN where one side is constant."""
+    a, b = checked_pair(first, second, ("first", "second"))
+    return pearson(average_ranks(a), average_ranks(b))
+
+
+def _tied_pairs(counts: Ints) -> int:
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def _inversions(ranks: Ints) -> int:
+    """Pairs i < j with ranks[i] > ranks[j], counted bit by bit (a wavelet tree without the tree)."""
+    total = 0
+    for bit in range(int(ranks.max(initial=0)).bit_length()):
+        groups = ranks >> (bit + 1)
+        order = np.argsort(groups, kind="stable")
+        bits = (ranks[order] >> bit) & 1
+        ones = np.cumsum(bits)
+        group_of = groups[order]
+        starts = np.flatnonzero(np.r_[True, group_of[1:] != group_of[:-1]])
+        ones_before_group = np.repeat(ones[starts] - bits[starts], np.diff(np.r_[starts, ranks.size]))
+        total += int((ones - ones_before_group)[bits == 0].sum())
+    return total
+
+
+def kendall_tau_b(first: ArrayLike, second: ArrayLike) -> float:
+    """Kendall's tau-b in O(n log n); NaN where one side is constant."""
+    a, b = checked_pair(first, second, ("first", "second"))
+    _, x, x_counts = np.unique(a, return_inverse=True, return_counts=True)
+    _, y, y_counts = np.unique(b, return_inverse=True, return_counts=True)
+    pairs = a.size * (a.size - 1) // 2
+    x_ties, y_ties = _tied_pairs(x_counts), _tied_pairs(y_counts)
+    if pairs in (x_ties, y_ties):
+        return float("nan")
+    both = _tied_pairs(np.unique(x * y_counts.size + y, return_counts=True)[1])
+    discordant = _inversions(y[np.lexsort((y, x))])
+    tau = (pairs - x_ties - y_ties + both - 2 * discordant) / (np.sqrt(pairs - x_ties) * np.sqrt(pairs - y_ties))
+    return float(np.clip(tau, -1.0, 1.0))
+
+
+def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Chance that a positive outscores a negative, ties counted half; NaN where one class is missing.
+
+    Args:
+        scores: any real scores.
+        positive: 1 or True for a positive, 0 or False for a negative.
+    """
+    s, y = checked_pair(scores, positive, ("scores", "positive"))
+    if not np.isin(y, (0.0, 1.0)).all():
+        raise ValueError("positive holds other values than 0 and 1; expected one truth value an item")
+    positives = float(y.sum())
+    negatives = y.size - positives
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    rank_sum = float(average_ranks(s)[y == 1].sum())
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
