@@ -25,7 +25,9 @@ def make_folder(folder: str | os.PathLike) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose a folder you can write to") from error
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; choose a folder you can write to"
+        ) from error
     return folder
 
 
@@ -45,7 +47,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; the old file, if any, is unchanged") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; the old file, if any, is unchanged"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -83,7 +87,7 @@ class FolderLock:
 
     def __enter__(self) -> Self:
         make_folder(self.folder)
-        self._handle = open(self.folder / ".lock", "a")  # noqa: SIM115 - held until __exit__
+        self._handle = open(self.folder / ".lock", "a")
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,0 +1,240 @@
+"""From chat messages to the reward model's token ids: one template for training, scoring, TRL and serving.
+
+The text the model reads is rendered by the tokenizer's own `chat_template` (`reward_template.jinja`), which
+[`install_template`] puts there, so any program that renders chat messages with that tokenizer gives the same ids:
+
+    Rate how well the last response serves the user.
+    <history>            only when something comes before the query
+    <user>
+    …
+    <query>
+    …
+    <response>
+    …
+
+Message text cannot close a section or smuggle in a special token: the template itself splits such strings.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, Any]
+
+SECTIONS = ("<history>", "<query>", "<response>", "<user>", "<assistant>", "<system>", "<tool>")
+GAP = " … "
+CHARACTERS_PER_TOKEN = 16  # more than any tokenizer packs into one on average: text beyond this is cut unread
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedInput:
+    """Token ids of one conversation, and what had to go to fit.
+
+    Attributes:
+        input_ids: at most `max_length` ids, special tokens included.
+        dropped_messages: how many history messages were left out, oldest first, system messages last.
+        cut_query: the middle of the query was left out.
+        cut_response: the middle of the response was left out; its label may no longer fit what remains.
+    """
+
+    input_ids: list[int]
+    dropped_messages: int = 0
+    cut_query: bool = False
+    cut_response: bool = False
+
+
+def install_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Set the reward model's chat template on `tokenizer` (in place) and make sure it can pad; returns it.
+
+    The special tokens that the tokenizer puts around a plain text are written into the template, because TRL tokenizes
+    rendered text without adding any. Without such an end token the text ends with `eos_token`.
+
+    Raises:
+        ValueError: the tokenizer has neither a padding token nor an end-of-sequence token.
+    """
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError("the tokenizer has no pad_token and no eos_token; set one before training a reward model")
+        tokenizer.pad_token = tokenizer.eos_token
+    start, end = _surrounding_tokens(tokenizer)
+    source = resources.files(__package__).joinpath("reward_template.jinja").read_text(encoding="utf-8")
+    header = "".join(
+        f"{{%- set {name} = {_jinja(value)} -%}}\n"
+        for name, value in (
+            ("start", start),
+            ("end", end or tokenizer.eos_token or ""),
+            ("reserved", _reserved(tokenizer)),
+        )
+    )
+    tokenizer.chat_template = header + source
+    return tokenizer
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int) -> EncodedInput:
+    """Token ids of one conversation that ends with the response to judge; see [`encode_batch`]."""
+    return encode_batch(tokenizer, [messages], max_length)[0]
+
+
+def encode_batch(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]], max_length: int
+) -> list[EncodedInput]:
+    """Token ids of conversations whose last message is the response to judge.
+
+    What does not fit in `max_length` tokens goes in this order: the oldest history, the middle of the query, and only
+    then the middle of the response, which the result tells.
+
+    Args:
+        tokenizer: one that [`install_template`] has prepared.
+        conversations: lists of `{"role", "content"}`; content is a string or a list of parts (`{"type": "text", …}`).
+        max_length: longest result in tokens.
+
+    Raises:
+        ValueError: a conversation the template cannot render, naming its position and the fault.
+    """
+    bounded = [_bound(conversation, max_length, index) for index, conversation in enumerate(conversations)]
+    if not bounded:
+        return []
+    rendered = tokenizer.apply_chat_template([messages for messages, _ in bounded], tokenize=False)
+    batch_ids = tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+    results = []
+    for (messages, cut), ids in zip(bounded, batch_ids, strict=True):
+        result = EncodedInput(ids) if len(ids) <= max_length else _fit(tokenizer, messages, max_length)
+        results.append(
+            replace(
+                result,
+                cut_query=result.cut_query or "query" in cut,
+                cut_response=result.cut_response or "response" in cut,
+            )
+        )
+    return results
+
+
+def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], max_length: int) -> EncodedInput:
+    """Shorten one conversation step by step until it fits."""
+    query = _query_index(messages)
+    history = list(range(len(messages) - 1)) if query is None else list(range(query))
+    order = sorted(history, key=lambda index: messages[index]["role"] == "system")  # stable: oldest first
+
+    def without(count: int) -> list[Message]:
+        gone = set(order[:count])
+        return [message for index, message in enumerate(messages) if index not in gone]
+
+    # fewest dropped messages that fit, by bisection: each probe tokenizes once
+    low, high = 1, len(order) + 1
+    while low < high:
+        middle = (low + high) // 2
+        if len(_ids(tokenizer, without(middle))) <= max_length:
+            high = middle
+        else:
+            low = middle + 1
+    kept = without(low)
+    ids = _ids(tokenizer, kept)
+    result = EncodedInput(ids, dropped_messages=min(low, len(order)))
+    for name, index in (("cut_query", _query_index(kept)), ("cut_response", len(kept) - 1)):
+        if len(ids) <= max_length or index is None:
+            continue
+        kept = _cut_middle(tokenizer, kept, index, max_length)
+        ids = _ids(tokenizer, kept)
+        result = replace(result, input_ids=ids, **{name: True})
+    if len(ids) > max_length:  # tool results between query and response, or a max_length below the frame itself
+        result = replace(result, input_ids=ids[:1] + ids[1 - max_length :], cut_response=True)
+    return result
+
+
+def _cut_middle(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], index: int, max_length: int
+) -> list[Message]:
+    """Leave out the middle of one message's text until the whole fits, or nothing of it is left."""
+    text = _text(messages[index])
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+
+    def with_tokens(count: int) -> list[Message]:
+        head, tail = (count + 1) // 2, count // 2
+        start = offsets[head - 1][1] if head else 0
+        end = offsets[len(offsets) - tail][0] if tail else len(text)
+        shortened = messages[index] | {"content": text[:start] + GAP + text[end:]}
+        return [*messages[:index], shortened, *messages[index + 1 :]]
+
+    excess = len(_ids(tokenizer, messages)) - max_length
+    count = max(len(offsets) - excess, 0)
+    while count and (excess := len(_ids(tokenizer, with_tokens(count))) - max_length) > 0:
+        count = max(count - excess, 0)
+    return with_tokens(count)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _bound(messages: Sequence[Message], max_length: int, index: int) -> tuple[list[Message], set[str]]:
+    """Check a conversation, make its text valid Unicode, and cut texts far beyond `max_length` before tokenizing."""
+    if not messages or not all(isinstance(message, dict) and message.get("role") for message in messages):
+        raise ValueError(f"conversation {index}: expected a non-empty list of {{'role', 'content'}} messages")
+    if messages[-1]["role"] != "assistant":
+        raise ValueError(
+            f"conversation {index} ends with a message of role {messages[-1]['role']!r}; "
+            "expected 'assistant', the response to judge"
+        )
+    longest = CHARACTERS_PER_TOKEN * max_length
+    query, cut, bounded = _query_index(messages), set(), []
+    for position, message in enumerate(messages):
+        text = _text(message)
+        if len(text) > longest:
+            text = text[: longest // 2] + GAP + text[-longest // 2 :]
+            if position == query:
+                cut.add("query")
+            elif position == len(messages) - 1:
+                cut.add("response")
+        bounded.append({**message, "content": text.encode("utf-8", "replace").decode("utf-8")})
+    return bounded, cut
+
+
+def _query_index(messages: Sequence[Message]) -> int | None:
+    """Position of the last user message before the response."""
+    return next((i for i in range(len(messages) - 2, -1, -1) if messages[i]["role"] == "user"), None)
+
+
+def _text(message: Message) -> str:
+    """Text of a message as the template reads it: parts joined by newlines, media named in brackets."""
+    content = message.get("content")
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] if part.get("type") == "text" else f"[{part.get('type')}]" for part in content)
+
+
+def _surrounding_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """The special tokens that the tokenizer's own post-processing puts before and after a text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return tokenizer.decode(full[:at]), tokenizer.decode(full[at + len(bare) :])
+
+
+def _reserved(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Strings that message text must not contain: the section marks and the tokenizer's special tokens.
+
+    Families of `<|…|>` tokens (Llama 3 has 256) are all covered by their opening `<|`.
+    """
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special |= {token for token in tokenizer.all_special_tokens if len(token) > 1}
+    return [*SECTIONS, *sorted({"<|" if token.startswith("<|") else token for token in special if len(token) > 1})]
+
+
+def _jinja(value: str | list[str]) -> str:
+    """A Jinja literal: Python's string escapes are Jinja's."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_jinja, value)) + "]"
+    return repr(value)
+
+
+def shared_prefix_length(rows: Sequence[Sequence[int]]) -> int:
+    """Number of leading ids that all rows share, at least one id short of the shortest row."""
+    limit = min(len(row) for row in rows) - 1
+    columns: Iterator[tuple[int, ...]] = zip(*(row[:limit] for row in rows), strict=True)
+    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), limit)
