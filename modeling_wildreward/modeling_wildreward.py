@@ -83,6 +83,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         head: str = "coral",
         pooling: str | None = None,
         max_length: int | None = None,
+        base_model: str | None = None,
         **kwargs: Any,
     ) -> Self:
         """Put a fresh ordinal head on a pretrained backbone.
@@ -93,6 +94,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             head: `"coral"`, `"corn"` or `"independent"`.
             pooling: default: `"mean"` for encoders, `"last"` for decoders.
             max_length: longest input in tokens; default: 4,096 or what the backbone's positions allow.
+            base_model: name of the backbone to record; default: `name`, or the folder's name.
             **kwargs: passed to `AutoModel.from_pretrained` (`dtype`, `attn_implementation`, `device_map`, `revision`,
                 `quantization_config`, `trust_remote_code`, …).
 
@@ -112,9 +114,10 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             pooling=pooling or ("mean" if text_config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "last"),
             max_length=min(max_length or 4096, limit or 4096),
             pad_token_id=text_config.get_text_config().pad_token_id,
+            attn_implementation=text_config._attn_implementation,
         )
         config.dtype = text_config.dtype
-        config.base_model = Path(name).name if Path(name).exists() else name
+        config.base_model = base_model or (Path(name).name if Path(name).exists() else name)
         text_config._name_or_path = ""  # a folder of this machine says nothing elsewhere
         model = cls(config, backbone=backbone)
         model.score.to(device=_last_device(backbone), dtype=backbone.dtype)
@@ -164,6 +167,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             input_ids, attention_mask, token_type_ids = self._within_positions(
                 input_ids, attention_mask, token_type_ids
             )
+            position_ids = position_ids if position_ids is not None else self._positions(attention_mask)
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids, "past_key_values": past_key_values}
         kwargs |= {name: value for name, value in optional.items() if value is not None}
         if "use_cache" in inspect.signature(self.model.forward).parameters:
@@ -200,14 +204,28 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     @property
+    def causal(self) -> bool:
+        """Whether the backbone is a decoder, whose tokens never look ahead."""
+        return self.config.text_config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    @property
     def supports_packing(self) -> bool:
         """Whether this backbone keeps packed sequences apart under its present attention implementation.
 
         True with any flash attention; with sdpa or eager for causal decoders, whose masks follow the position ids.
         """
         implementation = self.model.config._attn_implementation or ""
-        decoder = self.config.text_config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        return "flash" in implementation or (decoder and implementation in ("sdpa", "eager"))
+        return "flash" in implementation or (self.causal and implementation in ("sdpa", "eager"))
+
+    def _positions(self, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """(B, T) positions that count tokens and not padding, so that left padding changes nothing; None where the
+        backbone takes no positions or counts them itself."""
+        table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
+        if attention_mask is None or "position_ids" not in inspect.signature(self.model.forward).parameters:
+            return None
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            return None
+        return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
     def _packed_arguments(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor | None, offsets: torch.Tensor, kwargs: dict[str, Any]

@@ -1,0 +1,240 @@
+"""Chat messages in, scores out: the one way that evaluation, training rewards and serving score text."""
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from wildreward.bundled import resolve
+from wildreward.errors import UserError
+from wildreward.modeling_wildreward import WildRewardForSequenceClassification, WildRewardOutput
+from wildreward.modeling_wildreward.template import Message, encode_batch, install_template, shared_prefix_length
+
+logger = logging.getLogger(__name__)
+
+TOKEN_BUDGET = 16_384  # padded tokens a batch: memory is bounded whatever the lengths
+MIN_SHARED_TOKENS = 32  # below this, filling a cache costs more than it saves
+RENDER_CHUNK = 1_024
+
+
+class RewardScorer:
+    """Scores conversations with a reward model. Results do not depend on batch size, order or padding side.
+
+    Args:
+        model: a reward model; it is put in evaluation mode.
+        tokenizer: its tokenizer, with the reward template installed.
+        token_budget: most padded tokens in one forward pass.
+
+    Example:
+        >>> scorer = RewardScorer.from_pretrained("runs/quickstart/reward-model")
+        >>> scorer.score([[{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]])
+        [2.7…]
+    """
+
+    def __init__(
+        self,
+        model: WildRewardForSequenceClassification,
+        tokenizer: PreTrainedTokenizerBase,
+        token_budget: int = TOKEN_BUDGET,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.token_budget = token_budget
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | os.PathLike, *, token_budget: int = TOKEN_BUDGET, **kwargs: Any) -> Self:
+        """Load a model folder or Hub id. The package's own model class is used, so no remote code runs.
+
+        Args:
+            path_or_id: folder or Hub id of a WildReward model.
+            token_budget: see the class.
+            **kwargs: passed to the model's `from_pretrained` (`revision`, `dtype`, `device_map`, …).
+
+        Raises:
+            UserError: the folder or id holds no WildReward model.
+        """
+        name = resolve(str(path_or_id))
+        hub = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if key in kwargs}
+        try:
+            model = WildRewardForSequenceClassification.from_pretrained(name, use_safetensors=True, **kwargs)
+            tokenizer = AutoTokenizer.from_pretrained(name, **hub)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path_or_id} is not a WildReward model that can be loaded: {error}") from error
+        return cls(model, tokenizer, token_budget)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write model, tokenizer and template to `folder`, complete for `from_pretrained` and for the Hub."""
+        if not self.tokenizer.chat_template:
+            install_template(self.tokenizer)
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
+        """Score conversations that end with the response to judge.
+
+        Args:
+            conversations: lists of `{"role", "content"}` messages.
+
+        Returns:
+            One expected level in [1, K] for each.
+
+        Raises:
+            ValueError: a conversation cannot be rendered, or its score is not a finite number; the message names it.
+        """
+        return self._in_chunks(conversations, self.score_ids)
+
+    def level_probs(self, conversations: Sequence[Sequence[Message]]) -> np.ndarray:
+        """(N, K) float32 calibrated probabilities of the levels; see [`score`]."""
+        rows = self._in_chunks(conversations, lambda ids: self._forward_rows(ids, lambda out: out.level_probs))
+        return np.asarray(rows, dtype=np.float32).reshape(-1, self.model.config.num_levels)
+
+    def score_candidates(
+        self, prompt: Sequence[Message], completions: Sequence[str | Sequence[Message]]
+    ) -> list[float]:
+        """Score several responses to one prompt; a decoder reads the prompt once for all of them.
+
+        Args:
+            prompt: the messages before the response.
+            completions: response texts, or lists of messages that end with the assistant's.
+
+        Returns:
+            One score for each completion, equal to what [`score`] gives.
+        """
+        return self.score_groups([(prompt, completions)])[0]
+
+    def score_groups(
+        self, groups: Sequence[tuple[Sequence[Message], Sequence[str | Sequence[Message]]]]
+    ) -> list[list[float]]:
+        """[`score_candidates`] for many `(prompt, completions)` pairs, batched over the pairs."""
+        sizes = [len(completions) for _, completions in groups]
+        conversations = [[*prompt, *_messages(c)] for prompt, completions in groups for c in completions]
+        if not self._can_share_prefix():
+            scores = self.score(conversations)
+        else:
+            ids = [row for chunk in _chunks(conversations, RENDER_CHUNK) for row in self._encode(chunk)]
+            scores = self._score_sharing(ids, sizes)
+        ends = np.cumsum(sizes)
+        return [scores[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+    def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+        """Scores of token id rows as [`encode`][wildreward.modeling_wildreward.template.encode] makes them."""
+        return self._forward_rows(ids, lambda out: out.logits[:, 0])
+
+    def _encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        encoded = encode_batch(self.tokenizer, conversations, self.model.config.max_length)
+        cut = sum(row.cut_response for row in encoded)
+        if cut:
+            logger.warning(
+                "%d of %d responses exceed %d tokens: their middle was left out before scoring",
+                cut,
+                len(encoded),
+                self.model.config.max_length,
+            )
+        return [row.input_ids for row in encoded]
+
+    def _in_chunks(self, conversations: Sequence[Sequence[Message]], run: Callable[[list[list[int]]], list]) -> list:
+        """Encode first, all of it, so that a conversation that cannot be rendered is refused before any compute."""
+        ids = []
+        for chunk in _chunks(conversations, RENDER_CHUNK):
+            ids.extend(self._encode(chunk))
+        return run(ids)
+
+    @torch.inference_mode()
+    def _forward_rows(
+        self, ids: Sequence[Sequence[int]], read: Callable[[WildRewardOutput], torch.Tensor]
+    ) -> list[Any]:
+        """Run rows in batches of like length within the token budget and read one value a row, in the given order."""
+        results: list[Any] = [None] * len(ids)
+        for batch in length_batches([len(row) for row in ids], self.token_budget):
+            input_ids, mask = self._pad([ids[i] for i in batch])
+            values = read(self.model(input_ids=input_ids, attention_mask=mask)).float().cpu()
+            _check_finite(values, batch)
+            for position, value in zip(batch, values.tolist(), strict=True):
+                results[position] = value
+        return results
+
+    @torch.inference_mode()
+    def _score_sharing(self, ids: list[list[int]], sizes: Sequence[int]) -> list[float]:
+        """Score rows of which each run of `sizes` shares a prefix: the prefix fills a cache once, the rest reads it."""
+        scores: list[float] = [float("nan")] * len(ids)
+        alone, start = [], 0
+        for size in sizes:
+            rows = list(range(start, start + size))
+            start += size
+            shared = shared_prefix_length([ids[i] for i in rows]) if size > 1 else 0
+            if shared < MIN_SHARED_TOKENS:
+                alone.extend(rows)
+                continue
+            prefix = torch.tensor([ids[rows[0]][:shared]], device=self.model.device)
+            cache = self.model.model(input_ids=prefix, use_cache=True).past_key_values
+            lengths = [len(ids[i]) for i in rows]
+            for batch in length_batches(lengths, self.token_budget):
+                members = [rows[i] for i in batch]
+                values = self._suffix_scores(cache, shared, [ids[i][shared:] for i in members])
+                _check_finite(values, members)
+                for position, value in zip(members, values.tolist(), strict=True):
+                    scores[position] = value
+        for position, value in zip(alone, self.score_ids([ids[i] for i in alone]), strict=True):
+            scores[position] = value
+        return scores
+
+    def _suffix_scores(self, cache: Any, shared: int, suffixes: list[list[int]]) -> torch.Tensor:
+        """Scores of the rows `prefix + suffix`, (B,), from the prefix's cache (left untouched)."""
+        input_ids, mask = self._pad(suffixes, side="right")
+        past = copy.deepcopy(cache)
+        past.batch_repeat_interleave(len(suffixes))
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=torch.cat([mask.new_ones(len(suffixes), shared), mask], dim=1),
+            past_key_values=past,
+            use_cache=True,
+        )
+        return output.logits[:, 0].float().cpu()
+
+    def _can_share_prefix(self) -> bool:
+        """Only the last token of a causal decoder sees the whole text while its prefix never looks ahead."""
+        return self.model.config.pooling == "last" and self.model.causal
+
+    def _pad(self, rows: list[list[int]], side: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pad rows to the longest: (B, T) ids and mask on the model's device."""
+        padded = self.tokenizer.pad(
+            {"input_ids": rows}, padding=True, padding_side=side, return_attention_mask=True, return_tensors="pt"
+        )
+        return padded["input_ids"].to(self.model.device), padded["attention_mask"].to(self.model.device)
+
+
+def length_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Group positions into batches of like length whose padded size stays within `token_budget`, longest first.
+
+    A single row longer than the budget is a batch of its own.
+    """
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > token_budget:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def _messages(completion: str | Sequence[Message]) -> list[Message]:
+    return [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _check_finite(values: torch.Tensor, positions: Sequence[int]) -> None:
+    bad = [positions[i] for i in (~values.reshape(len(positions), -1).isfinite().all(dim=1)).nonzero().flatten()]
+    if bad:
+        raise ValueError(
+            f"the reward model gives NaN or infinity for conversations {bad[:10]}; its weights are damaged"
+        )
