@@ -1,0 +1,175 @@
+"""One attempt at an OpenAI-compatible server, through the `openai` client, and what its failure means.
+
+The client's own retries are off: who tries again, and when, is decided for the whole run at once (see `asking`).
+"""
+
+import asyncio
+import email.utils
+import logging
+import os
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from wildreward.errors import UserError
+
+if TYPE_CHECKING:
+    import openai
+
+logger = logging.getLogger(__name__)
+
+QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+LONGEST_MESSAGE = 500
+
+
+class Throttled(Exception):
+    """The server has too much to do just now; it may have said for how many seconds to leave it alone."""
+
+    def __init__(self, message: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Transient(Exception):
+    """A failure that asking again may cure: a server error, a broken connection, a timeout."""
+
+
+class Rejected(Exception):
+    """The server refuses this very request: its size, its content or one of its parameters."""
+
+
+def check_api_key(base_url: str | None, api_key_env: str) -> str:
+    """The API key from the environment; servers other than OpenAI's may go without.
+
+    Raises:
+        UserError: none is set and OpenAI's own server would be asked.
+    """
+    key = os.environ.get(api_key_env, "").strip()
+    if not key and base_url is None:
+        raise UserError(
+            f"no API key in the environment variable {api_key_env}; set it (or name another with --api-key-env), "
+            "or give the address of your own server with --base-url http://host:port/v1"
+        )
+    return key
+
+
+class Endpoint:
+    """A connection pool to one server. Use as an asynchronous context manager.
+
+    Args:
+        base_url: up to and including `/v1`; None for OpenAI's own.
+        api_key_env: environment variable that holds the key.
+        connections: the most connections open at once.
+    """
+
+    def __init__(self, base_url: str | None, api_key_env: str, connections: int) -> None:
+        self.base_url = base_url
+        self._key = check_api_key(base_url, api_key_env)
+        self._connections = connections
+
+    async def __aenter__(self) -> Self:
+        openai = load_openai()
+        limits = _limits(self._connections)
+        try:
+            http_client = openai.DefaultAioHttpClient(limits=limits)  # half the CPU of the default transport
+        except RuntimeError:  # aiohttp is not installed
+            http_client = openai.DefaultAsyncHttpxClient(limits=limits)
+        self._client = openai.AsyncOpenAI(
+            base_url=self.base_url, api_key=self._key or "none", max_retries=0, timeout=None, http_client=http_client
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def post(self, path: str, body: dict[str, Any], seconds: float) -> Any:
+        """Send one request and return the parsed JSON of the answer, within `seconds` from start to end.
+
+        Raises:
+            Throttled, Transient, Rejected: see there.
+            UserError: no request can succeed: wrong key, no permission, unknown model, no credit.
+        """
+        openai = load_openai()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._client.post(path, cast_to=object, body=body)
+        except (TimeoutError, openai.APITimeoutError) as error:
+            raise Transient(f"no complete answer within {seconds:g} s") from error
+        except openai.APIStatusError as error:
+            raise self._meaning(error) from error
+        except (openai.APIConnectionError, OSError) as error:
+            raise Transient(f"connection failed ({_innermost(error)})") from error
+        except openai.APIResponseValidationError:
+            return None
+        except ValueError:  # a body that calls itself JSON and is not
+            return None
+
+    def _meaning(self, error: "openai.APIStatusError") -> Exception:
+        status, message = error.status_code, self._server_message(error)
+        retry_after = parse_retry_after(error.response.headers)
+        if status == 429 and ({error.code, error.type} & QUOTA_CODES):
+            return UserError(f"the server at {self._where} says the quota is used up: {message}; nothing was retried")
+        if status == 429 or (status in (503, 529) and retry_after is not None):
+            return Throttled(f"HTTP {status}: {message}", retry_after)
+        if status >= 500 or status in (408, 409, 425):
+            return Transient(f"HTTP {status}: {message}")
+        if status in (400, 413, 422):
+            return Rejected(message)
+        remedy = {
+            401: "check the API key",
+            402: "check the account",
+            403: "check what the API key may do",
+            404: "check --base-url and --model",
+        }.get(status, "check --base-url")
+        return UserError(f"the server at {self._where} answered HTTP {status}: {message}; {remedy}")
+
+    @property
+    def _where(self) -> str:
+        return str(self._client.base_url).rstrip("/")
+
+    def _server_message(self, error: "openai.APIStatusError") -> str:
+        body = error.body
+        message = body.get("message") or body.get("detail") if isinstance(body, dict) else body
+        message = " ".join(str(message or error.message).split())[:LONGEST_MESSAGE]
+        return message.replace(self._key, "***") if self._key else message
+
+
+def load_openai() -> Any:
+    """The `openai` module, or a `UserError` that says how to install it."""
+    try:
+        import openai
+    except ImportError as error:
+        raise UserError("asking an endpoint needs the openai package; pip install 'wildreward[llm]'") from error
+    return openai
+
+
+def _limits(connections: int) -> Any:
+    import httpx2
+
+    return httpx2.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def parse_retry_after(headers: Any) -> float | None:
+    """Seconds to wait according to `retry-after-ms` or `retry-after` (seconds or a date); None when absent or unclear."""
+    for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(header)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * unit
+        except ValueError:
+            date = email.utils.parsedate_tz(value)
+            if date is None:
+                continue
+            seconds = email.utils.mktime_tz(date) - time.time()
+        if seconds == seconds and seconds != float("inf"):
+            return max(0.0, seconds)
+    return None

@@ -1,0 +1,100 @@
+"""The `transformers` labeler over HTTP: the same question, answered by a server that has `/v1/systemone`.
+
+`transformers serve` is one. It answers with the probability of every level, for the price of reading the prompt.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from wildreward.dataset_builder.labelers.asking import Asker, Patience, Usage
+from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Answer, Labeler, Request, Task
+from wildreward.dataset_builder.labelers.decision import (
+    NOT_A_PROBABILITY,
+    decision_request,
+    level_of,
+    read_probabilities,
+)
+from wildreward.dataset_builder.labelers.endpoint import Endpoint, check_api_key, load_openai
+from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
+from wildreward.dataset_builder.labelers.prompts import PROMPT_VERSION, settings_digest
+from wildreward.dataset_builder.labelers.quoting import Budget
+
+
+class DecisionForm:
+    """Questions as System One requests. There are no options to fall back from and nothing is sampled."""
+
+    path = "/systemone"
+
+    def __init__(self, model: str, budget: Budget) -> None:
+        self.model, self.budget = model, budget
+        self.cut_rows = 0
+
+    def body(self, request: Request, asked_before: int) -> dict[str, Any]:
+        asked, cut = decision_request(request, self.budget)
+        self.cut_rows += cut and not asked_before
+        return {"model": self.model, **asked}
+
+    def read(self, payload: Any, task: Task) -> Reading:
+        try:
+            probabilities = payload["answers"][task]["probabilities"]
+        except (KeyError, TypeError):
+            raise Unusable(NOT_A_PROBABILITY) from None
+        read = read_probabilities(probabilities, task)
+        if read is None:
+            raise Unusable(NOT_A_PROBABILITY)
+        option, probability = read
+        if task == "feedback":
+            return Reading(level=level_of(option), confidence=probability)
+        return Reading(verdict=next(v for v in REFUSAL_VERDICTS if v == option), confidence=probability)
+
+    def tokens(self, payload: Any) -> tuple[int, int]:
+        usage = payload.get("usage") if isinstance(payload, dict) else None
+        count = usage.get("input_tokens") if isinstance(usage, dict) else None
+        return (count if isinstance(count, int) and count > 0 else 0), 0
+
+    def adapt(self, sent: dict[str, Any], message: str) -> bool:
+        return False
+
+
+class HttpDecisionLabeler(Labeler):
+    """Labels follow-ups and judges refusals through a server's `/v1/systemone`.
+
+    Args:
+        model: as the server calls it.
+        base_url: the server, up to and including `/v1`.
+        api_key_env: environment variable that holds the key, where the server wants one.
+        concurrency: the most requests under way at once.
+        budget, patience: see `Budget` and `Patience`.
+    """
+
+    name = "transformers"
+    paid = True
+    judges_refusals = True
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        api_key_env: str = "OPENAI_API_KEY",
+        concurrency: int = 8,
+        budget: Budget | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        load_openai()
+        check_api_key(base_url, api_key_env)
+        self.form = DecisionForm(model, budget or Budget())
+        self.version = f"{model}@{settings_digest([PROMPT_VERSION, model, repr(self.form.budget)])}"
+        self._asker = Asker(
+            lambda: Endpoint(base_url, api_key_env, concurrency), self.form, concurrency, patience or Patience()
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """Requests and tokens so far."""
+        return self._asker.usage
+
+    def label(self, request: Request) -> Answer:
+        return next(self.label_many([request]))
+
+    def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        return self._asker.answer_all(requests)

@@ -1,0 +1,118 @@
+"""Show a conversation to a model as data: cut to a budget, and unable to be read as anything but one quoted record.
+
+The record is one line of JSON. Line breaks, quotes and everything that looks like a model's control token are written
+as JSON escapes, so no text in it can start a line, close the record or form `<|im_start|>` and its relatives; a JSON
+reader still gets the exact text back. The record stands between two boundary lines derived from its content, which it
+therefore cannot contain.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wildreward.dataset_builder.labelers.base import ChatMessage
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+# What tokenizers of chat models parse as control tokens: <|name|>, <｜name｜>, <name>, </name>, <turn|>, [INST], [gMASK]
+CONTROL_TOKENS = re.compile(r"<(?=[|｜])|<(?=[^\s<>]{1,40}>)|\[(?=/?[A-Z_]{2,24}\])|\[(?=[gs]?MASK\])")
+LINE_SEPARATORS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085", "\x7f": "\\u007f"}
+LEFT_OUT = " […{count} characters left out…] "
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many tokens of each part are shown; see `estimate_tokens`. What does not fit is left out and said so."""
+
+    history: int = 1000
+    query: int = 800
+    response: int = 1200
+    feedback: int = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A conversation made ready to be shown.
+
+    Attributes:
+        text: the JSON line between its two boundary lines.
+        boundary: the line before and after it.
+        cut: something was left out to keep within the budget.
+    """
+
+    text: str
+    boundary: str
+    cut: bool
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate of how many tokens a model sees: four ASCII characters a token, or one character of any other script."""
+    ascii_count = len(text.encode("ascii", "ignore"))
+    return (ascii_count + 3) // 4 + len(text) - ascii_count
+
+
+def shorten(text: str, tokens: int) -> tuple[str, bool]:
+    """Keep the beginning and the end of `text` within about `tokens` tokens, noting how much is left out; was it cut?"""
+    if len(text) <= tokens or (len(text) <= 4 * tokens and estimate_tokens(text) <= tokens):
+        return SURROGATES.sub("\ufffd", text), False
+    # Only as much as could fit at four characters a token is looked at, so a text of many megabytes costs no more.
+    head = _prefix(text[: 4 * tokens], (tokens * 2) // 3)
+    tail = _prefix(text[-4 * tokens :][::-1], tokens - (tokens * 2) // 3)[::-1]
+    note = LEFT_OUT.format(count=len(text) - len(head) - len(tail))
+    return SURROGATES.sub("\ufffd", head + note + tail), True
+
+
+def _prefix(text: str, tokens: int) -> str:
+    """The longest beginning of `text` whose estimate is at most `tokens`."""
+    quarters = 4 * tokens
+    for index, character in enumerate(text):
+        quarters -= 1 if character.isascii() else 4
+        if quarters < 0:
+            return text[:index]
+    return text
+
+
+def recent(history: Sequence[ChatMessage], tokens: int) -> tuple[list[dict[str, str]], bool]:
+    """The newest messages that fit in `tokens`, at most half of it for one message; was anything of them shortened?"""
+    kept: list[dict[str, str]] = []
+    any_cut = False
+    for message in reversed(history):
+        content, cut = shorten(message.content, min(tokens, max(tokens // 2, 64)))
+        cost = estimate_tokens(content) + 8
+        if cost > tokens:
+            break
+        tokens -= cost
+        any_cut |= cut
+        kept.append({"role": message.role, "content": content})
+    return kept[::-1], any_cut
+
+
+def quote(fields: dict[str, object]) -> str:
+    """One line of JSON in which nothing can pass for a line break, a quotation mark or a control token."""
+    line = json.dumps(fields, ensure_ascii=False)
+    for character, escape in LINE_SEPARATORS.items():
+        line = line.replace(character, escape)
+    # Only string contents can hold these patterns: the structure of the JSON has no "<", and "[" only before a space,
+    # a brace, a bracket or a quotation mark.
+    return CONTROL_TOKENS.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def record(
+    history: Sequence[ChatMessage], query: str, response: str, budget: Budget, feedback: str | None = None
+) -> Record:
+    """Make the record of one turn; without `feedback` for questions about the response alone."""
+    earlier, cut = recent(history, budget.history)
+    fields: dict[str, object] = {}
+    if omitted := len(history) - len(earlier):
+        fields["earlier_messages_left_out"] = omitted
+    fields["earlier_messages"] = earlier
+    parts = {"user_request": (query, budget.query), "assistant_answer": (response, budget.response)}
+    if feedback is not None:
+        parts["user_follow_up"] = (feedback, budget.feedback)
+    for name, (text, tokens) in parts.items():
+        fields[name], was_cut = shorten(text, tokens)
+        cut |= was_cut
+    line = quote(fields)
+    boundary = "=" * 8 + hashlib.sha256(line.encode()).hexdigest()[:16] + "=" * 8
+    return Record(f"{boundary}\n{line}\n{boundary}", boundary, cut or omitted > 0)
