@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -86,11 +86,11 @@ class RewardScorer:
         Raises:
             ValueError: a conversation cannot be rendered, or its score is not a finite number; the message names it.
         """
-        return self._in_chunks(conversations, self.score_ids)
+        return [row[0] for row in self._forward_rows(self._encode_all(conversations))]
 
     def level_probs(self, conversations: Sequence[Sequence[Message]]) -> np.ndarray:
         """(N, K) float32 calibrated probabilities of the levels; see [`score`]."""
-        rows = self._in_chunks(conversations, lambda ids: self._forward_rows(ids, lambda out: out.level_probs))
+        rows = [row[1:] for row in self._forward_rows(self._encode_all(conversations))]
         return np.asarray(rows, dtype=np.float32).reshape(-1, self.model.config.num_levels)
 
     def score_candidates(
@@ -111,19 +111,22 @@ class RewardScorer:
         self, groups: Sequence[tuple[Sequence[Message], Sequence[str | Sequence[Message]]]]
     ) -> list[list[float]]:
         """[`score_candidates`] for many `(prompt, completions)` pairs, batched over the pairs."""
+        return [[row[0] for row in rows] for rows in self.judge_groups(groups)]
+
+    def judge_groups(
+        self, groups: Sequence[tuple[Sequence[Message], Sequence[str | Sequence[Message]]]]
+    ) -> list[list[list[float]]]:
+        """As [`score_groups`], with the level distribution from the same pass: `[score, P(1), …, P(K)]` a completion."""
         sizes = [len(completions) for _, completions in groups]
         conversations = [[*prompt, *_messages(c)] for prompt, completions in groups for c in completions]
-        if not self._can_share_prefix():
-            scores = self.score(conversations)
-        else:
-            ids = [row for chunk in _chunks(conversations, RENDER_CHUNK) for row in self._encode(chunk)]
-            scores = self._score_sharing(ids, sizes)
+        ids = self._encode_all(conversations)
+        rows = self._forward_sharing(ids, sizes) if self._can_share_prefix() else self._forward_rows(ids)
         ends = np.cumsum(sizes)
-        return [scores[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        return [rows[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
     def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """Scores of token id rows as [`encode`][wildreward.modeling_wildreward.template.encode] makes them."""
-        return self._forward_rows(ids, lambda out: out.logits[:, 0])
+        return [row[0] for row in self._forward_rows(ids)]
 
     def _encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         encoded = encode_batch(self.tokenizer, conversations, self.model.config.max_length)
@@ -137,31 +140,26 @@ class RewardScorer:
             )
         return [row.input_ids for row in encoded]
 
-    def _in_chunks(self, conversations: Sequence[Sequence[Message]], run: Callable[[list[list[int]]], list]) -> list:
+    def _encode_all(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         """Encode first, all of it, so that a conversation that cannot be rendered is refused before any compute."""
-        ids = []
-        for chunk in _chunks(conversations, RENDER_CHUNK):
-            ids.extend(self._encode(chunk))
-        return run(ids)
+        return [row for chunk in _chunks(conversations, RENDER_CHUNK) for row in self._encode(chunk)]
 
     @torch.inference_mode()
-    def _forward_rows(
-        self, ids: Sequence[Sequence[int]], read: Callable[[WildRewardOutput], torch.Tensor]
-    ) -> list[Any]:
-        """Run rows in batches of like length within the token budget and read one value a row, in the given order."""
-        results: list[Any] = [None] * len(ids)
+    def _forward_rows(self, ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Run rows in batches of like length within the token budget: `[score, P(1), …]` a row, in the given order."""
+        results: list[list[float]] = [[]] * len(ids)
         for batch in length_batches([len(row) for row in ids], self.token_budget):
             input_ids, mask = self._pad([ids[i] for i in batch])
-            values = read(self.model(input_ids=input_ids, attention_mask=mask)).float().cpu()
+            values = _judgement(self.model(input_ids=input_ids, attention_mask=mask))
             _check_finite(values, batch)
             for position, value in zip(batch, values.tolist(), strict=True):
                 results[position] = value
         return results
 
     @torch.inference_mode()
-    def _score_sharing(self, ids: list[list[int]], sizes: Sequence[int]) -> list[float]:
-        """Score rows of which each run of `sizes` shares a prefix: the prefix fills a cache once, the rest reads it."""
-        scores: list[float] = [float("nan")] * len(ids)
+    def _forward_sharing(self, ids: list[list[int]], sizes: Sequence[int]) -> list[list[float]]:
+        """As [`_forward_rows`], for rows of which each run of `sizes` shares a prefix: the prefix fills a cache once, the rest reads it."""
+        results: list[list[float]] = [[]] * len(ids)
         alone, start = [], 0
         for size in sizes:
             rows = list(range(start, start + size))
@@ -175,16 +173,16 @@ class RewardScorer:
             lengths = [len(ids[i]) for i in rows]
             for batch in length_batches(lengths, self.token_budget):
                 members = [rows[i] for i in batch]
-                values = self._suffix_scores(cache, shared, [ids[i][shared:] for i in members])
+                values = self._forward_suffixes(cache, shared, [ids[i][shared:] for i in members])
                 _check_finite(values, members)
                 for position, value in zip(members, values.tolist(), strict=True):
-                    scores[position] = value
-        for position, value in zip(alone, self.score_ids([ids[i] for i in alone]), strict=True):
-            scores[position] = value
-        return scores
+                    results[position] = value
+        for position, value in zip(alone, self._forward_rows([ids[i] for i in alone]), strict=True):
+            results[position] = value
+        return results
 
-    def _suffix_scores(self, cache: Any, shared: int, suffixes: list[list[int]]) -> torch.Tensor:
-        """Scores of the rows `prefix + suffix`, (B,), from the prefix's cache (left untouched)."""
+    def _forward_suffixes(self, cache: Any, shared: int, suffixes: list[list[int]]) -> torch.Tensor:
+        """(B, 1 + K) for the rows `prefix + suffix`, from the prefix's cache (left untouched)."""
         input_ids, mask = self._pad(suffixes, side="right")
         past = copy.deepcopy(cache)
         past.batch_repeat_interleave(len(suffixes))
@@ -194,7 +192,7 @@ class RewardScorer:
             past_key_values=past,
             use_cache=True,
         )
-        return output.logits[:, 0].float().cpu()
+        return _judgement(output)
 
     def _can_share_prefix(self) -> bool:
         """Only the last token of a causal decoder sees the whole text while its prefix never looks ahead."""
@@ -221,6 +219,11 @@ def length_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[i
         batch.append(position)
     if batch:
         yield batch
+
+
+def _judgement(output: WildRewardOutput) -> torch.Tensor:
+    """(B, 1 + K) on the CPU: the score and the level distribution."""
+    return torch.cat([output.logits, output.level_probs], dim=1).float().cpu()
 
 
 def _messages(completion: str | Sequence[Message]) -> list[Message]:

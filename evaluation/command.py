@@ -1,0 +1,223 @@
+"""`wildreward evaluate`: is a reward model good, calibrated and consistent? Writes results.json, figures and a table."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wildreward.errors import UserError
+from wildreward.files import FolderLock, atomic_path, write_json
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "wildreward-results/1"
+
+
+@dataclass
+class EvaluateConfig:
+    """What to evaluate, on what, and where the results go."""
+
+    model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Reward model: a WildReward folder or Hub id, a sequence classifier with one label (Bradley-Terry), "
+            'or the URL of a server that answers POST {"query": [text, …]} with {"rewards": [number, …]}.'
+        },
+    )
+    compare: list[str] | None = field(
+        default=None, metadata={"help": "Two models A and B instead of --model: compare them by paired bootstrap."}
+    )
+    dataset: list[str] | None = field(
+        default=None, metadata={"help": "Feedback datasets (folders or Hub ids) to evaluate on."}
+    )
+    split: str = field(default="test", metadata={"help": "Split of the datasets."})
+    benchmark: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Benchmarks, each NAME (from the Hub) or NAME=PATH (a local file or folder); NAME is one of "
+            "reward_bench, reward_bench_2, rm_bench, ppe_human, ppe_correctness, judge_bench.",
+        },
+    )
+    output: str | None = field(
+        default=None, metadata={"help": "Folder for results.json, results.md and figures/; default: the model folder."}
+    )
+    limit: int | None = field(default=None, metadata={"help": "Evaluate a seeded sample of this size only."})
+    seed: int = field(default=0, metadata={"help": "Seed of sampling and resampling."})
+    bootstrap: int = field(default=1000, metadata={"help": "Bootstrap resamples for the intervals; 0 for none."})
+    bins: int = field(default=10, metadata={"help": "Bins of the calibration error."})
+    plots: bool = field(default=True, metadata={"help": "Draw figures (needs matplotlib: the extra `plots`)."})
+    revision: str | None = field(default=None, metadata={"help": "Revision of a model from the Hub."})
+    dtype: str = field(default="auto", metadata={"help": "Number format of the weights: auto, float32, bfloat16 …"})
+    token_budget: int = field(default=16384, metadata={"help": "Most padded tokens in one forward pass."})
+    max_length: int = field(
+        default=4096, metadata={"help": "Longest input in tokens, for classifiers that do not say their own."}
+    )
+    chunk_size: int = field(default=256, metadata={"help": "Candidates scored between two writes to disk."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
+    text_tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "For a URL: tokenizer whose chat template makes the text; default: a plain text form."},
+    )
+
+
+CONFIGS = (EvaluateConfig,)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of one evaluation that results depend on."""
+
+    split: str = "test"
+    limit: int | None = None
+    seed: int = 0
+    bootstrap: int = 1000
+    bins: int = 10
+    plots: bool = True
+    chunk_size: int = 256
+
+
+def evaluate_model(
+    model: str,
+    output: str | Path | None = None,
+    datasets: Sequence[str] = (),
+    benchmarks: Sequence[str] = (),
+    options: Options | None = None,
+    **loading: Any,
+) -> dict[str, Any]:
+    """Evaluate one reward model and write `results.json`, `results.md` and `figures/`.
+
+    Args:
+        model: folder, Hub id or URL.
+        output: folder to write to; default: the model folder.
+        datasets: feedback datasets, folders or ids.
+        benchmarks: `NAME` or `NAME=PATH`.
+        options: see `Options`.
+        **loading: passed to `load_scorer`.
+
+    Returns:
+        What `results.json` holds.
+    """
+    from wildreward.evaluation.scorers import load_scorer
+
+    options = options or Options()
+    folder = _output_folder(model, output)
+    if not datasets and not benchmarks:
+        raise UserError("nothing to evaluate on; give --dataset DIR_OR_ID or --benchmark NAME[=PATH]")
+    with FolderLock(folder / "work"):
+        scorer = load_scorer(model, **loading)
+        results = evaluate_scorer(scorer, folder, datasets, benchmarks, options)
+        _write(folder, results)
+    return results
+
+
+def evaluate_scorer(
+    scorer: Any, folder: Path, datasets: Sequence[str], benchmarks: Sequence[str], options: Options
+) -> dict[str, Any]:
+    """Results of an opened model; scores are kept in `folder/work/scores`, figures go to `folder/figures`."""
+    from wildreward.evaluation.report import library_versions
+    from wildreward.evaluation.scorers import public_name
+    from wildreward.evaluation.store import ScoreStore
+
+    store = ScoreStore(folder / "work" / "scores", scorer)
+    results: dict[str, Any] = {
+        "format": FORMAT,
+        "model": {"name": scorer.name, "kind": scorer.kind, "fingerprint": scorer.fingerprint},
+        "settings": {
+            "split": options.split,
+            "limit": options.limit,
+            "seed": options.seed,
+            "bootstrap_resamples": options.bootstrap,
+            "confidence": 0.95,
+            "calibration_bins": options.bins,
+            "positive_labels_from": 3,
+        },
+        "versions": library_versions(),
+        "datasets": {},
+        "benchmarks": {},
+    }
+    for dataset in datasets:
+        results["datasets"][public_name(dataset)] = _evaluate_dataset(dataset, scorer, store, folder, options)
+    for benchmark in benchmarks:
+        from wildreward.evaluation.benchmarks import evaluate_benchmark
+
+        name, result = evaluate_benchmark(benchmark, scorer, store, folder, options)
+        results["benchmarks"][name] = result
+    return results
+
+
+def _evaluate_dataset(dataset: str, scorer: Any, store: Any, folder: Path, options: Options) -> dict[str, Any]:
+    from wildreward.evaluation.scorers import public_name
+    from wildreward.evaluation.store import score_groups
+    from wildreward.evaluation.wildfb import evaluate_split, held_out, read_split
+
+    name = public_name(dataset)
+    data = held_out(read_split(dataset, options.split), options.limit, options.seed)
+    scored = [s for (s,) in score_groups(data.groups, scorer, store, options.chunk_size, f"scoring {name}")]
+    num_levels = getattr(scorer, "num_levels", None) or max(4, int(data.labels.max()))
+    result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
+    result = {"split": options.split, **result}
+    if options.plots:
+        from wildreward.evaluation import plots
+
+        figures = folder / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
+        title = f"{scorer.name} on {name} ({options.split})"
+        plots.score_by_label(curves.scores, curves.labels, figures / "score_by_label.png", title, result["roc_auc"])
+        if curves.pairs_better.size:
+            plots.reliability(curves.positive, curves.pairs, figures / "reliability.png", title)
+            plots.accuracy_by_margin(
+                curves.pairs_better,
+                curves.pairs_worse,
+                curves.pairs_clusters,
+                figures / "accuracy_by_margin.png",
+                f"{title}, {curves.pairs_better.size} pairs across prompts",
+            )
+    return result
+
+
+def _output_folder(model: str, output: str | Path | None) -> Path:
+    if output is not None:
+        return Path(output)
+    if Path(model).is_dir():
+        return Path(model)
+    raise UserError(f"{model} is not a folder, so results cannot be written into it; give --output DIR")
+
+
+def _write(folder: Path, results: dict[str, Any]) -> None:
+    from wildreward.evaluation.report import markdown
+
+    write_json(folder / "results.json", results)
+    with atomic_path(folder / "results.md") as temporary:
+        temporary.write_text(markdown(results), encoding="utf-8")
+
+
+def main(config: EvaluateConfig) -> None:
+    """Run the command."""
+    from wildreward.evaluation.report import markdown
+
+    if (config.model is None) == (config.compare is None):
+        raise UserError("give either --model MODEL or --compare A B")
+    options = Options(
+        config.split, config.limit, config.seed, config.bootstrap, config.bins, config.plots, config.chunk_size
+    )
+    loading = {
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "token_budget": config.token_budget,
+        "max_length": config.max_length,
+        "trust_remote_code": config.trust_remote_code,
+        "text_tokenizer": config.text_tokenizer,
+    }
+    datasets, benchmarks = config.dataset or [], config.benchmark or []
+    if config.compare is not None:
+        from wildreward.evaluation.compare import compare_models
+
+        results = compare_models(config.compare, config.output, datasets, benchmarks, options, **loading)
+        folder = Path(config.output or "")
+    else:
+        assert config.model is not None
+        results = evaluate_model(config.model, config.output, datasets, benchmarks, options, **loading)
+        folder = _output_folder(config.model, config.output)
+    print(markdown(results))
+    print(f"results: {folder / 'results.json'}")

@@ -1,0 +1,133 @@
+"""Results as people and the Hub read them: library versions, Markdown tables beside published rows, result entries."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+PAPER = "https://arxiv.org/abs/2602.08829"
+
+# Percent, as published in arXiv 2602.08829; one column a benchmark measure.
+COLUMNS = {
+    "reward_bench": "RewardBench",
+    "rm_bench.easy": "RM-Bench easy",
+    "rm_bench.normal": "RM-Bench normal",
+    "rm_bench.hard": "RM-Bench hard",
+    "ppe_human": "PPE human",
+    "ppe_correctness": "PPE correctness",
+    "judge_bench": "JudgeBench",
+}
+PUBLISHED = {
+    "Skywork-Reward-Llama-3.1-8B-v0.2": (93.1, 70.5, 74.2, 49.3, 62.2, 62.5, 62.9),
+    "INF-ORM-Llama3.1-70B": (95.1, 92.1, 80.0, 54.0, 64.2, 64.4, 70.2),
+    "WildReward-4B": (83.6, 82.0, 77.0, 68.6, 61.6, 63.6, 61.1),
+    "WildReward-8B": (86.0, 83.5, 78.4, 69.7, 62.5, 65.6, 66.0),
+}
+DATASET_ROWS = {
+    "mae": "MAE (levels)",
+    "rmse": "RMSE (levels)",
+    "accuracy": "accuracy",
+    "within_one_accuracy": "accuracy within one level",
+    "qwk": "quadratic weighted kappa",
+    "spearman": "Spearman",
+    "kendall_tau_b": "Kendall tau-b",
+    "roc_auc": "ROC-AUC, positive against negative",
+}
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("wildreward", "torch", "transformers", "datasets", "evaluate", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found}
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _with_interval(estimate: Mapping[str, float | None], digits: int = 3, factor: float = 1.0) -> str:
+    if estimate["value"] is None:
+        return "–"
+    text = _number(estimate["value"] * factor, digits)
+    if estimate.get("low") is None:
+        return text
+    return f"{text} [{_number(estimate['low'] * factor, digits)}, {_number(estimate['high'] * factor, digits)}]"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def dataset_table(name: str, result: Mapping[str, Any]) -> str:
+    """Markdown of one held-out split's results."""
+    rows = [[title, _with_interval(result[key])] for key, title in DATASET_ROWS.items() if key in result]
+    if "calibration" in result:
+        rows.append(["ECE of P(positive)", _number(result["calibration"]["ece"])])
+    if "pairs" in result:
+        pairs = result["pairs"]
+        rows.append([f"accuracy on {pairs['n']} pairs across prompts", _number(pairs["accuracy"])])
+        rows.append(["ECE of P(A better than B)", _number(pairs["ece"])])
+        bias = result["length_bias"]
+        rows.append(["accuracy where the better answer is shorter", _number(bias["accuracy_better_shorter"])])
+        rows.append(["correlation of score with response length", _number(bias["score_length_spearman"])])
+    head = f"### {name}, split {result['split']}\n\n{result['n']} instances of {result['users']} users; "
+    return head + "95% intervals resample users.\n\n" + _table(["measure", "value"], rows)
+
+
+def published_value(results: Mapping[str, Any], column: str) -> dict[str, float | None] | None:
+    """The estimate that belongs in one column of the published table, or None where it was not run."""
+    benchmark, _, part = column.partition(".")
+    found = results.get("benchmarks", {}).get(benchmark)
+    return None if found is None else found["parts"][part] if part else found["score"]
+
+
+def benchmark_tables(results: Mapping[str, Any]) -> str:
+    """Markdown of all benchmarks: one summary beside the published rows, then every subset."""
+    benchmarks = results.get("benchmarks", {})
+    if not benchmarks:
+        return ""
+    own = [results["model"]["name"]]
+    for column in COLUMNS:
+        value = published_value(results, column)
+        own.append(_with_interval(value, 1, 100.0) if value else "–")
+    rows = [own, *([name, *(f"{v:.1f}" for v in values)] for name, values in PUBLISHED.items())]
+    parts = [
+        f"### Benchmarks (%)\n\nAll rows but the first as published ([arXiv 2602.08829]({PAPER})).\n",
+        _table(["model", *COLUMNS.values()], rows),
+    ]
+    for name, result in benchmarks.items():
+        subsets = [[key, str(s["n"]), _with_interval(s, 1, 100.0)] for key, s in result["subsets"].items()]
+        parts.append(
+            f"\n### {name}: {result['n']} items, {_with_interval(result['score'], 1, 100.0)}\n\n{result['rule']}\n\n"
+            + _table(["subset", "items", "score (%)"], subsets)
+        )
+    return "\n".join(parts)
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> str:
+    """Markdown of a paired comparison."""
+    rows = [
+        [
+            name,
+            _number(d["a"]),
+            _number(d["b"]),
+            _with_interval({"value": d["difference"], "low": d["low"], "high": d["high"]}),
+            _number(d["p_value"]),
+        ]
+        for name, d in comparison["differences"].items()
+    ]
+    head = f"### {comparison['a']} (A) against {comparison['b']} (B)\n\nPaired bootstrap on the same items.\n\n"
+    return head + _table(["measure", "A", "B", "A − B [95% interval]", "p"], rows)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """All results as one Markdown text."""
+    parts = [f"## Evaluation of {results['model']['name']}"]
+    parts += [dataset_table(name, result) for name, result in results.get("datasets", {}).items()]
+    if tables := benchmark_tables(results):
+        parts.append(tables)
+    if "comparison" in results:
+        parts.append(comparison_table(results["comparison"]))
+    return "\n\n".join(parts) + "\n"

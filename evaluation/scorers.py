@@ -1,0 +1,211 @@
+"""Reward models of any kind behind one small interface: a WildReward folder or id, a Bradley-Terry classifier, a URL."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wildreward.bundled import resolve
+from wildreward.errors import UserError
+from wildreward.evaluation.store import Group, Message, Scored, Scorer
+
+logger = logging.getLogger(__name__)
+
+HASHED = (
+    "config.json",
+    "*.safetensors",
+    "tokenizer*",
+    "chat_template*",
+    "special_tokens_map.json",
+    "vocab*",
+    "*.model",
+)
+
+
+def public_name(model: str) -> str:
+    """A name that can be published: a Hub id or URL host as given, a folder by its last part only."""
+    if Path(model).exists():
+        return Path(model).resolve().name
+    return model
+
+
+def folder_fingerprint(folder: str | os.PathLike) -> str:
+    """Digest of everything in a model folder that scores depend on: weights, configuration, tokenizer, template."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in HASHED for path in Path(folder).glob(pattern)}):
+        digest.update(path.name.encode())
+        with open(path, "rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_of(model: str, settings: dict[str, Any]) -> str:
+    """Identity of a model together with the settings that its scores depend on."""
+    identity = folder_fingerprint(model) if Path(model).is_dir() else model
+    text = json.dumps([identity, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class WildRewardScorer:
+    """A WildReward model: scores with level distributions, shared prompts read once."""
+
+    kind = "wildreward"
+
+    def __init__(self, model: str, scorer: Any, fingerprint: str) -> None:
+        self.name = public_name(model)
+        self.scorer = scorer
+        self.fingerprint = fingerprint
+        self.num_levels = scorer.model.config.num_levels
+
+    def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
+        """Score every completion of every group."""
+        try:
+            rows = self.scorer.judge_groups([(group.prompt, group.completions) for group in groups])
+        except ValueError as error:
+            names = ", ".join(repr(group.id) for group in groups[:3])
+            raise UserError(f"{self.name} cannot score items {names}… ({error})") from error
+        return [[Scored(row[0], tuple(row[1:])) for row in group] for group in rows]
+
+
+class ClassifierScorer:
+    """A Bradley-Terry `<Arch>ForSequenceClassification` with one label; its tokenizer's chat template renders the text."""
+
+    kind = "sequence-classification"
+
+    def __init__(
+        self, model: str, network: Any, tokenizer: Any, fingerprint: str, max_length: int, token_budget: int
+    ) -> None:
+        self.name = public_name(model)
+        self.network = network.eval()
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint
+        self.max_length = max_length
+        self.token_budget = token_budget
+        if tokenizer.chat_template is None:
+            raise UserError(f"the tokenizer of {model} has no chat template; the model's input text cannot be made")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if network.config.pad_token_id is None:
+            network.config.pad_token_id = tokenizer.pad_token_id
+
+    def _encode(self, messages: list[Message]) -> list[int]:
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        # What does not fit goes at the front, so that the answer is never cut.
+        return ids[-self.max_length :]
+
+    def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
+        """Score every completion of every group, in batches of like length within the token budget."""
+        import torch
+
+        from wildreward.scorer import length_batches
+
+        rows = [
+            self._encode([*group.prompt, {"role": "assistant", "content": c}])
+            for group in groups
+            for c in group.completions
+        ]
+        scores = [float("nan")] * len(rows)
+        with torch.inference_mode():
+            for batch in length_batches([len(row) for row in rows], self.token_budget):
+                inputs = self.tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt")
+                logits = self.network(**inputs.to(self.network.device)).logits
+                for position, value in zip(batch, logits[:, 0].float().tolist(), strict=True):
+                    scores[position] = value
+        flat = iter(scores)
+        return [[Scored(next(flat)) for _ in group.completions] for group in groups]
+
+
+def load_scorer(
+    model: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    token_budget: int = 16_384,
+    max_length: int = 4096,
+    trust_remote_code: bool = False,
+    text_tokenizer: str | None = None,
+    device_map: str | None = None,
+) -> Scorer:
+    """Open any reward model.
+
+    Args:
+        model: folder, Hub id, or URL of a server that answers `POST {"query": [text…]}` with `{"rewards": [float…]}`.
+        revision: of a Hub id.
+        dtype: of the weights, as transformers names them.
+        token_budget: most padded tokens in one forward pass.
+        max_length: longest input in tokens of a model that does not say its own.
+        trust_remote_code: allow code from the model's repository.
+        text_tokenizer: for a URL: whose chat template renders the text; by default the reward template without
+            special tokens.
+        device_map: passed to transformers; by default the GPU where there is one.
+
+    Raises:
+        UserError: it is not a reward model, saying what it is.
+    """
+    if model.startswith(("http://", "https://")):
+        from wildreward.evaluation.remote import RemoteScorer
+
+        return RemoteScorer(model, text_tokenizer)
+    from transformers import AutoConfig
+
+    path = resolve(model)
+    try:
+        import wildreward.modeling_wildreward  # noqa: F401 - makes AutoConfig know the model type
+
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{model} is not a model folder, Hub id or URL that can be opened: {reason}") from error
+    # A Hub id is pinned by the commit it resolved to, a folder by its content.
+    pinned = model if Path(path).is_dir() else f"{model}@{getattr(config, '_commit_hash', None) or revision}"
+    identity = path if Path(path).is_dir() else pinned
+    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map or _default_device()}
+    if revision:
+        options["revision"] = revision
+    if config.model_type == "wildreward":
+        from wildreward.scorer import RewardScorer
+
+        scorer = RewardScorer.from_pretrained(path, token_budget=token_budget, **options)
+        return WildRewardScorer(model, scorer, fingerprint_of(identity, {"dtype": dtype}))
+    if config.num_labels != 1:
+        raise UserError(
+            f"{model} is a {config.model_type} model with {config.num_labels} labels; expected a WildReward model or a "
+            "classifier with one label (wildreward convert reads one with K-1 threshold labels)"
+        )
+    return _load_classifier(model, path, identity, options, max_length, token_budget, trust_remote_code)
+
+
+def _load_classifier(
+    model: str,
+    path: str,
+    identity: str,
+    options: dict[str, Any],
+    max_length: int,
+    token_budget: int,
+    trust_remote_code: bool,
+) -> ClassifierScorer:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    network, report = AutoModelForSequenceClassification.from_pretrained(
+        path, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
+    )
+    if report["missing_keys"]:
+        raise UserError(
+            f"{model} lacks weights for {', '.join(sorted(report['missing_keys'])[:3])}; "
+            "it is not a trained reward model (a base model has no score layer)"
+        )
+    revision = {"revision": options["revision"]} if "revision" in options else {}
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **revision)
+    limit = min(max_length, getattr(network.config, "max_position_embeddings", None) or max_length)
+    fingerprint = fingerprint_of(identity, {"dtype": options["dtype"], "max_length": limit})
+    return ClassifierScorer(model, network, tokenizer, fingerprint, limit, token_budget)
+
+
+def _default_device() -> str:
+    import torch
+
+    return "auto" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,316 @@
+"""Evaluation on the held-out split of a feedback dataset: ordinal metrics, separation, calibration, length, consistency."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wildreward.errors import UserError
+from wildreward.evaluation.bootstrap import Estimate, bootstrap, defined_or_none
+from wildreward.evaluation.calibration import (
+    Bins,
+    accuracy_coverage,
+    brier_score,
+    negative_log_likelihood,
+    pairwise_outcome,
+    reliability_bins,
+)
+from wildreward.evaluation.metrics import bradley_terry, length_bias, ordinal_metrics
+from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
+from wildreward.evaluation.store import Group, Scored
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("history", "messages", "label")
+POSITIVE_FROM = 3
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out split: candidates, labels, and whose conversation each row comes from."""
+
+    groups: list[Group]
+    labels: Ints
+    users: list[str]
+    conversations: list[str]
+    languages: list[str]
+    lengths: Floats
+    """Characters of the response."""
+
+
+def read_split(dataset: str, split: str = "test") -> list[dict[str, Any]]:
+    """Rows of one split of a dataset folder or Hub id.
+
+    Raises:
+        UserError: no such split, or columns are missing, naming expected and found.
+    """
+    folder = Path(dataset)
+    if folder.is_dir():
+        import pyarrow.parquet as pq
+
+        files = sorted(folder.glob(f"data/{split}-*.parquet"))
+        if not files:
+            raise UserError(
+                f"{dataset} has no data/{split}-*.parquet; expected a dataset folder as build-dataset writes it"
+            )
+        table = _concatenated(files, pq)
+        columns, rows = table.column_names, table.to_pylist()
+    else:
+        import datasets
+
+        try:
+            data = datasets.load_dataset(dataset, split=split)
+        except (FileNotFoundError, ConnectionError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"cannot load split {split!r} of dataset {dataset!r}: {reason}") from error
+        columns, rows = data.column_names, data.to_list()
+    missing = [c for c in COLUMNS if c not in columns]
+    if missing:
+        raise UserError(
+            f"{dataset} lacks the columns {', '.join(missing)}; expected {', '.join(COLUMNS)}, found {', '.join(columns)}"
+        )
+    if not rows:
+        raise UserError(f"split {split!r} of {dataset} is empty; there is nothing to evaluate on")
+    return rows
+
+
+def _concatenated(files: Sequence[Path], pq: Any) -> Any:
+    import pyarrow as pa
+
+    tables = []
+    for file in files:
+        try:
+            tables.append(pq.read_table(file))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]})") from error
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def held_out(rows: Sequence[dict[str, Any]], limit: int | None = None, seed: int = 0) -> HeldOut:
+    """Turn rows into candidates; with `limit`, a seeded sample of that size.
+
+    Raises:
+        UserError: a row's messages or label do not fit, naming the row.
+    """
+    chosen = list(range(len(rows)))
+    if limit is not None and limit < len(rows):
+        chosen = sorted(np.random.default_rng(seed).permutation(len(rows))[:limit].tolist())
+    groups, labels, users, conversations, languages, lengths = [], [], [], [], [], []
+    for index in chosen:
+        row = rows[index]
+        name = str(row.get("id") or f"row {index}")
+        messages = [*_messages(row["history"], name), *_messages(row["messages"], name)]
+        if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] != "user":
+            raise UserError(f"{name}: messages end with {[m['role'] for m in messages[-2:]]}; expected user, assistant")
+        label = row["label"]
+        if isinstance(label, bool) or not isinstance(label, int) or label < 1:
+            raise UserError(f"{name}: label is {label!r}; expected a whole level from 1")
+        response = messages[-1]["content"]
+        groups.append(Group(name, messages[:-1], [response]))
+        labels.append(label)
+        conversation = row.get("conversation_id") or name
+        conversations.append(str(conversation))
+        users.append(str(row.get("user_id") or conversation))
+        languages.append(str(row.get("language") or "unknown"))
+        lengths.append(len(response))
+    return HeldOut(groups, np.asarray(labels), users, conversations, languages, np.asarray(lengths, dtype=np.float64))
+
+
+def _messages(value: Any, name: str) -> list[dict[str, Any]]:
+    if value is None:
+        return []
+    fits = isinstance(value, list) and all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
+    )
+    if not fits:
+        raise UserError(
+            f"{name}: history or messages hold {json.dumps(value)[:80]}; expected a list of role and content"
+        )
+    return [{"role": m["role"], "content": m["content"]} for m in value]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the figures show, computed once: kept apart from the JSON results."""
+
+    scores: Floats
+    labels: Ints
+    positive: Bins | None
+    pairs: Bins
+    pairs_better: Floats
+    pairs_worse: Floats
+    pairs_clusters: list[str]
+
+
+def evaluate_split(
+    data: HeldOut,
+    scored: Sequence[Scored],
+    num_levels: int = 4,
+    repeats: int = 1000,
+    seed: int = 0,
+    n_bins: int = 10,
+    max_pairs: int = 20_000,
+) -> tuple[dict[str, Any], Curves]:
+    """All results on one held-out split, and the curves to plot.
+
+    Intervals resample users. Pairs are rows of different labels, from any two prompts: the score is meant to be
+    absolute, so the better-labelled row should score higher whatever the prompt.
+    """
+    scores = np.asarray([s.score for s in scored])
+    probs = _stacked_probs(scored)
+    positive = data.labels >= POSITIVE_FROM
+    result: dict[str, Any] = {
+        "n": len(scores),
+        "users": len(set(data.users)),
+        "labels": {str(k): int((data.labels == k).sum()) for k in range(1, num_levels + 1)},
+        **{k: v.as_dict() for k, v in _estimates(scores, data, probs is not None, num_levels, repeats, seed).items()},
+        "n_positive": int(positive.sum()),
+        "n_negative": int((~positive).sum()),
+    }
+    bins = None
+    if probs is not None:
+        stated = np.clip(probs[:, POSITIVE_FROM - 1 :].sum(axis=1), 0, 1)
+        bins = reliability_bins(stated, positive, n_bins)
+        result["calibration"] = _calibration(stated, positive.astype(float), n_bins)
+    better, worse = sample_pairs(data.labels, max_pairs, seed)
+    curves = Curves(scores, data.labels, bins, bins or _NO_BINS, scores[better], scores[worse], [])
+    if better.size:
+        chance = _chances(scores, probs, better, worse)
+        result["pairs"] = _pairs(scores, chance, better, worse, data, n_bins)
+        result["length_bias"] = _length_bias(scores, better, worse, data)
+        confidence = np.maximum(chance, 1 - chance)
+        pair_bins = reliability_bins(confidence, (1 + np.sign(chance - 0.5)) / 2, n_bins)
+        users = [data.users[i] for i in better]
+        curves = Curves(scores, data.labels, bins, pair_bins, scores[better], scores[worse], users)
+    result["languages"] = _by_language(scores, data)
+    return result, curves
+
+
+_NO_BINS = Bins(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64))
+
+
+def _stacked_probs(scored: Sequence[Scored]) -> Floats | None:
+    if any(s.level_probs is None for s in scored):
+        return None
+    return np.asarray([s.level_probs for s in scored])
+
+
+def _estimates(
+    scores: Floats, data: HeldOut, has_levels: bool, num_levels: int, repeats: int, seed: int
+) -> dict[str, Estimate]:
+    """Metrics with intervals. Scores of a model without levels (Bradley-Terry) have no unit: rank metrics only."""
+    labels = data.labels
+    statistics: dict[str, Any] = {
+        "spearman": lambda rows: spearman(scores[rows], labels[rows]),
+        "kendall_tau_b": lambda rows: kendall_tau_b(scores[rows], labels[rows]),
+        "roc_auc": lambda rows: roc_auc(scores[rows], labels[rows] >= POSITIVE_FROM),
+    }
+    if has_levels:
+        names = ("mae", "rmse", "accuracy", "within_one_accuracy", "qwk", "spearman", "kendall_tau_b", "roc_auc")
+        cache: dict[bytes, dict[str, float]] = {}
+
+        def metric(name: str) -> Any:
+            def value(rows: Ints) -> float:
+                key = rows.tobytes()
+                if key not in cache:
+                    cache.clear()
+                    cache[key] = ordinal_metrics(scores[rows], labels[rows], num_levels, POSITIVE_FROM)
+                return cache[key][name]
+
+            return value
+
+        statistics = {name: metric(name) for name in names}
+    return bootstrap(statistics, data.users, repeats, seed)
+
+
+def _calibration(stated: Floats, outcome: Floats, n_bins: int) -> dict[str, Any]:
+    """Of a probability against what happened."""
+    bins = reliability_bins(stated, outcome, n_bins)
+    return {
+        "ece": bins.calibration_error(),
+        "ece_equal_mass": reliability_bins(stated, outcome, n_bins, "mass").calibration_error(),
+        "brier": brier_score(stated, outcome),
+        "nll": negative_log_likelihood(stated, outcome),
+        "n_bins": n_bins,
+        "bins": {
+            "confidence": bins.confidence.tolist(),
+            "accuracy": bins.accuracy.tolist(),
+            "count": bins.count.tolist(),
+        },
+    }
+
+
+def sample_pairs(labels: Ints, max_pairs: int, seed: int) -> tuple[Ints, Ints]:
+    """Indices (better, worse) of row pairs with different labels: all of them, or a seeded sample of `max_pairs`."""
+    n = labels.size
+    if n * (n - 1) // 2 <= 4 * max_pairs:
+        first, second = np.triu_indices(n, 1)
+    else:
+        rng = np.random.default_rng(seed)
+        first, second = rng.integers(0, n, (2, 8 * max_pairs))
+    differ = labels[first] != labels[second]
+    first, second = first[differ], second[differ]
+    if first.size > max_pairs:
+        keep = np.sort(np.random.default_rng(seed).permutation(first.size)[:max_pairs])
+        first, second = first[keep], second[keep]
+    swap = labels[first] < labels[second]
+    return np.where(swap, second, first), np.where(swap, first, second)
+
+
+def _chances(scores: Floats, probs: Floats | None, better: Ints, worse: Ints) -> Floats:
+    """P(better beats worse) as the model states it."""
+    if probs is None:
+        return bradley_terry(scores[better], scores[worse])
+    import torch
+
+    from wildreward.modeling_wildreward import preference_probability
+
+    chance = preference_probability(torch.from_numpy(probs[better]), torch.from_numpy(probs[worse]))
+    return np.clip(chance.numpy(), 0.0, 1.0)
+
+
+def _pairs(scores: Floats, chance: Floats, better: Ints, worse: Ints, data: HeldOut, n_bins: int) -> dict[str, Any]:
+    """Pairwise accuracy and calibration across prompts, with cross-sample consistency and coverage by margin."""
+    outcome = pairwise_outcome(scores[better], scores[worse])
+    same = np.asarray([data.conversations[i] == data.conversations[j] for i, j in zip(better, worse, strict=True)])
+    curve = accuracy_coverage(scores[better], scores[worse])
+    return {
+        "n": int(outcome.size),
+        "accuracy": float(outcome.mean()),
+        "accuracy_same_conversation": defined_or_none(outcome[same].mean()) if same.any() else None,
+        "n_same_conversation": int(same.sum()),
+        "accuracy_across_conversations": defined_or_none(outcome[~same].mean()) if (~same).any() else None,
+        **_calibration(np.maximum(chance, 1 - chance), (1 + np.sign(chance - 0.5)) / 2, n_bins),
+        "brier": brier_score(chance, np.ones_like(chance)),
+        "nll": negative_log_likelihood(chance, np.ones_like(chance)),
+        "coverage": {
+            "margin": curve.margin.tolist(),
+            "coverage": curve.coverage.tolist(),
+            "accuracy": curve.accuracy.tolist(),
+            "count": curve.count.tolist(),
+        },
+    }
+
+
+def _length_bias(scores: Floats, better: Ints, worse: Ints, data: HeldOut) -> dict[str, Any]:
+    pairwise = length_bias(scores[better], scores[worse], data.lengths[better], data.lengths[worse])
+    return {
+        "score_length_spearman": defined_or_none(spearman(scores, data.lengths)),
+        "label_length_spearman": defined_or_none(spearman(data.labels, data.lengths)),
+        **{name: defined_or_none(value) for name, value in pairwise.items()},
+    }
+
+
+def _by_language(scores: Floats, data: HeldOut) -> dict[str, dict[str, Any]]:
+    languages = np.asarray(data.languages)
+    result = {}
+    for language, n in Counter(data.languages).most_common():
+        rows = languages == language
+        auc = roc_auc(scores[rows], data.labels[rows] >= POSITIVE_FROM)
+        result[language] = {"n": n, "roc_auc": defined_or_none(auc)}
+    return result
