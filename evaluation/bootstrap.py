@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from wildreward.evaluation.statistics import Ints
+from wildreward.evaluation.statistics import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ def resamples(clusters: Sequence[object], repeats: int, seed: int) -> Iterator[I
         lengths = sizes[drawn]
         offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         yield order[np.repeat(starts[drawn], lengths) + offsets]
+
+
+def row_weights(clusters: Sequence[object], repeats: int, seed: int) -> Floats:
+    """(repeats, rows): how often each row occurs when whole clusters are resampled."""
+    _, codes = np.unique(np.asarray([str(c) for c in clusters]), return_inverse=True)
+    n = int(codes.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=repeats)
+    return draws[:, codes].astype(np.float64)
 
 
 def interval(values: Sequence[float], confidence: float) -> tuple[float | None, float | None]:

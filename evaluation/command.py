@@ -158,22 +158,33 @@ def _evaluate_dataset(dataset: str, scorer: Any, store: Any, folder: Path, optio
     result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
     result = {"split": options.split, **result}
     if options.plots:
-        from wildreward.evaluation import plots
-
-        figures = folder / "figures"
-        figures.mkdir(parents=True, exist_ok=True)
-        title = f"{scorer.name} on {name} ({options.split})"
-        plots.score_by_label(curves.scores, curves.labels, figures / "score_by_label.png", title, result["roc_auc"])
-        if curves.pairs_better.size:
-            plots.reliability(curves.positive, curves.pairs, figures / "reliability.png", title)
-            plots.accuracy_by_margin(
-                curves.pairs_better,
-                curves.pairs_worse,
-                curves.pairs_clusters,
-                figures / "accuracy_by_margin.png",
-                f"{title}, {curves.pairs_better.size} pairs across prompts",
-            )
+        _draw(curves, result, folder / "figures", f"{scorer.name} on {name} ({options.split})", options)
     return result
+
+
+def _draw(curves: Any, result: dict[str, Any], figures: Path, title: str, options: Options) -> None:
+    from wildreward.evaluation import plots
+    from wildreward.evaluation.bootstrap import row_weights
+    from wildreward.evaluation.pairs import pair_weights
+
+    plots.score_by_label(curves.scores, curves.labels, figures / "score_by_label.png", title, result["roc_auc"])
+    pairs = curves.pairs
+    if not len(pairs):
+        return
+    weights = pair_weights(pairs, curves.users, 200, options.seed)
+    panels = [plots.Reliability(pairs.confidence, pairs.correct, weights, "pairs")]
+    if curves.stated is not None:
+        rows = row_weights(curves.users, 200, options.seed)
+        positive = (curves.labels >= 3).astype(float)
+        panels.insert(0, plots.Reliability(curves.stated, positive, rows, "answers"))
+    plots.reliability(panels, figures / "reliability.png", title, options.bins)
+    plots.accuracy_by_margin(
+        pairs.better_scores,
+        pairs.worse_scores,
+        weights,
+        figures / "accuracy_by_margin.png",
+        f"{title}, {len(pairs)} pairs across prompts",
+    )
 
 
 def _output_folder(model: str, output: str | Path | None) -> Path:

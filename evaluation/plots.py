@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wildreward.errors import UserError
-from wildreward.evaluation.bootstrap import resamples
-from wildreward.evaluation.calibration import Bins, accuracy_coverage, pairwise_outcome
+from wildreward.evaluation.calibration import Bins, accuracy_coverage, pairwise_outcome, reliability_bins
+from wildreward.evaluation.pairs import weighted_interval
 from wildreward.evaluation.statistics import Floats, Ints
 from wildreward.files import atomic_path
 
@@ -70,7 +71,8 @@ def score_by_label(scores: Floats, labels: Ints, path: str | os.PathLike, title:
             hists.hist(scores[rows], edges, weights=weights, color=colour, alpha=0.55, label=label)
     hists.set_xlabel("score (expected level)")
     hists.set_ylabel("share of the class (%)")
-    hists.legend(loc="upper left", frameon=False, title=_auc_text(auc))
+    hists.set_ylim(0, hists.get_ylim()[1] * 1.35)
+    hists.legend(loc="upper left", frameon=False, fontsize=8, title=_auc_text(auc), title_fontsize=8)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 
@@ -82,59 +84,77 @@ def _auc_text(auc: dict[str, Any]) -> str:
     return text if auc["low"] is None else f"{text}\n95% [{auc['low']:.3f}, {auc['high']:.3f}]"
 
 
-def _wilson(share: Floats, count: Ints) -> tuple[Floats, Floats]:
-    """95% Wilson interval of a share, as distances below and above it."""
-    z = 1.96
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return np.maximum(share - centre + half, 0), np.maximum(centre + half - share, 0)
+@dataclass(frozen=True)
+class Reliability:
+    """One panel of a reliability diagram: stated probabilities, outcomes, and resampling weights (repeats, n)."""
+
+    stated: Floats
+    outcome: Floats
+    weights: Floats
+    what: str
 
 
-def _reliability_axis(axis: "Axes", bins: Bins, low: float, label: str, x_label: str, y_label: str) -> None:
-    axis.plot([low, 1], [low, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
-    error = _wilson(bins.accuracy, bins.count)
-    axis.errorbar(bins.confidence, bins.accuracy, yerr=error, fmt="o-", color=BLUE, capsize=3, label=label)
-    for x, y, n in zip(bins.confidence, bins.accuracy, bins.count, strict=True):
-        axis.annotate(str(n), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=7, color="#444444")
-    axis.set(xlabel=x_label, ylabel=y_label, xlim=(low - 0.02, 1.02), ylim=(-0.02, 1.02))
-    axis.legend(loc="upper left", frameon=False, fontsize=8)
+def _bin_errors(panel: Reliability, n_bins: int) -> tuple[Bins, Floats]:
+    """Bins and the distances of the 95% resampling interval below and above each bin's accuracy, (2, bins)."""
+    bins = reliability_bins(panel.stated, panel.outcome, n_bins)
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    index = np.clip(np.searchsorted(edges, panel.stated, side="left") - 1, 0, n_bins - 1)
+    errors = []
+    for accuracy, k in zip(bins.accuracy, np.unique(index), strict=True):
+        low, high = weighted_interval(panel.outcome[index == k], panel.weights[:, index == k])
+        errors.append([max(accuracy - (accuracy if low is None else low), 0), max((high or accuracy) - accuracy, 0)])
+    return bins, np.asarray(errors).T
 
 
-def reliability(positive: Bins | None, pairs: Bins, path: str | os.PathLike, title: str) -> None:
-    """Stated probability against what happened, for single answers and for pairs; numbers are items in the bin."""
-    figure, axes = new_figure(columns=2 if positive else 1, width=5.2)
-    if positive:
-        label = f"answers, n={positive.count.sum()}, ECE {100 * positive.calibration_error():.1f}%"
-        _reliability_axis(axes[0], positive, 0.0, label, "stated P(positive)", "share positive (95% interval)")
-    label = f"pairs, n={pairs.count.sum()}, ECE {100 * pairs.calibration_error():.1f}%"
-    _reliability_axis(axes[-1], pairs, 0.5, label, "stated P(winner is better)", "share right (95% interval)")
+def reliability(panels: Sequence[Reliability], path: str | os.PathLike, title: str, n_bins: int = 10) -> None:
+    """Stated probability against what happened; the small numbers are the items in the bin, the bars resample users."""
+    figure, axes = new_figure(columns=len(panels), width=5.2)
+    for axis, panel in zip(axes, panels, strict=True):
+        bins, errors = _bin_errors(panel, n_bins)
+        low = 0.5 if panel.stated.min() >= 0.5 else 0.0
+        axis.plot([low, 1], [low, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
+        label = f"{panel.what}, n={bins.count.sum()}, ECE {100 * bins.calibration_error():.1f}%"
+        axis.errorbar(bins.confidence, bins.accuracy, yerr=errors, fmt="o-", color=BLUE, capsize=3, label=label)
+        for x, y, n in zip(bins.confidence, bins.accuracy, bins.count, strict=True):
+            axis.annotate(str(n), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=7, color="#444444")
+        axis.set(xlim=(low - 0.02, 1.02), ylim=(-0.02, 1.12))
+        axis.set_xlabel("stated P(winner is better)" if low else "stated P(positive)")
+        axis.set_ylabel(f"share {'right' if low else 'positive'} (bars: 95% interval)")
+        axis.legend(loc="upper left", frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 
 
 def accuracy_by_margin(
-    better: Floats, worse: Floats, clusters: Sequence[str], path: str | os.PathLike, title: str, repeats: int = 200
+    better: Floats, worse: Floats, weights: Floats, path: str | os.PathLike, title: str, unit: str = "levels"
 ) -> None:
-    """Accuracy and coverage of the pairs whose score margin is at least x, with a band that resamples clusters."""
+    """Accuracy and coverage of the pairs whose score margin is at least x.
+
+    Args:
+        better: scores of the better members.
+        worse: scores of the worse members.
+        weights: (repeats, pairs) resampling weights for the band.
+        path: PNG to write.
+        title: shown above.
+        unit: of the score.
+    """
     curve = accuracy_coverage(better, worse)
     curve = accuracy_coverage(better, worse, curve.margin[curve.count >= min(30, better.size)])
-    outcome, gap = pairwise_outcome(better, worse), np.abs(better - worse)
-    samples = []
-    for rows in resamples(clusters or [str(i) for i in range(better.size)], repeats, 0):
-        kept = gap[rows][:, None] >= curve.margin[None, :]
-        number = kept.sum(axis=0)
-        right = (outcome[rows][:, None] * kept).sum(axis=0)
-        samples.append(np.where(number > 0, right / np.maximum(number, 1), np.nan))
-    low, high = np.nanquantile(np.asarray(samples), [0.025, 0.975], axis=0)
+    gap = np.abs(better - worse)
+    order = np.argsort(-gap, kind="stable")
+    outcome = pairwise_outcome(better, worse)
+    kept = np.cumsum(weights[:, order], axis=1)[:, curve.count - 1]
+    right = np.cumsum((weights * outcome)[:, order], axis=1)[:, curve.count - 1]
+    share = np.where(kept > 0, right / np.maximum(kept, 1), np.nan)
+    low, high = np.nanquantile(share, [0.025, 0.975], axis=0)
     figure, (by_margin, by_coverage) = new_figure(columns=2, width=5.2)
     for axis, x in ((by_margin, curve.margin), (by_coverage, 100 * curve.coverage)):
         axis.fill_between(x, 100 * low, 100 * high, color=BLUE, alpha=0.18, linewidth=0, label="95% interval")
         axis.plot(x, 100 * curve.accuracy, "o-", color=BLUE, markersize=3.5, label="accuracy")
-        axis.set_ylabel("accuracy of the pairs kept (%)")
-    by_margin.plot(curve.margin, 100 * curve.coverage, "s--", color=ORANGE, markersize=3, label="pairs kept (%)")
-    by_margin.set(xlabel="smallest score margin kept (levels)", ylabel="%")
-    by_margin.legend(frameon=False, fontsize=8)
-    by_coverage.set_xlabel(f"pairs kept (% of {better.size})")
+    by_margin.plot(curve.margin, 100 * curve.coverage, "s--", color=ORANGE, markersize=3, label="pairs kept")
+    by_margin.set(xlabel=f"smallest score margin kept ({unit})", ylabel="% of pairs", ylim=(-3, 103))
+    by_margin.legend(loc="center right", frameon=False, fontsize=8)
+    by_coverage.set(xlabel=f"pairs kept (% of {better.size})", ylabel="accuracy of the pairs kept (%)")
     by_coverage.invert_xaxis()
     by_coverage.legend(loc="upper left", frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)

@@ -67,7 +67,7 @@ def dataset_table(name: str, result: Mapping[str, Any]) -> str:
         rows.append(["ECE of P(positive)", _number(result["calibration"]["ece"])])
     if "pairs" in result:
         pairs = result["pairs"]
-        rows.append([f"accuracy on {pairs['n']} pairs across prompts", _number(pairs["accuracy"])])
+        rows.append([f"accuracy on {pairs['n']} pairs across prompts", _with_interval(pairs["accuracy"])])
         rows.append(["ECE of P(A better than B)", _number(pairs["ece"])])
         bias = result["length_bias"]
         rows.append(["accuracy where the better answer is shorter", _number(bias["accuracy_better_shorter"])])

@@ -12,15 +12,8 @@ import numpy as np
 
 from wildreward.errors import UserError
 from wildreward.evaluation.bootstrap import Estimate, bootstrap, defined_or_none
-from wildreward.evaluation.calibration import (
-    Bins,
-    accuracy_coverage,
-    brier_score,
-    negative_log_likelihood,
-    pairwise_outcome,
-    reliability_bins,
-)
-from wildreward.evaluation.metrics import bradley_terry, length_bias, ordinal_metrics
+from wildreward.evaluation.metrics import length_bias, ordinal_metrics
+from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
 from wildreward.evaluation.store import Group, Scored
 
@@ -140,11 +133,10 @@ class Curves:
 
     scores: Floats
     labels: Ints
-    positive: Bins | None
-    pairs: Bins
-    pairs_better: Floats
-    pairs_worse: Floats
-    pairs_clusters: list[str]
+    users: list[str]
+    stated: Floats | None
+    """P(positive) of each row, where the model states one."""
+    pairs: Pairs
 
 
 def evaluate_split(
@@ -172,26 +164,16 @@ def evaluate_split(
         "n_positive": int(positive.sum()),
         "n_negative": int((~positive).sum()),
     }
-    bins = None
+    stated = None
     if probs is not None:
         stated = np.clip(probs[:, POSITIVE_FROM - 1 :].sum(axis=1), 0, 1)
-        bins = reliability_bins(stated, positive, n_bins)
-        result["calibration"] = _calibration(stated, positive.astype(float), n_bins)
-    better, worse = sample_pairs(data.labels, max_pairs, seed)
-    curves = Curves(scores, data.labels, bins, bins or _NO_BINS, scores[better], scores[worse], [])
-    if better.size:
-        chance = _chances(scores, probs, better, worse)
-        result["pairs"] = _pairs(scores, chance, better, worse, data, n_bins)
-        result["length_bias"] = _length_bias(scores, better, worse, data)
-        confidence = np.maximum(chance, 1 - chance)
-        pair_bins = reliability_bins(confidence, (1 + np.sign(chance - 0.5)) / 2, n_bins)
-        users = [data.users[i] for i in better]
-        curves = Curves(scores, data.labels, bins, pair_bins, scores[better], scores[worse], users)
+        result["calibration"] = calibration_results(stated, positive.astype(float), n_bins)
+    pairs = make_pairs(scores, probs, data.labels, max_pairs, seed)
+    if len(pairs):
+        result["pairs"] = pair_results(pairs, data.users, data.conversations, n_bins, repeats, seed)
+        result["length_bias"] = _length_bias(scores, pairs, data)
     result["languages"] = _by_language(scores, data)
-    return result, curves
-
-
-_NO_BINS = Bins(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64))
+    return result, Curves(scores, data.labels, data.users, stated, pairs)
 
 
 def _stacked_probs(scored: Sequence[Scored]) -> Floats | None:
@@ -228,77 +210,9 @@ def _estimates(
     return bootstrap(statistics, data.users, repeats, seed)
 
 
-def _calibration(stated: Floats, outcome: Floats, n_bins: int) -> dict[str, Any]:
-    """Of a probability against what happened."""
-    bins = reliability_bins(stated, outcome, n_bins)
-    return {
-        "ece": bins.calibration_error(),
-        "ece_equal_mass": reliability_bins(stated, outcome, n_bins, "mass").calibration_error(),
-        "brier": brier_score(stated, outcome),
-        "nll": negative_log_likelihood(stated, outcome),
-        "n_bins": n_bins,
-        "bins": {
-            "confidence": bins.confidence.tolist(),
-            "accuracy": bins.accuracy.tolist(),
-            "count": bins.count.tolist(),
-        },
-    }
-
-
-def sample_pairs(labels: Ints, max_pairs: int, seed: int) -> tuple[Ints, Ints]:
-    """Indices (better, worse) of row pairs with different labels: all of them, or a seeded sample of `max_pairs`."""
-    n = labels.size
-    if n * (n - 1) // 2 <= 4 * max_pairs:
-        first, second = np.triu_indices(n, 1)
-    else:
-        rng = np.random.default_rng(seed)
-        first, second = rng.integers(0, n, (2, 8 * max_pairs))
-    differ = labels[first] != labels[second]
-    first, second = first[differ], second[differ]
-    if first.size > max_pairs:
-        keep = np.sort(np.random.default_rng(seed).permutation(first.size)[:max_pairs])
-        first, second = first[keep], second[keep]
-    swap = labels[first] < labels[second]
-    return np.where(swap, second, first), np.where(swap, first, second)
-
-
-def _chances(scores: Floats, probs: Floats | None, better: Ints, worse: Ints) -> Floats:
-    """P(better beats worse) as the model states it."""
-    if probs is None:
-        return bradley_terry(scores[better], scores[worse])
-    import torch
-
-    from wildreward.modeling_wildreward import preference_probability
-
-    chance = preference_probability(torch.from_numpy(probs[better]), torch.from_numpy(probs[worse]))
-    return np.clip(chance.numpy(), 0.0, 1.0)
-
-
-def _pairs(scores: Floats, chance: Floats, better: Ints, worse: Ints, data: HeldOut, n_bins: int) -> dict[str, Any]:
-    """Pairwise accuracy and calibration across prompts, with cross-sample consistency and coverage by margin."""
-    outcome = pairwise_outcome(scores[better], scores[worse])
-    same = np.asarray([data.conversations[i] == data.conversations[j] for i, j in zip(better, worse, strict=True)])
-    curve = accuracy_coverage(scores[better], scores[worse])
-    return {
-        "n": int(outcome.size),
-        "accuracy": float(outcome.mean()),
-        "accuracy_same_conversation": defined_or_none(outcome[same].mean()) if same.any() else None,
-        "n_same_conversation": int(same.sum()),
-        "accuracy_across_conversations": defined_or_none(outcome[~same].mean()) if (~same).any() else None,
-        **_calibration(np.maximum(chance, 1 - chance), (1 + np.sign(chance - 0.5)) / 2, n_bins),
-        "brier": brier_score(chance, np.ones_like(chance)),
-        "nll": negative_log_likelihood(chance, np.ones_like(chance)),
-        "coverage": {
-            "margin": curve.margin.tolist(),
-            "coverage": curve.coverage.tolist(),
-            "accuracy": curve.accuracy.tolist(),
-            "count": curve.count.tolist(),
-        },
-    }
-
-
-def _length_bias(scores: Floats, better: Ints, worse: Ints, data: HeldOut) -> dict[str, Any]:
-    pairwise = length_bias(scores[better], scores[worse], data.lengths[better], data.lengths[worse])
+def _length_bias(scores: Floats, pairs: Pairs, data: HeldOut) -> dict[str, Any]:
+    lengths = data.lengths
+    pairwise = length_bias(pairs.better_scores, pairs.worse_scores, lengths[pairs.better], lengths[pairs.worse])
     return {
         "score_length_spearman": defined_or_none(spearman(scores, data.lengths)),
         "label_length_spearman": defined_or_none(spearman(data.labels, data.lengths)),

@@ -8,7 +8,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-WORDS = "the a it is not good bad code list answer question python wrong right thanks please why how two four".split()
+WORDS = [
+    "the",
+    "a",
+    "it",
+    "is",
+    "not",
+    "good",
+    "bad",
+    "code",
+    "list",
+    "answer",
+    "question",
+    "python",
+    "wrong",
+    "right",
+    "thanks",
+    "please",
+    "why",
+    "how",
+    "two",
+    "four",
+]
 
 
 def tokenizer():

@@ -1,0 +1,149 @@
+"""Pairs of answers across prompts: is the better-labelled one scored higher, and can the stated chance be trusted?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wildreward.evaluation.bootstrap import Estimate, defined_or_none, interval, row_weights
+from wildreward.evaluation.calibration import (
+    accuracy_coverage,
+    brier_score,
+    negative_log_likelihood,
+    pairwise_outcome,
+    reliability_bins,
+)
+from wildreward.evaluation.metrics import bradley_terry
+from wildreward.evaluation.statistics import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Row indices of the better and the worse member of each pair, their scores, and the stated P(better beats worse)."""
+
+    better: Ints
+    worse: Ints
+    better_scores: Floats
+    worse_scores: Floats
+    chance: Floats
+
+    def __len__(self) -> int:
+        return self.better.size
+
+    @property
+    def confidence(self) -> Floats:
+        """Stated probability of the predicted winner."""
+        return np.maximum(self.chance, 1 - self.chance)
+
+    @property
+    def correct(self) -> Floats:
+        """1 where the predicted winner is the better one, 0 where not, 0.5 without a winner."""
+        return (1.0 + np.sign(self.chance - 0.5)) / 2.0
+
+
+def sample_pairs(labels: Ints, max_pairs: int, seed: int) -> tuple[Ints, Ints]:
+    """Indices (better, worse) of row pairs with different labels: all of them, or a seeded sample of `max_pairs`."""
+    n = labels.size
+    if n * (n - 1) // 2 <= 4 * max_pairs:
+        first, second = np.triu_indices(n, 1)
+    else:
+        drawn = np.random.default_rng(seed).integers(0, n, (8 * max_pairs, 2))
+        first, second = np.unique(np.sort(drawn, axis=1), axis=0).T
+    differ = labels[first] != labels[second]
+    first, second = first[differ], second[differ]
+    if first.size > max_pairs:
+        keep = np.sort(np.random.default_rng(seed).permutation(first.size)[:max_pairs])
+        first, second = first[keep], second[keep]
+    swap = labels[first] < labels[second]
+    return np.where(swap, second, first), np.where(swap, first, second)
+
+
+def make_pairs(scores: Floats, probs: Floats | None, labels: Ints, max_pairs: int, seed: int) -> Pairs:
+    """Pair rows of different labels, whatever their prompts: an absolute score should order them.
+
+    Args:
+        scores: (N,).
+        probs: (N, K) level distributions, or None for a model without (its scores are taken as Bradley-Terry logits).
+        labels: (N,).
+        max_pairs: at most so many, sampled.
+        seed: of the sample.
+    """
+    better, worse = sample_pairs(labels, max_pairs, seed)
+    if better.size == 0:
+        empty = np.zeros(0)
+        return Pairs(better, worse, empty, empty, empty)
+    return Pairs(better, worse, scores[better], scores[worse], chances(scores, probs, better, worse))
+
+
+def chances(scores: Floats, probs: Floats | None, first: Ints, second: Ints) -> Floats:
+    """P(row `first` beats row `second`) as the model states it: from the two level distributions where it has them."""
+    if probs is None:
+        return bradley_terry(scores[first], scores[second])
+    import torch
+
+    from wildreward.modeling_wildreward import preference_probability
+
+    chance = preference_probability(torch.from_numpy(probs[first]), torch.from_numpy(probs[second]))
+    return np.clip(chance.numpy(), 0.0, 1.0)
+
+
+def pair_weights(pairs: Pairs, users: Sequence[str], repeats: int, seed: int) -> Floats:
+    """(repeats, pairs): how often each pair occurs when users are resampled and pairs formed again among the drawn.
+
+    A pair of two users counts as often as the product of their draws, so that the interval reflects that one row takes
+    part in many pairs.
+    """
+    draws = row_weights(users, repeats, seed)
+    return draws[:, pairs.better] * draws[:, pairs.worse]
+
+
+def weighted_interval(values: Floats, weights: Floats) -> tuple[float | None, float | None]:
+    """95% interval of the weighted mean over resamples (rows of `weights`)."""
+    totals = weights.sum(axis=1)
+    means = np.where(totals > 0, weights @ values / np.maximum(totals, 1), np.nan)
+    return interval(means.tolist(), 0.95)
+
+
+def calibration_results(stated: Floats, outcome: Floats, n_bins: int) -> dict[str, Any]:
+    """Calibration of a probability against what happened, with the bins of the diagram."""
+    bins = reliability_bins(stated, outcome, n_bins)
+    return {
+        "ece": bins.calibration_error(),
+        "ece_equal_mass": reliability_bins(stated, outcome, n_bins, "mass").calibration_error(),
+        "brier": brier_score(stated, outcome),
+        "nll": negative_log_likelihood(stated, outcome),
+        "bins": {
+            "confidence": bins.confidence.tolist(),
+            "accuracy": bins.accuracy.tolist(),
+            "count": bins.count.tolist(),
+        },
+    }
+
+
+def pair_results(
+    pairs: Pairs, users: Sequence[str], conversations: Sequence[str], n_bins: int, repeats: int, seed: int
+) -> dict[str, Any]:
+    """Pairwise accuracy, calibration and coverage, and cross-sample consistency: within one conversation, and across."""
+    outcome = pairwise_outcome(pairs.better_scores, pairs.worse_scores)
+    names = np.asarray(conversations)
+    same = names[pairs.better] == names[pairs.worse]
+    weights = pair_weights(pairs, users, min(repeats, 300), seed) if repeats else np.zeros((0, len(pairs)))
+    curve = accuracy_coverage(pairs.better_scores, pairs.worse_scores)
+    against_all = np.ones(len(pairs))
+    return {
+        "n": len(pairs),
+        "accuracy": Estimate(float(outcome.mean()), *weighted_interval(outcome, weights)).as_dict(),
+        "accuracy_same_conversation": defined_or_none(outcome[same].mean()) if same.any() else None,
+        "accuracy_across_conversations": defined_or_none(outcome[~same].mean()) if (~same).any() else None,
+        "n_same_conversation": int(same.sum()),
+        **calibration_results(pairs.confidence, pairs.correct, n_bins),
+        "brier": brier_score(pairs.chance, against_all),
+        "nll": negative_log_likelihood(pairs.chance, against_all),
+        "coverage": {
+            "margin": curve.margin.tolist(),
+            "coverage": curve.coverage.tolist(),
+            "accuracy": curve.accuracy.tolist(),
+            "count": curve.count.tolist(),
+        },
+    }
