@@ -1,0 +1,37 @@
+"""Labelers: from a follow-up to a level. `make_labeler` is the way to get one by name."""
+
+from typing import Any
+
+from wildreward.dataset_builder.labelers.base import Labeler
+from wildreward.errors import UserError
+
+NAMES = ("cues", "llm", "transformers", "file")
+
+
+def make_labeler(name: str, *, labels: str | None = None, **options: Any) -> Labeler:
+    """Make a labeler. Modules are imported here, so that a labeler's dependencies are needed only when it is used.
+
+    Args:
+        name: one of `NAMES`.
+        labels: the labels file, for `file`.
+        options: for `llm` and `transformers`: what their classes take.
+    """
+    if name == "cues":
+        from wildreward.dataset_builder.labelers.cues_labeler import CuesLabeler
+
+        return CuesLabeler()
+    if name == "file":
+        from wildreward.dataset_builder.labelers.file import FileLabeler
+
+        if not labels:
+            raise UserError("--labeler file needs --labels FILE: JSONL or parquet with the columns id and level")
+        return FileLabeler(labels)
+    if name == "llm":
+        from wildreward.dataset_builder.labelers.llm import LLMLabeler
+
+        return LLMLabeler(**options)
+    if name == "transformers":
+        from wildreward.dataset_builder.labelers.decision import DecisionLabeler
+
+        return DecisionLabeler(**options)
+    raise UserError(f"unknown labeler {name!r}; expected one of {', '.join(NAMES)}")

@@ -1,0 +1,137 @@
+"""The dataset's card: YAML that `datasets` and the Hub can parse, and statistics taken from the report."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from wildreward.dataset_builder.report import funnel
+from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
+
+CONFIGS = (("default", "data", INSTANCE, True), ("unpaired_preference", "unpaired_preference", UNPAIRED, False))
+_CODES = {"english": "en", "chinese": "zh"}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def render(report: dict[str, Any], *, title: str, figures: list[str]) -> str:
+    """The text of `README.md`.
+
+    Args:
+        report: as `report.make_report` makes it.
+        title: name of the dataset.
+        figures: file names under `figures/`.
+    """
+    import yaml
+
+    header = yaml.safe_dump(metadata(report, title), sort_keys=False, allow_unicode=True)
+    return f"---\n{header}---\n\n{_body(report, title, figures)}"
+
+
+def metadata(report: dict[str, Any], title: str) -> dict[str, Any]:
+    """The card's YAML as a dictionary."""
+    kept = report["kept"]
+    languages = sorted({_CODES[name.lower()] for name in report["languages"] if name.lower() in _CODES})
+    return {
+        "pretty_name": title,
+        **({"language": languages} if languages else {}),
+        "task_categories": ["text-classification"],
+        "size_categories": [next((name for size, name in _SIZES if kept < size), "1M<n<10M")],
+        "tags": ["reward-model", "human-feedback", "wildreward"],
+        "configs": [
+            {
+                "config_name": name,
+                **({"default": True} if default else {}),
+                "data_files": [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in report["splits"]],
+            }
+            for name, folder, _, default in CONFIGS
+        ],
+        "dataset_info": [
+            {"config_name": name, "features": _features(schema), "splits": _splits(report, folder)}
+            for name, folder, schema, _ in CONFIGS
+        ],
+    }
+
+
+def _splits(report: dict[str, Any], folder: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": split,
+            "num_bytes": report["bytes"].get(f"{folder}.{split}", 0),
+            "num_examples": sum(labels.values()),
+        }
+        for split, labels in report["splits"].items()
+    ]
+
+
+def _features(schema: pa.Schema | pa.StructType) -> list[dict[str, Any]]:
+    return [{"name": field.name, **_feature(field.type)} for field in schema]
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(kind):
+        return {"list": _features(kind.value_type)}
+    if pa.types.is_struct(kind):
+        return {"struct": _features(kind)}
+    return {"dtype": {"float": "float32"}.get(str(kind), str(kind))}
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += [
+        "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row) + " |" for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def _body(report: dict[str, Any], title: str, figures: list[str]) -> str:
+    settings = report["settings"]
+    splits = [
+        (split, *(labels[str(label)] for label in range(1, 5)), sum(labels.values()))
+        for split, labels in report["splits"].items()
+    ]
+    sources = [
+        (source, *(levels.get(level, 0) for level in ("1", "2", "4", "5")))
+        for source, levels in report["label_sources"].items()
+    ]
+    reasons = sorted(report["dropped"].items(), key=lambda item: -item[1])
+    pictures = "\n\n".join(f"![{name.split('.')[0]}](figures/{name})" for name in figures)
+    return f"""# {title}
+
+Feedback that users gave in real chats: for each instance the conversation so far, the answer of the assistant, what the
+user said next, and a level read from it. Built with [WildReward](https://pypi.org/project/wildreward/) by
+`wildreward build-dataset --source {settings["source"]} --labeler {settings["labeler"]}`.
+
+```python
+from datasets import load_dataset
+
+data = load_dataset("PATH_OR_REPO")                         # instances for an ordinal reward model
+pairs = load_dataset("PATH_OR_REPO", "unpaired_preference")  # prompt, completion, label for TRL's KTOTrainer
+```
+
+## Labels
+
+`level` is 1 rejection, 2 error correction, 4 positive engagement, 5 satisfaction (3, neutral, is left out); `label` is the
+same as 1, 2, 3, 4. `label_source` is `explicit` (the follow-up itself), `mined` (a neutral turn that took the level of
+praise shortly after, on the same topic) or `refusal` (a refusal that a judge found right).
+
+{_table(("split", "label 1", "label 2", "label 3", "label 4", "all"), splits)}
+
+{_table(("label source", "level 1", "level 2", "level 4", "level 5"), sources)}
+
+All turns of one user are on the same side of the split (of one conversation, where the user is not known).
+
+## How it came about
+
+{_table(("step", "count"), funnel(report))}
+
+{pictures}
+
+Left out, by reason:
+
+{_table(("reason", "turns"), reasons)}
+
+## Limits
+
+Levels were assigned by the `{settings["labeler"]}` labeler, not by people; a follow-up says how one user took one answer,
+which is not the same as the answer being right. Personal data was handled by pattern (`{settings["personal_data"]}`), which
+cannot find everything. The licence and the terms of the source apply.
+"""

@@ -1,0 +1,125 @@
+"""`wildreward build-dataset`: chats to a dataset of user feedback."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wildreward.errors import UserError
+
+
+@dataclass
+class BuildDatasetConfig:
+    source: str = field(
+        default="", metadata={"help": "Chats: a JSON, JSONL or parquet file, a folder of them, or a Hub dataset id."}
+    )
+    output: str = field(default="", metadata={"help": "Dataset folder to make, or to go on with."})
+    labeler: Literal["cues", "llm", "transformers", "file"] = field(
+        default="cues", metadata={"help": "Who reads the level of a follow-up."}
+    )
+    labels: str | None = field(default=None, metadata={"help": "Labels file for --labeler file (JSONL or parquet)."})
+    base_url: str | None = field(default=None, metadata={"help": "OpenAI-compatible endpoint for --labeler llm."})
+    model: str | None = field(default=None, metadata={"help": "Model for --labeler llm or transformers."})
+    layout: Literal["auto", "wildchat", "lmsys", "sharegpt", "messages"] = field(
+        default="auto", metadata={"help": "Layout of the source; auto finds it by its columns."}
+    )
+    messages_column: str | None = field(default=None, metadata={"help": "Column that holds the list of messages."})
+    id_column: str | None = field(default=None, metadata={"help": "Column that holds the conversation's id."})
+    user_column: str | None = field(default=None, metadata={"help": "Column that tells users apart."})
+    language_column: str | None = field(default=None, metadata={"help": "Column that holds the language."})
+    model_column: str | None = field(default=None, metadata={"help": "Column that names the assistant's model."})
+    role_key: str | None = field(default=None, metadata={"help": "Key of a message's role."})
+    content_key: str | None = field(default=None, metadata={"help": "Key of a message's text."})
+    on_bad_input: Literal["error", "skip"] = field(
+        default="error",
+        metadata={"help": "Cut-off or corrupt files: stop, or use what can be read and count the loss."},
+    )
+    limit: int | None = field(default=None, metadata={"help": "Use the first conversations of the source only."})
+    languages: list[str] = field(
+        default_factory=lambda: ["English", "Chinese"],
+        metadata={"help": "Languages to keep where the language is known; 'all' keeps every one."},
+    )
+    max_words: int = field(default=4096, metadata={"help": "Longest history, query and response together, in words."})
+    mining_window: int = field(
+        default=2, metadata={"help": "Turns ahead that praise may lie; 0: no implicit feedback."}
+    )
+    mining_threshold: float = field(default=0.5, metadata={"help": "Smallest cosine that counts as the same topic."})
+    mining_encoder: str = field(
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        metadata={"help": "Sentence encoder for implicit feedback; take a multilingual one for other languages."},
+    )
+    mining_max_tokens: int = field(default=128, metadata={"help": "Tokens of a message that the encoder reads."})
+    personal_data: Literal["drop", "redact", "keep"] = field(
+        default="drop", metadata={"help": "Turns with personal data in any message: leave out, mask, or keep."}
+    )
+    near_duplicates: float = field(
+        default=0.9, metadata={"help": "Similarity from which turns count as copies; 0: exact copies only."}
+    )
+    test_fraction: float = field(default=0.1, metadata={"help": "Share of users held out for test."})
+    seed: int = field(default=0, metadata={"help": "Seed of the split."})
+    num_workers: int = field(
+        default_factory=lambda: os.cpu_count() or 1, metadata={"help": "Processes; the rows do not depend on it."}
+    )
+
+
+CONFIGS = (BuildDatasetConfig,)
+
+
+def main(config: BuildDatasetConfig) -> None:
+    """Build the dataset and print what came out."""
+    from wildreward.dataset_builder.pipeline import build_dataset
+    from wildreward.dataset_builder.sources.base import Columns
+
+    if not config.source or not config.output:
+        raise UserError("build-dataset needs --source and --output")
+    report = build_dataset(
+        config.source,
+        config.output,
+        labeler=config.labeler,
+        labeler_options=labeler_options(config),
+        layout=config.layout,
+        columns=Columns(
+            config.messages_column,
+            config.id_column,
+            config.user_column,
+            config.language_column,
+            config.model_column,
+            config.role_key,
+            config.content_key,
+        ),
+        on_bad_input=config.on_bad_input,
+        limit=config.limit,
+        languages=[] if config.languages == ["all"] else config.languages,
+        max_words=config.max_words,
+        mining_window=config.mining_window,
+        mining_threshold=config.mining_threshold,
+        mining_encoder=config.mining_encoder,
+        mining_max_tokens=config.mining_max_tokens,
+        personal_data=config.personal_data,
+        near_duplicates=config.near_duplicates,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        num_workers=config.num_workers,
+    )
+    print(summary(report, config.output))
+
+
+def labeler_options(config: BuildDatasetConfig) -> dict:
+    """The options of the chosen labeler among the config's fields."""
+    if config.labeler == "file":
+        return {"labels": config.labels}
+    if config.labeler == "cues":
+        return {}
+    options = {"model": config.model, "base_url": config.base_url}
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def summary(report: dict, output: str) -> str:
+    """A few lines for the terminal."""
+    from wildreward.dataset_builder.report import funnel
+
+    lines = [f"{name:<26}{value:>12,}" for name, value in funnel(report)]
+    lines += [f"{split:<26}{sum(labels.values()):>12,}" for split, labels in report["splits"].items()]
+    lost = {**report["input_lost"], **report["conversations_dropped"]}
+    if lost:
+        lines.append("not used: " + ", ".join(f"{reason} {count:,}" for reason, count in lost.items()))
+    return "\n".join([*lines, f"dataset: {output}"])

@@ -1,0 +1,82 @@
+"""Exact and near-duplicate turns. What a turn is compared by travels as a few 64-bit numbers, not as text.
+
+Near-duplicates are found by MinHash over word triples with banding. Of turns that resemble each other, the one whose id
+hashes lowest stays, so the outcome does not depend on the order or the number of shards.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from wildreward.dataset_builder.parts import hash64
+from wildreward.dataset_builder.records import DUPLICATE, NEAR_DUPLICATE, Turn
+
+PERMUTATIONS = 64
+BANDS = 16
+ROWS = PERMUTATIONS // BANDS
+SHINGLE = 3
+_TOKEN = re.compile("[\u3400-\u9fff]|\\w+")
+_MAX_TOKENS = 4_000
+
+
+def _multipliers() -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.Generator(np.random.PCG64(20260209))
+    draw = generator.integers(1, 2**63, size=(2, PERMUTATIONS), dtype=np.uint64)
+    return draw[0] | np.uint64(1), draw[1]
+
+
+_A, _B = _multipliers()
+
+
+def exact_key(turn: Turn) -> int:
+    """Equal for turns with the same history, query and response."""
+    return hash64(*(text for message in turn.history for text in message), turn.query, turn.response)
+
+
+def signature(turn: Turn) -> np.ndarray:
+    """MinHash of query and response (64 × uint32): the share of equal entries estimates the Jaccard similarity."""
+    tokens = _TOKEN.findall(f"{turn.query} {turn.response}".lower())[:_MAX_TOKENS]
+    return minhash([" ".join(tokens[i : i + SHINGLE]) for i in range(max(1, len(tokens) - SHINGLE + 1))])
+
+
+def minhash(shingles: Sequence[str]) -> np.ndarray:
+    """MinHash (64 × uint32) of a set of strings."""
+    hashes = np.array([hash64(shingle) for shingle in set(shingles)], np.int64).view(np.uint64)
+    lowest = np.full(PERMUTATIONS, np.iinfo(np.uint64).max, np.uint64)
+    for start in range(0, len(hashes), 1024):
+        mixed = hashes[start : start + 1024, None] * _A + _B  # (n, P), wraps around
+        np.minimum(lowest, mixed.min(axis=0), out=lowest)
+    return (lowest >> np.uint64(32)).astype(np.uint32)
+
+
+def find_duplicates(
+    ids: Sequence[str], exact: Sequence[int], signatures: np.ndarray | None, threshold: float
+) -> dict[int, str]:
+    """Rows to drop, with the reason code.
+
+    Args:
+        ids: of all instances.
+        exact: `exact_key` of each.
+        signatures: (N, 64) `signature` of each, or None to look for exact copies only.
+        threshold: smallest estimated Jaccard similarity of near-duplicates.
+    """
+    order = np.argsort([hash64(id_) for id_ in ids], kind="stable")
+    dropped: dict[int, str] = {}
+    seen: set[int] = set()
+    bands: dict[bytes, list[int]] = {}
+    for row in order.tolist():
+        if exact[row] in seen:
+            dropped[row] = DUPLICATE
+            continue
+        seen.add(exact[row])
+        if signatures is None:
+            continue
+        keys = [bytes([band]) + signatures[row, band * ROWS : (band + 1) * ROWS].tobytes() for band in range(BANDS)]
+        near = {other for key in keys for other in bands.get(key, ())}
+        if any((signatures[row] == signatures[other]).mean() >= threshold for other in sorted(near)):
+            dropped[row] = NEAR_DUPLICATE
+            continue
+        for key in keys:
+            bands.setdefault(key, []).append(row)
+    return dropped

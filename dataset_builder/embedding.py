@@ -1,0 +1,90 @@
+"""Sentence embeddings for the mining step: mean-pooled, unit length, batched by length under a token budget."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wildreward.bundled import resolve
+from wildreward.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+TOKEN_BUDGET = 4_096
+CHARS_PER_TOKEN = 16
+
+
+class Embedder:
+    """A sentence encoder from the Hub or a folder.
+
+    Args:
+        name: e.g. "sentence-transformers/all-MiniLM-L6-v2".
+        max_tokens: longer texts are cut to their beginning.
+        device: "auto" takes a GPU when there is one.
+        threads: CPU threads; None leaves torch's own choice.
+    """
+
+    def __init__(self, name: str, *, max_tokens: int = 128, device: str = "auto", threads: int | None = None) -> None:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        if threads:
+            torch.set_num_threads(threads)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        path = resolve(name)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModel.from_pretrained(path, dtype=best_dtype(device))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"cannot load the sentence encoder {name} ({reason}); give --mining-encoder") from error
+        self.model = model.eval().to(device)
+        self.max_tokens = max_tokens
+        self.tokens = 0
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors (N, hidden), float32, in the order of `texts`."""
+        import torch
+
+        cut = self.max_tokens * CHARS_PER_TOKEN
+        ids = self.tokenizer([text[:cut] for text in texts], truncation=True, max_length=self.max_tokens)["input_ids"]
+        vectors = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
+        with torch.inference_mode():
+            for rows in length_batches([len(row) for row in ids], TOKEN_BUDGET):
+                batch = self.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
+                vectors[rows] = self._pooled(batch.to(self.model.device))
+        self.tokens += sum(map(len, ids))
+        return vectors
+
+    def _pooled(self, batch: Any) -> np.ndarray:
+        import torch
+
+        hidden = self.model(**batch).last_hidden_state.float()  # (B, L, H)
+        mask = batch["attention_mask"].unsqueeze(-1)
+        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+
+
+def best_dtype(device: str) -> Any:
+    """bfloat16 where the hardware computes in it, float32 elsewhere (where bfloat16 would be slower)."""
+    import torch
+
+    if device == "cpu":
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16
+
+
+def length_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Row numbers, shortest first, in batches of at most `budget` tokens with padding (at least one row each)."""
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if batch and lengths[row] * (len(batch) + 1) > budget:
+            batches.append(batch)
+            batch = []
+        batch.append(row)
+    if batch:
+        batches.append(batch)
+    return batches

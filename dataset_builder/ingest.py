@@ -1,0 +1,112 @@
+"""First step: read the source once, keep what can be used as parts under `work/`, and find what occurs twice."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wildreward.dataset_builder import records
+from wildreward.dataset_builder.parts import write_parts
+from wildreward.dataset_builder.records import Conversation, Rejected
+from wildreward.dataset_builder.sources.base import Layout
+from wildreward.dataset_builder.sources.readers import Losses, Slice, read_slice
+from wildreward.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def usable(rows: Iterable[Any], layout: Layout, counts: Counter) -> Iterator[Conversation]:
+    """Conversations among the source's records; the others are counted by reason."""
+    for row in rows:
+        counts["records"] += 1
+        conversation = layout.to_conversation(row)
+        if isinstance(conversation, Rejected):
+            counts[f"rejected.{conversation.reason}"] += 1
+            continue
+        counts["conversations"] += 1
+        counts["truncated"] += conversation.truncated
+        yield conversation
+
+
+def ingest_slice(piece: Slice, layout: Layout, folder: Path, name: str, *, skip: bool, limit: int | None = None) -> int:
+    """Write the parts of one slice and, last, `<name>.json`, which says that they are complete.
+
+    Returns:
+        the number of usable conversations.
+    """
+    marker = folder / f"{name}.json"
+    if not marker.exists():
+        losses, counts = Losses(skip), Counter()
+        rows = read_slice(piece, layout.wanted(), losses)
+        parts = write_parts(islice(usable(rows, layout, counts), limit), folder / name)
+        counts.update({f"lost.{reason}": count for reason, count in losses.counts.items()})
+        write_json(marker, {"slice": asdict(piece), "parts": parts, "counts": dict(counts)})
+    return read_json(marker)["counts"].get("conversations", 0)
+
+
+def ingested_parts(folder: Path) -> tuple[list[Path], Counter]:
+    """All parts in order, and the counts of all slices together."""
+    parts: list[Path] = []
+    counts: Counter = Counter()
+    for marker in sorted(folder.glob("*.json")):
+        found = read_json(marker)
+        parts += [folder / name for name in found["parts"]]
+        counts.update(found["counts"])
+    return parts, counts
+
+
+def find_repeats(parts: list[Path]) -> dict[str, dict[str, list[int]]]:
+    """Which rows are copies of a conversation kept elsewhere, and which have a source id that is not unique.
+
+    Of equal conversations the one with the smallest hash of its other fields stays, so the order of the parts does not
+    matter. Memory: 32 bytes a conversation.
+
+    Returns:
+        part name → {"drop": row numbers, "renamed": row numbers}, for parts that have any.
+    """
+    import pyarrow.parquet as pq
+
+    columns = ("content_key", "id_key", "tie_key")
+    tables = [pq.read_table(part, columns=list(columns)) for part in parts]
+    if not tables:
+        return {}
+    sizes = np.array([len(table) for table in tables])
+    content, ids, ties = (
+        np.concatenate([table[name].combine_chunks().to_numpy() for table in tables]) for name in columns
+    )
+    order = np.lexsort((ties, content))
+    is_copy = np.zeros(len(content), bool)
+    is_copy[order[1:]] = content[order[1:]] == content[order[:-1]]
+    kept = np.flatnonzero(~is_copy)
+    _, inverse, occurrences = np.unique(ids[kept], return_inverse=True, return_counts=True)
+    renamed = kept[occurrences[inverse] > 1]
+    repeats: dict[str, dict[str, list[int]]] = {}
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    for kind, rows in (("drop", np.flatnonzero(is_copy)), ("renamed", renamed)):
+        which = np.searchsorted(starts, rows, side="right") - 1
+        for part, row in zip(which.tolist(), (rows - starts[which]).tolist(), strict=True):
+            repeats.setdefault(parts[part].name, {"drop": [], "renamed": []})[kind].append(row)
+    return repeats
+
+
+def dropped_conversations(counts: Counter, repeats: dict[str, dict[str, list[int]]]) -> dict[str, int]:
+    """Reasons why records of the source are not among the conversations, with how often each occurred."""
+    dropped = {key.split(".", 1)[1]: value for key, value in sorted(counts.items()) if key.startswith("rejected.")}
+    copies = sum(len(rows["drop"]) for rows in repeats.values())
+    if copies:
+        dropped[records.DUPLICATE_CONVERSATION] = copies
+    return dropped
+
+
+def write_repeats(path: Path, repeats: dict[str, dict[str, list[int]]]) -> None:
+    write_json(path, repeats)
+
+
+def read_repeats(path: Path) -> dict[str, dict[str, list[int]]]:
+    return json.loads(path.read_text())

@@ -1,0 +1,157 @@
+"""Second step: the answers of the labeler for every turn, part by part.
+
+Labelers that cost nothing answer inside the worker that holds the part. Answers of paid labelers stream: requests of the
+next part are sent while the last of the previous one are still on their way, each answer goes to the part's ledger as it
+comes, and a part is closed when its last answer is in.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request, Task
+from wildreward.dataset_builder.ledger import Ledger
+from wildreward.dataset_builder.records import Turn
+from wildreward.dataset_builder.turns import request_for
+from wildreward.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+TurnsOf = Callable[[Path], Iterable[Turn]]
+_NOT_ASKED = Answer("", None, reason="not_asked", attempts=0)
+
+
+def label_part(part: Path, turns_of: TurnsOf, labeler: Labeler, task: Task, folder: Path) -> None:
+    """Ask a labeler that costs nothing about all turns of one part. Does nothing when that is done."""
+    if not _done(folder, part):
+        answers = (
+            labeler.label(request_for(turn, task, with_key=False)) if _asked(turn, task) else _NOT_ASKED
+            for turn in turns_of(part)
+        )
+        write_answers(folder / part.name, answers)
+
+
+def label_paid(
+    parts: Iterable[Path],
+    turns_of: TurnsOf,
+    labeler: Labeler,
+    task: Task,
+    folder: Path,
+    *,
+    on_answer: Callable[[Answer], Any] = lambda answer: None,
+) -> None:
+    """Ask a paid labeler about all turns of all parts, in one stream.
+
+    Args:
+        parts: to label, in order; finished ones are passed over.
+        turns_of: gives the turns of a part, the same at every call.
+        task: what is asked; turns that it does not concern get an empty answer.
+        folder: where `<part>` (answers in turn order) and `ledger/<part>.jsonl` are written.
+        on_answer: called for each new answer, for progress.
+    """
+    stream = _Stream([part for part in parts if not _done(folder, part)], turns_of, labeler, task, folder)
+    try:
+        for answer in labeler.label_many(stream.requests()):
+            stream.take(answer)
+            on_answer(answer)
+        stream.finish()
+    finally:
+        stream.close()
+
+
+def read_answers(folder: Path, part: Path) -> list[dict[str, Any]]:
+    """The answers of a part in turn order, as rows of `schema.ANSWERS`."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(folder / part.name).to_pylist()
+
+
+def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from wildreward.dataset_builder.schema import ANSWERS
+
+    rows = [{name: getattr(answer, name) for name in ANSWERS.names} for answer in answers]
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=ANSWERS), temporary, compression="zstd")
+
+
+def _done(folder: Path, part: Path) -> bool:
+    return (folder / part.name).exists()
+
+
+def _asked(turn: Turn, task: Task) -> bool:
+    """Dropped turns are never asked about."""
+    from wildreward.dataset_builder.refusals import needs_judge
+
+    return turn.dropped is None and (task == "feedback" or needs_judge(turn))
+
+
+@dataclass
+class _OpenPart:
+    """A part whose answers are not all in: the key of each turn ("" where nothing is asked), and what is awaited."""
+
+    part: Path
+    ledger: Ledger
+    keys: list[str] = field(default_factory=list)
+    awaited: set[str] = field(default_factory=set)
+    sent: bool = False
+
+
+class _Stream:
+    """Feeds a labeler with requests from part after part, and hands its answers to the parts that wait for them."""
+
+    def __init__(self, parts: list[Path], turns_of: TurnsOf, labeler: Labeler, task: Task, folder: Path) -> None:
+        self.parts, self.turns_of, self.task, self.folder = parts, turns_of, task, folder
+        self.version = f"{labeler.name}:{labeler.version}"
+        self.waiting: dict[str, list[_OpenPart]] = {}
+        self.open: list[_OpenPart] = []
+
+    def requests(self) -> Iterator[Request]:
+        for part in self.parts:
+            current = _OpenPart(part, Ledger(self.folder / "ledger" / f"{part.stem}.jsonl", self.version))
+            self.open.append(current)
+            for turn in self.turns_of(part):
+                if not _asked(turn, self.task):
+                    current.keys.append("")
+                    continue
+                request = request_for(turn, self.task)
+                current.keys.append(request.key)
+                if request.key in current.ledger.answers or request.key in current.awaited:
+                    continue
+                current.awaited.add(request.key)
+                owners = self.waiting.setdefault(request.key, [])
+                owners.append(current)
+                if len(owners) == 1:
+                    yield request
+            current.sent = True
+            self._close_finished()
+
+    def take(self, answer: Answer) -> None:
+        for owner in self.waiting.pop(answer.key):
+            owner.ledger.add(answer)
+            owner.awaited.discard(answer.key)
+        self._close_finished()
+
+    def finish(self) -> None:
+        """After the last answer: a request that got none is unlabelled with a reason."""
+        for key in list(self.waiting):
+            logger.warning("the labeler gave no answer to one request")
+            self.take(Answer(key, None, reason="no_answer"))
+        self._close_finished()
+
+    def close(self) -> None:
+        for current in self.open:
+            current.ledger.close()
+        self.open = []
+
+    def _close_finished(self) -> None:
+        for current in [item for item in self.open if item.sent and not item.awaited]:
+            answers = (current.ledger.answers[key] if key else _NOT_ASKED for key in current.keys)
+            current.ledger.flush()
+            write_answers(self.folder / current.part.name, answers)
+            current.ledger.close()
+            self.open.remove(current)

@@ -1,0 +1,135 @@
+"""The files under `work/`: conversations in the pipeline's own form, cut into parts that fit into memory.
+
+A *part* is a parquet file of up to `MAX_ROWS` conversations or `MAX_CHARS` characters; every later step reads and
+writes part by part. Three hashes go with each conversation, so that what occurs twice is found without its text.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from wildreward.dataset_builder.labelers.base import ChatMessage
+from wildreward.dataset_builder.records import Conversation
+from wildreward.files import atomic_path
+
+MAX_ROWS = 1_000
+MAX_CHARS = 12_000_000
+_LETTERS = {"system": "s", "user": "u", "assistant": "a"}
+_ROLES = {letter: role for role, letter in _LETTERS.items()}
+
+
+def hash64(*texts: str) -> int:
+    """A signed 64-bit hash of texts, the same on every machine."""
+    digest = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        data = text.encode(errors="replace")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def hex_of(key: int) -> str:
+    """Sixteen hexadecimal digits of a `hash64`."""
+    return f"{key & (2**64 - 1):016x}"
+
+
+def schema():  # noqa: ANN201 - pyarrow is imported late
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("source_id", pa.string()),
+            ("user_id", pa.string()),
+            ("language", pa.string()),
+            ("model", pa.string()),
+            ("roles", pa.string()),
+            ("contents", pa.list_(pa.string())),
+            ("languages", pa.list_(pa.string())),
+            ("content_key", pa.int64()),
+            ("id_key", pa.int64()),
+            ("tie_key", pa.int64()),
+        ]
+    )
+
+
+def write_parts(conversations: Iterable[Conversation], stem: Path) -> list[str]:
+    """Write `<stem>-<n>.parquet`, each complete or absent. Returns the file names."""
+    names: list[str] = []
+    rows: list[dict] = []
+    size = 0
+    for conversation in conversations:
+        rows.append(_row(conversation))
+        size += sum(len(message.content) for message in conversation.messages)
+        if len(rows) >= MAX_ROWS or size >= MAX_CHARS:
+            names.append(_write(rows, stem, len(names)))
+            rows, size = [], 0
+    if rows:
+        names.append(_write(rows, stem, len(names)))
+    return names
+
+
+def read_part(path: Path, drop: Iterable[int] = (), renamed: Iterable[int] = ()) -> Iterator[Conversation]:
+    """The conversations of a part.
+
+    Args:
+        path: the part.
+        drop: row numbers to leave out (copies of conversations kept elsewhere).
+        renamed: row numbers whose source id other conversations share: their content joins the id.
+    """
+    import pyarrow.parquet as pq
+
+    drop, renamed = set(drop), set(renamed)
+    row_number = -1
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=128):
+            for row in batch.to_pylist():
+                row_number += 1
+                if row_number not in drop:
+                    yield _conversation(row, row_number in renamed)
+
+
+def _write(rows: list[dict], stem: Path, number: int) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = stem.with_name(f"{stem.name}-{number:05d}.parquet")
+    table = pa.Table.from_pylist(rows, schema=schema())
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=1, row_group_size=256)
+    return path.name
+
+
+def _row(conversation: Conversation) -> dict:
+    contents = [message.content for message in conversation.messages]
+    roles = "".join(_LETTERS[message.role] for message in conversation.messages)
+    content_key = hash64(roles, *contents)
+    meta = [conversation.source_id, conversation.user_id, conversation.language, conversation.model]
+    return {
+        "source_id": conversation.source_id,
+        "user_id": conversation.user_id,
+        "language": conversation.language,
+        "model": conversation.model,
+        "roles": roles,
+        "contents": contents,
+        "languages": conversation.message_languages,
+        "content_key": content_key,
+        "id_key": hash64(conversation.source_id) if conversation.source_id else content_key,
+        "tie_key": hash64(*map(repr, meta)),
+    }
+
+
+def _conversation(row: dict, renamed: bool) -> Conversation:
+    source_id, content = row["source_id"], hex_of(row["content_key"])
+    conversation_id = source_id or content
+    if source_id and renamed:
+        conversation_id = f"{source_id}-{content}"
+    messages = [ChatMessage(_ROLES[letter], text) for letter, text in zip(row["roles"], row["contents"], strict=True)]
+    return Conversation(
+        source_id=source_id,
+        user_id=row["user_id"],
+        language=row["language"],
+        model=row["model"],
+        messages=messages,
+        message_languages=row["languages"],
+        conversation_id=conversation_id,
+    )

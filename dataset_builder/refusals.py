@@ -1,0 +1,54 @@
+"""Refusal validation: was a refusal that the user did not like the right answer?
+
+A negative level under a *justified* refusal would teach the reward model that refusing harm is bad. So responses that
+look like refusals and got a negative level go to a judge; its verdict decides.
+"""
+
+import re
+
+from wildreward.dataset_builder.records import Turn
+from wildreward.dataset_builder.words import count_words
+
+MAX_REFUSAL_WORDS = 150
+_HEAD_CHARS = 400
+
+_CANNOT = r"(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|won['’]t|will not|unable to|not able to|not comfortable)"
+_ENGLISH = re.compile(
+    rf"""\b(?:
+        i(?:['’]m|\ am)?\s+(?:really\s+|so\s+|very\s+)?sorry\b[^.!?]{{0,60}}\b{_CANNOT}
+      | i\s+(?:simply\s+|just\s+|really\s+)?{_CANNOT}\s+
+        (?:\w+\s+)?(?:help|assist|provide|create|generate|write|comply|fulfil+|engage|discuss|support|do\s+that|continue|answer|produce|offer|participate)
+      | i(?:['’]m|\ am)\s+(?:unable|not\s+able|not\s+comfortable|not\s+allowed|not\s+programmed|not\s+permitted)\b
+      | i\s+must\s+(?:decline|refuse)
+      | (?:goes|is|would\s+be)\s+against\s+(?:my|openai['’]?s?|our)\s+(?:\w+\s+)?(?:guidelines|polic(?:y|ies)|programming|principles)
+      | (?:violates?|violating)\s+(?:\w+\s+){{0,3}}(?:guidelines|polic(?:y|ies))
+      | (?:not|n['’]t)\s+(?:appropriate|ethical|something\s+i\s+can)
+      | as\s+an\s+(?:ai|artificial)\b[^.!?]{{0,80}}\b(?:{_CANNOT}|not\s+capable|do\s+not|don['’]t)
+    )""",
+    re.I | re.X,
+)
+_CHINESE = re.compile(
+    "(?:抱歉|对不起|很遗憾|不好意思)[^。!?]{0,30}(?:不能|无法|不可以|没有办法|不便)"
+    "|我(?:不能|无法|不可以)(?:提供|协助|帮助|生成|创作|回答|满足|参与|讨论)"
+    "|违反(?:了)?[^。]{0,12}(?:准则|政策|规定|原则|法律)"
+)
+
+
+def looks_like_refusal(response: str) -> bool:
+    """A short response with refusal wording near its beginning."""
+    if len(response) > 8 * MAX_REFUSAL_WORDS:
+        return False
+    head = response[:_HEAD_CHARS]
+    return bool(_ENGLISH.search(head) or _CHINESE.search(head)) and count_words(response) <= MAX_REFUSAL_WORDS
+
+
+def needs_judge(turn: Turn) -> bool:
+    """Only refusals with negative feedback are judged."""
+    return turn.dropped is None and turn.level in (1, 2) and looks_like_refusal(turn.response)
+
+
+def apply_verdict(turn: Turn) -> None:
+    """Put the judge's verdict into effect: a justified refusal gets the top level; everything else stays."""
+    if turn.verdict == "justified_refusal":
+        turn.level = 5
+        turn.label_source = "refusal"

@@ -1,0 +1,93 @@
+"""`build_report.json`: the whole funnel in numbers."""
+
+from collections import Counter
+from typing import Any
+
+from wildreward.dataset_builder.records import LEVEL_TO_LABEL
+
+
+def make_report(
+    *,
+    source: Counter,
+    source_dropped: dict[str, int],
+    turns: Counter,
+    duplicates: dict[str, int],
+    written: Counter,
+    seconds: dict[str, float],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Put the counts of all steps together.
+
+    Args:
+        source: counts of the ingest step.
+        source_dropped: reason → conversations that were not used.
+        turns: counts of `finish.finish_turns` over all parts, with `requests` and tokens.
+        duplicates: reason → candidates left out.
+        written: counts of `writer.write_dataset`.
+        seconds: stage → wall-clock seconds of this run.
+        settings: what the result depends on.
+    """
+    levels = {str(level): turns.get(f"levels.{level}", 0) for level in range(1, 6)}
+    splits = {
+        split: {str(label): written.get(f"splits.{split}.{label}", 0) for label in LEVEL_TO_LABEL.values()}
+        for split in ("train", "test")
+    }
+    return {
+        "records": source.get("records", 0),
+        "conversations": source.get("conversations", 0) - source_dropped.get("duplicate_conversation", 0),
+        "conversations_dropped": source_dropped,
+        "conversations_truncated": source.get("truncated", 0),
+        "input_lost": _group(source, "lost"),
+        "turns": turns.get("turns", 0),
+        "labelled": sum(levels.values()),
+        "unlabelled": _group(turns, "unlabelled"),
+        "levels": levels,
+        "mined": turns.get("mined", 0),
+        "refusals": _group(turns, "refusals"),
+        "dropped": dict(sorted((Counter(_group(turns, "dropped")) + Counter(duplicates)).items())),
+        "redacted": _group(turns, "redacted"),
+        "kept": sum(sum(split.values()) for split in splits.values()),
+        "splits": splits,
+        "label_sources": label_sources(written),
+        "languages": _top(_group(written, "language")),
+        "models": _top(_group(written, "model")),
+        "bytes": _group(written, "bytes"),
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "requests": turns.get("requests", 0),
+        "prompt_tokens": turns.get("prompt_tokens", 0),
+        "completion_tokens": turns.get("completion_tokens", 0),
+        "settings": settings,
+    }
+
+
+def label_sources(written: Counter) -> dict[str, dict[str, int]]:
+    """label_source → level → kept instances."""
+    table: dict[str, dict[str, int]] = {}
+    for key, count in sorted(written.items()):
+        if key.startswith("source."):
+            _, source, level = key.split(".")
+            table.setdefault(source, {})[level] = count
+    return table
+
+
+def funnel(report: dict[str, Any]) -> list[tuple[str, int]]:
+    """The steps from records to instances, for the plot and the card."""
+    clear = sum(report["levels"][level] for level in ("1", "2", "4", "5"))
+    return [
+        ("records read", report["records"]),
+        ("conversations", report["conversations"]),
+        ("turns with a follow-up", report["turns"]),
+        ("labelled", report["labelled"]),
+        ("clear attitude", clear),
+        ("with implicit feedback", clear + report["mined"]),
+        ("kept after filters", report["kept"]),
+    ]
+
+
+def _group(counts: Counter, prefix: str) -> dict[str, int]:
+    start = f"{prefix}."
+    return {key[len(start) :]: count for key, count in sorted(counts.items()) if key.startswith(start) and count}
+
+
+def _top(counts: dict[str, int], size: int = 20) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:size])
