@@ -271,12 +271,13 @@ def _order(old: list[str], new: list[str]) -> list[str]:
 
 
 def _place_gaps(merged: Card, old: Card, new: Card, before: dict[str, Any]) -> dict[str, str]:
-    """Text between blocks: the old card's where a person wrote it, else the new rendering's own."""
+    """Text between blocks: the old card's where a person wrote, changed or removed it, else the new rendering's own."""
     texts = {}
     for name in dict.fromkeys(("", *old.gaps, *new.gaps)):
-        mine = old.gaps.get(name, "")
-        written = bool(mine) or f"gap:{name}" in (old.generated or {})
-        texts[name] = mine if written and _edited(old, f"gap:{name}", before) else new.gaps.get(name, "")
+        key, mine = f"gap:{name}", old.gaps.get(name, "")
+        generated = key in (old.generated or {})
+        touched = _edited(old, key, before) if generated else bool(mine) or key in old.pushed
+        texts[name] = mine if touched else new.gaps.get(name, "")
     return _reattach(texts, merged.blocks, list(old.blocks))
 
 
