@@ -176,6 +176,7 @@ class HubDouble:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # otherwise each answer waits 40 ms for the client to confirm its headers
     hub: HubDouble
 
     def log_message(self, *_):

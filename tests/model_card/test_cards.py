@@ -155,3 +155,9 @@ def test_any_text_between_blocks_survives_any_number_of_renderings(notes, pushed
     written = {name: text for name, text in card.gaps.items() if text}
     assert {name: text for name, text in parse_card(once).gaps.items() if text} == written
     assert {name: text for name, text in parse_card(again).gaps.items() if text} == written
+
+
+def test_note_removed_on_the_hub_stays_out_when_the_local_card_itself_is_the_new_rendering():
+    pushed = mark_pushed(rendering() + "\nNote.\n")
+    on_the_hub = pushed.replace("Note.", "")
+    assert "Note." not in merge_card(reconcile(on_the_hub, pushed), pushed)

@@ -1,0 +1,39 @@
+"""`wildreward push`: a model or dataset folder to the Hugging Face Hub."""
+
+from dataclasses import dataclass, field
+
+from wildreward.errors import UserError
+
+
+@dataclass
+class PushConfig:
+    """What goes where."""
+
+    path: str | None = field(default=None, metadata={"help": "Model or dataset folder (told apart by its contents)."})
+    repo_id: str | None = field(
+        default=None, metadata={"help": "Repository on the Hub, OWNER/NAME; created if it does not exist."}
+    )
+    private: bool = field(
+        default=False,
+        metadata={"help": "Create the repository private. Without it, the account's own default decides."},
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "License id of a model, for its card; default: the base model's license."}
+    )
+    message: str | None = field(default=None, metadata={"help": "Commit message."})
+
+
+CONFIGS = (PushConfig,)
+
+
+def main(config: PushConfig) -> None:
+    """Run the command."""
+    from wildreward.model_card.upload import push
+
+    if not config.path or not config.repo_id:
+        raise UserError("push needs --path DIR and --repo-id OWNER/NAME")
+    done = push(config.path, config.repo_id, config.private or None, config.license, config.message)
+    if done.left_out:
+        print(f"not pushed: {', '.join(done.left_out[:10])}{' …' if len(done.left_out) > 10 else ''}")
+    state = f"{len(done.changed)} files changed" if done.changed else "already up to date"
+    print(f"{done.kind} pushed ({state}): {done.url}")

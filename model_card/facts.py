@@ -1,0 +1,168 @@
+"""What a model folder says about itself: everything a card states, read from the folder's own files."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wildreward.errors import UserError
+from wildreward.files import read_json
+
+logger = logging.getLogger(__name__)
+
+REWARD, CLASSIFIER, POLICY = "reward", "classifier", "policy"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+LANGUAGES = {
+    "english": "en", "chinese": "zh", "german": "de", "french": "fr", "spanish": "es", "portuguese": "pt",
+    "italian": "it", "russian": "ru", "japanese": "ja", "korean": "ko", "arabic": "ar", "turkish": "tr",
+    "dutch": "nl", "polish": "pl", "indonesian": "id", "vietnamese": "vi", "hindi": "hi", "ukrainian": "uk",
+}  # fmt: skip
+# Training arguments worth a reader's time; never paths, hosts or tokens.
+TRAINING_ARGUMENTS = (
+    "learning_rate", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "num_train_epochs", "max_steps",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "optim", "weight_decay",
+    "adam_beta1", "adam_beta2", "max_grad_norm", "label_smoothing", "label_smoothing_factor", "head", "pooling",
+    "num_levels", "max_length", "padding_free", "class_weights", "threshold_weights", "bf16", "fp16",
+    "gradient_checkpointing", "use_peft", "lora_r", "lora_alpha", "beta", "num_generations", "temperature",
+    "min_margin", "loss_type", "max_completion_length", "seed", "data_seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model folder, as far as its card is concerned."""
+
+    name: str
+    role: str
+    """"reward" (WildReward model), "classifier" (plain sequence classifier), or "policy" (causal language model)."""
+    model_type: str
+    config: Mapping[str, Any]
+    repo_id: str | None = None
+    base_model: str | None = None
+    license: str | None = None
+    datasets: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    figures: tuple[str, ...] = ()
+    peft: bool = False
+
+    @property
+    def training_arguments(self) -> dict[str, Any]:
+        """The training arguments a card lists, in a fixed order."""
+        given = self.training.get("training_arguments") or {}
+        return {name: given[name] for name in TRAINING_ARGUMENTS if given.get(name) not in (None, False, "", [], {})}
+
+
+def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None, license: str | None = None) -> ModelFacts:
+    """Read config.json (or adapter_config.json), training_summary.json, results.json and figures/ of a model folder.
+
+    Args:
+        folder: what `save_pretrained` or a trainer wrote.
+        repo_id: where the model will live; the folder's name stands in for it.
+        license: overrides what the base model's own card says.
+
+    Raises:
+        UserError: the folder holds no model, or one of these files cannot be read.
+    """
+    folder = Path(folder).resolve()
+    peft = (folder / "adapter_config.json").exists()
+    config_file = folder / ("adapter_config.json" if peft else "config.json")
+    if not config_file.exists():
+        raise UserError(f"{folder} holds no model: expected config.json in it; give a folder that a training run wrote")
+    config = _mapping(config_file)
+    training = _mapping(folder / "training_summary.json", optional=True)
+    results = _mapping(folder / "results.json", optional=True)
+    base = _first_text(
+        config.get("base_model"), training.get("base_model"), config.get("base_model_name_or_path") if peft else None
+    )
+    return ModelFacts(
+        name=repo_id.split("/")[-1] if repo_id else folder.name,
+        role=_role(config, training, peft),
+        model_type=str(config.get("model_type") or config.get("peft_type") or "unknown"),
+        config=config,
+        repo_id=repo_id,
+        base_model=base if base and is_hub_id(base) else None,
+        license=license or training.get("license") or (_license_of(base) if base else None),
+        datasets=tuple(name for name in _names(training.get("dataset")) if is_hub_id(name)),
+        languages=_languages(training, results),
+        training=training,
+        results=results,
+        figures=tuple(sorted(f"figures/{path.name}" for path in (folder / "figures").glob("*.png"))),
+        peft=peft,
+    )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name reads like `owner/name` on the Hub and is no path on this machine."""
+    return bool(HUB_ID.fullmatch(name)) and not name.startswith((".", "/")) and not Path(name).exists()
+
+
+def _role(config: Mapping[str, Any], training: Mapping[str, Any], peft: bool) -> str:
+    if config.get("model_type") == "wildreward":
+        return REWARD
+    names = " ".join(config.get("architectures") or []) + (f" {config.get('task_type')}" if peft else "")
+    if "ForSequenceClassification" in names or "SEQ_CLS" in names:
+        return REWARD if training.get("head") and peft else CLASSIFIER
+    if "ForCausalLM" in names or "CAUSAL_LM" in names or "ForConditionalGeneration" in names:
+        return POLICY
+    raise UserError(
+        f"config.json names the architecture {names.strip() or 'none'}; expected a WildReward model, "
+        "a sequence classifier or a causal language model"
+    )
+
+
+def _license_of(base: str) -> str | None:
+    """The license in the base model's card, where that card is on this machine (folder, package or Hub cache)."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from wildreward.bundled import resolve
+
+    card = Path(resolve(base)) / "README.md"
+    if not card.is_file():
+        cached = try_to_load_from_cache(base, "README.md") if is_hub_id(base) else None
+        if not isinstance(cached, str):
+            return None
+        card = Path(cached)
+    front = re.match(r"\s*---\r?\n(.*?)\r?\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    try:
+        found = yaml.safe_load(front.group(1)) if front else None
+    except yaml.YAMLError:
+        logger.warning("the card of %s has YAML that does not parse; its license is not taken over", base)
+        return None
+    value = found.get("license") if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _languages(training: Mapping[str, Any], results: Mapping[str, Any]) -> tuple[str, ...]:
+    """ISO codes of the languages trained on, else of those evaluated on; names that are not known are left out."""
+    names = _names(training.get("languages"))
+    if not names:
+        for result in (results.get("datasets") or {}).values():
+            names += list(result.get("languages") or {})
+    codes = [LANGUAGES.get(name.lower(), name.lower()) for name in names]
+    return tuple(dict.fromkeys(code for code in codes if re.fullmatch(r"[a-z]{2,3}", code)))
+
+
+def _mapping(path: Path, optional: bool = False) -> dict[str, Any]:
+    if optional and not path.exists():
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}; expected a JSON object")
+    return value
+
+
+def _names(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [str(key) for key in value]
+    return [value] if isinstance(value, str) else [str(item) for item in value or []]
+
+
+def _first_text(*values: Any) -> str | None:
+    return next((value for value in values if isinstance(value, str) and value), None)

@@ -1,0 +1,126 @@
+"""The card of a model folder: its facts → pure rendering → README.md, with a person's edits carried over."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wildreward.cards import merge_card, seal
+from wildreward.errors import UserError
+from wildreward.files import atomic_path
+from wildreward.model_card.eval_results import result_entries
+from wildreward.model_card.facts import POLICY, ModelFacts, read_model_facts
+
+logger = logging.getLogger(__name__)
+
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+ARXIV = "2602.08829"
+PAPER = "WildReward: Learning Reward Models from In-the-Wild Human Interactions"
+EVAL_RESULTS = Path(".eval_results") / "wildreward.yaml"
+
+
+def write_model_card(
+    folder: str | os.PathLike, repo_id: str | None = None, license: str | None = None, log: bool = True
+) -> Path:
+    """Write `README.md` and `.eval_results/wildreward.yaml` of a model folder from the files in it.
+
+    A README.md that is there already keeps what a person wrote or changed in it, see `wildreward.cards`.
+
+    Args:
+        folder: a model folder; config.json, training_summary.json, results.json and figures/ are read.
+        repo_id: id on the Hub, shown in the usage examples; the folder's name stands in for it.
+        license: license of the model; by default the base model's, where its card is at hand.
+        log: say where the card went.
+
+    Returns:
+        The path of README.md.
+
+    Raises:
+        UserError: no model in the folder, or a file of it (the old README.md included) cannot be read.
+    """
+    folder = Path(folder)
+    facts = read_model_facts(folder, repo_id, license)
+    readme = folder / "README.md"
+    old = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    with atomic_path(readme) as temporary:
+        temporary.write_text(merge_card(old, render_model_card(facts)), encoding="utf-8")
+    entries = render_eval_results(facts.results)
+    if entries:
+        with atomic_path(folder / EVAL_RESULTS) as temporary:
+            temporary.write_text(entries, encoding="utf-8")
+    else:
+        (folder / EVAL_RESULTS).unlink(missing_ok=True)
+    if log:
+        logger.info("model card: %s", readme)
+    return readme
+
+
+def render_model_card(facts: ModelFacts) -> str:
+    """The card's text, sealed. The same facts give the same text."""
+    import jinja2
+    from huggingface_hub.utils import yaml_dump
+
+    environment = jinja2.Environment(undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True)
+    environment.filters["figure_title"] = _figure_title
+    body = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        facts=facts,
+        arxiv=ARXIV,
+        paper=PAPER,
+        results=render_results(facts.results),
+        versions=facts.training.get("libraries")
+        or facts.training.get("versions")
+        or facts.results.get("versions")
+        or {},
+    )
+    body = re.sub(r"\n{3,}", "\n\n", body)
+    return seal(f"---\n{yaml_dump(card_metadata(facts), sort_keys=False)}---\n\n{body}")
+
+
+def card_metadata(facts: ModelFacts) -> dict[str, Any]:
+    """The card's YAML block, without fields that are not known."""
+    policy = facts.role == POLICY
+    tags = ["wildreward", "trl", *(["dpo"] if policy else ["reward-model", "ordinal-regression"])]
+    fields = {
+        "license": facts.license or "unknown",
+        "language": list(facts.languages),
+        "library_name": "peft" if facts.peft else "transformers",
+        "pipeline_tag": "text-generation" if policy else "text-classification",
+        "base_model": facts.base_model,
+        "datasets": list(facts.datasets),
+        "tags": [*tags, f"arxiv:{ARXIV}"],
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def render_results(results: Mapping[str, Any]) -> str:
+    """The tables of results.json as Markdown, under a heading of level 3 or more.
+
+    Raises:
+        UserError: results.json is not what `wildreward evaluate` writes.
+    """
+    if not results:
+        return ""
+    from wildreward.evaluation.report import markdown
+
+    try:
+        text = markdown(results)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"results.json cannot be shown on a card ({type(error).__name__}: {error}); "
+            "run `wildreward evaluate` again on this model"
+        ) from error
+    return re.sub(r"\A## .*\n+", "", text).strip()
+
+
+def render_eval_results(results: Mapping[str, Any]) -> str:
+    """`.eval_results/wildreward.yaml`, or an empty string where nothing has a place on the Hub."""
+    from huggingface_hub.utils import yaml_dump
+
+    entries = result_entries(results)
+    return yaml_dump(entries, sort_keys=False) if entries else ""
+
+
+def _figure_title(path: str) -> str:
+    return Path(path).stem.replace("_", " ")
