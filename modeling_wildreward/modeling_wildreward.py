@@ -70,9 +70,10 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, OrdinalHead):
             init.normal_(module.weight, std=0.02)
-            fresh = OrdinalHead(1, self.config.num_levels, self.config.head)
-            fresh.set_prior([1.0] * self.config.num_levels)
-            init.copy_(module.bias, fresh.bias)
+            if module.bias is not None:
+                fresh = OrdinalHead(1, self.config.num_levels, self.config.head)
+                fresh.set_prior([1.0] * self.config.num_levels)
+                init.copy_(module.bias, fresh.bias)
 
     @classmethod
     def from_backbone(

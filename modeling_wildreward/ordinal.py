@@ -126,7 +126,8 @@ class OrdinalHead(nn.Module):
     """Pooled hidden state → K - 1 threshold logits.
 
     `coral` shares one weight vector; its biases are built from a first one and positive gaps, so they fall with k for
-    any parameters and the thresholds can never cross. `corn` and `independent` have a weight vector for each threshold.
+    any parameters and the thresholds can never cross. `corn` and `independent` have a weight vector for each threshold;
+    `independent` has no biases, so it is the `score` layer of an ordinary `…ForSequenceClassification` decoder.
     """
 
     def __init__(self, hidden_size: int, num_levels: int, head: str) -> None:
@@ -134,11 +135,13 @@ class OrdinalHead(nn.Module):
         self.head = head
         self.num_thresholds = num_levels - 1
         self.weight = nn.Parameter(torch.empty(1 if head == "coral" else self.num_thresholds, hidden_size))
-        # coral: [first bias, raw gaps…]; otherwise the biases themselves
-        self.bias = nn.Parameter(torch.empty(self.num_thresholds))
+        # coral: [first bias, raw gaps…]; corn: the biases themselves
+        self.bias = None if head == "independent" else nn.Parameter(torch.empty(self.num_thresholds))
 
     def biases(self) -> torch.Tensor:
         """(K - 1,) float32 threshold biases."""
+        if self.bias is None:
+            return self.weight.new_zeros(self.num_thresholds, dtype=torch.float32)
         bias = self.bias.float()
         if self.head != "coral":
             return bias
@@ -151,7 +154,10 @@ class OrdinalHead(nn.Module):
 
     @torch.no_grad()
     def set_prior(self, level_frequencies: Sequence[float]) -> None:
-        """Set the biases so that a zero hidden state gives these level frequencies (K positive numbers, any scale)."""
+        """Set the biases so that a zero hidden state gives these level frequencies (K positive numbers, any scale).
+
+        Nothing happens for `independent`, which has none.
+        """
         share = torch.tensor(level_frequencies, dtype=torch.float64)
         if len(share) != self.num_thresholds + 1 or not bool((share > 0).all()):
             raise ValueError(f"level frequencies are {list(level_frequencies)}; expected K positive numbers")
@@ -160,4 +166,5 @@ class OrdinalHead(nn.Module):
         if self.head == "coral":
             gaps = logits[:-1] - logits[1:]
             logits = torch.cat([logits[:1], gaps + torch.log(-torch.expm1(-gaps))])  # inverse softplus
-        self.bias.copy_(logits)
+        if self.bias is not None:
+            self.bias.copy_(logits)

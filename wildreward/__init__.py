@@ -24,5 +24,5 @@ _NAMES = {
     "PairwiseMetric": "wildreward.evaluation",
     "expected_calibration_error": "wildreward.evaluation",
 }
-__all__ = list(_NAMES)  # noqa: PLE0604
+__all__ = list(_NAMES)
 __getattr__, __dir__ = lazy_names(__name__, _NAMES)

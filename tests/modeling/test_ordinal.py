@@ -102,7 +102,7 @@ def test_thresholds_never_cross(seed, head, levels):
 
 
 def test_head_prior_gives_the_frequencies_back():
-    for head in ("coral", "corn", "independent"):
+    for head in ("coral", "corn"):
         module = OrdinalHead(4, 4, head)
         module.set_prior([10, 45, 35, 10])
         probs = level_probs(module(torch.zeros(1, 4)), head)

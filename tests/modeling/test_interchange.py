@@ -1,0 +1,98 @@
+"""Export and convert: scores equal before and after, and what cannot be expressed is refused with the reason."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.tiny import chat, reward_model, tokenizer_for
+from wildreward import RewardScorer
+from wildreward.modeling_wildreward.interchange import convert_checkpoint, export_model
+
+CONVERSATIONS = [chat("the cat sat", "right"), chat("again please", "the mat was wrong " * 4, "hi", "the user")]
+
+
+def exported(kind, tmp_path):
+    model = reward_model(kind, head="independent")
+    model.config.temperatures = [1.5, 0.7, 2.0]
+    scorer = RewardScorer(model, tokenizer_for(kind))
+    export_model(model).save_pretrained(tmp_path / "plain")
+    scorer.tokenizer.save_pretrained(tmp_path / "plain")
+    return scorer, tmp_path / "plain"
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+def test_scores_survive_export_and_the_way_back(kind, tmp_path):
+    scorer, folder = exported(kind, tmp_path)
+    expected = scorer.score(CONVERSATIONS)
+    assert abs(expected[0] - expected[1]) > 0.02
+    plain = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert "wildreward" not in type(plain).__module__ and plain.config.num_labels == 3
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in CONVERSATIONS]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    with torch.no_grad():
+        scores = 1 + plain(**batch).logits.sigmoid().sum(1)
+    assert scores.tolist() == pytest.approx(expected, abs=1e-4)
+    back = RewardScorer(*convert_checkpoint(folder))
+    assert back.score(CONVERSATIONS) == pytest.approx(expected, abs=1e-4)
+
+
+def test_cross_encoder_loads_the_export(tmp_path):
+    from sentence_transformers import CrossEncoder
+
+    scorer, folder = exported("llama", tmp_path)
+    encoder = CrossEncoder(str(folder), activation_fn=torch.nn.Sigmoid())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    features = tokenizer(
+        [tokenizer.apply_chat_template(messages, tokenize=False) for messages in CONVERSATIONS],
+        return_tensors="pt",
+        padding=True,
+        add_special_tokens=False,
+    )
+    with torch.no_grad():
+        scores = 1 + encoder.model(**features).logits.sigmoid().sum(1)
+    assert scores.tolist() == pytest.approx(scorer.score(CONVERSATIONS), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "reason"),
+    [
+        ("llama", "coral", "the coral head cannot be exported"),
+        ("llama", "corn", "the corn head cannot be exported"),
+        ("bert", "independent", "bert model with mean pooling cannot be exported"),
+    ],
+)
+def test_export_refuses_what_a_plain_classifier_cannot_express(kind, head, reason):
+    with pytest.raises(ValueError, match=reason):
+        export_model(reward_model(kind, head=head))
+
+
+def test_convert_needs_the_text_the_checkpoint_was_trained_on(tmp_path):
+    scorer, folder = exported("llama", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ messages[-1].content }}"
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match="was trained on is not known"):
+        convert_checkpoint(folder)
+    own = RewardScorer(
+        *convert_checkpoint(folder, template="Q: {{ messages[-2].content }} A: {{ messages[-1].content }}")
+    )
+    assert own.score(CONVERSATIONS) != pytest.approx(scorer.score(CONVERSATIONS), abs=1e-3)
+    default = RewardScorer(*convert_checkpoint(folder, template="default"))
+    assert default.score(CONVERSATIONS) == pytest.approx(scorer.score(CONVERSATIONS), abs=1e-4)
+
+
+def test_convert_refuses_other_heads(tmp_path):
+    _, folder = exported("llama", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"score.bias": torch.ones(3)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="`score` layer with a bias"):
+        convert_checkpoint(folder)
+    save_file(weights | {"score.weight": weights["score.weight"][:1]}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"has 1 label: a pairwise \(Bradley-Terry\)"):
+        convert_checkpoint(folder)
+    del weights["score.weight"]
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="head layers none"):
+        convert_checkpoint(folder)

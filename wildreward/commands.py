@@ -1,0 +1,72 @@
+"""The commands: which module answers which, and how flags and YAML become its configuration."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from wildreward.errors import UserError
+
+
+class Command(NamedTuple):
+    """Where a command lives: a module with `CONFIGS` (dataclasses) and `main(*configs)`."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "quickstart": Command("wildreward.quickstart", "the whole way, small, on this machine"),
+    "build-dataset": Command("wildreward.dataset_builder.command", "chat logs to a feedback dataset"),
+    "train-reward": Command(
+        "wildreward.training.reward_command", "train an ordinal reward model on a feedback dataset"
+    ),
+    "evaluate": Command("wildreward.evaluation.command", "measure a reward model: results.json, plots, table"),
+    "train-dpo": Command("wildreward.training.dpo_command", "improve a policy with a reward model by online DPO"),
+    "export": Command("wildreward.export_command", "to a plain sequence classifier that vLLM and others load"),
+    "convert": Command("wildreward.convert_command", "from a plain sequence classifier with K-1 labels"),
+}
+
+
+def execute(command: str, argv: Sequence[str]) -> None:
+    """Run one command as the shell would.
+
+    Raises:
+        UserError: something the user can put right.
+    """
+    module = importlib.import_module(COMMANDS[command].module)
+    module.main(*parse(command, module.CONFIGS, argv))
+
+
+def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> tuple[Any, ...]:
+    """Flags, over the YAML file given with `--config`, over the defaults → one object for each dataclass.
+
+    Raises:
+        UserError: the file cannot be read, holds something unknown, or a value does not fit its field.
+    """
+    from trl import TrlParser
+
+    parser = TrlParser(
+        config_types,
+        prog=f"wildreward {command}",
+        description=COMMANDS[command].help,
+        epilog="--config FILE.yaml sets any of these (names with underscores); flags override the file.",
+    )
+    try:
+        return parser.parse_args_and_config(merge_repeated(argv))
+    except FileNotFoundError as error:
+        raise UserError(f"the configuration file {error.filename} does not exist") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"configuration of {command}: {error}") from error
+
+
+def merge_repeated(argv: Sequence[str]) -> list[str]:
+    """`--benchmark A --benchmark B` means what `--benchmark A B` means."""
+    merged: dict[str, list[str]] = {}
+    key = ""
+    for word in argv:
+        if word.startswith("--"):
+            key, _, value = word.partition("=")
+            merged.setdefault(key, []).extend([value] if value else [])
+        else:
+            merged.setdefault(key, []).append(word)
+    return [word for key, values in merged.items() for word in ([key] if key else []) + values]

@@ -1,0 +1,31 @@
+"""`wildreward export`: a reward model as a plain `<Arch>ForSequenceClassification` with K - 1 labels."""
+
+from dataclasses import dataclass, field
+
+from wildreward.errors import UserError
+from wildreward.files import make_folder
+
+
+@dataclass
+class ExportConfig:
+    model: str = field(metadata={"help": "Reward model folder or Hub id; independent head, decoder backbone."})
+    output: str = field(metadata={"help": "Folder for the plain classifier."})
+    revision: str | None = field(default=None, metadata={"help": "Revision of a model from the Hub."})
+
+
+CONFIGS = (ExportConfig,)
+
+
+def main(config: ExportConfig) -> None:
+    """Write the classifier with its tokenizer, and say how to read its logits."""
+    from wildreward.modeling_wildreward.interchange import export_model
+    from wildreward.scorer import RewardScorer
+
+    scorer = RewardScorer.from_pretrained(config.model, revision=config.revision)
+    try:
+        classifier = export_model(scorer.model)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    classifier.save_pretrained(make_folder(config.output))
+    scorer.tokenizer.save_pretrained(config.output)
+    print(f"{type(classifier).__name__} in {config.output}; score = 1 + sum(sigmoid(logits))")

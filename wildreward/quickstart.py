@@ -1,0 +1,88 @@
+"""`wildreward quickstart`: the whole way from real chats to a better policy, small enough for a laptop.
+
+It runs the ordinary commands one after another, each printed as it would be typed, and nothing else.
+"""
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wildreward.bundled import MINILM, SHAREGPT, SMOLLM2
+from wildreward.commands import execute
+from wildreward.files import make_folder, read_json
+
+
+@dataclass
+class QuickstartConfig:
+    output: str = field(default="runs/quickstart", metadata={"help": "Folder for dataset/, reward-model/ and policy/."})
+    source: str = field(default=SHAREGPT, metadata={"help": "Chats: your own log, a folder, or a Hub dataset id."})
+    base_model: str = field(default=MINILM, metadata={"help": "Backbone of the reward model: folder or Hub id."})
+    policy: str = field(default=SMOLLM2, metadata={"help": "Language model to improve: folder or Hub id."})
+    limit: int | None = field(default=None, metadata={"help": "Use the first conversations of the source only."})
+    seed: int = field(default=0, metadata={"help": "Seed of split, training, bootstrap and rollouts."})
+    num_workers: int = field(
+        default=2, metadata={"help": "Processes that build the dataset; its rows do not depend on it."}
+    )
+
+
+CONFIGS = (QuickstartConfig,)
+
+
+def main(config: QuickstartConfig) -> None:
+    """Run the stages and print what came of them."""
+    output = make_folder(config.output)
+    stages = stage_commands(config, output)
+    for number, (title, command, argv) in enumerate(stages, start=1):
+        print(f"\n[{number}/{len(stages)}] {title}\n$ wildreward {command} {shlex.join(argv)}", flush=True)
+        execute(command, argv)
+    print("\n" + summary(output))
+
+
+def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, str, list[str]]]:
+    """(title, command, arguments) of each stage."""
+    dataset, reward_model, policy = (str(output / name) for name in ("dataset", "reward-model", "policy"))
+    seed = ["--seed", str(config.seed)]
+    limit = [] if config.limit is None else ["--limit", str(config.limit)]
+    build = ["--source", config.source, "--output", dataset, "--labeler", "cues", "--on-bad-input", "skip"]
+    build += ["--test-fraction", "0.2", "--num-workers", str(config.num_workers)]
+    train = ["--dataset", dataset, "--base-model", config.base_model, "--output-dir", reward_model]
+    dpo = ["--model", config.policy, "--reward-model", reward_model, "--dataset", dataset, "--output-dir", policy]
+    dpo += ["--held-out-prompts", "32", "--max-prompt-length", "128", "--max-completion-length", "48"]
+    dpo += ["--num-generations", "4", "--choose-truncated", "True"]  # at 48 tokens nearly every completion is cut off
+    dpo += ["--per-device-train-batch-size", "16", "--max-steps", "8", "--learning-rate", "1e-5"]
+    dpo += ["--logging-steps", "1", "--save-strategy", "no", "--report-to", "none"]
+    return [
+        ("Turn chats into a feedback dataset", "build-dataset", [*build, *limit, *seed]),
+        ("Train a reward model on it", "train-reward", [*train, *seed]),
+        ("Measure it on users it has not seen", "evaluate", ["--model", reward_model, "--dataset", dataset, *seed]),
+        ("Improve a policy with it", "train-dpo", [*dpo, *seed]),
+    ]
+
+
+def summary(output: Path) -> str:
+    """The closing table, read from the files the stages wrote, and how to use the results."""
+    report = read_json(output / "dataset" / "build_report.json")
+    (held_out,) = read_json(output / "reward-model" / "results.json")["datasets"].values()
+    policy = read_json(output / "policy" / "dpo_results.json")["held_out"]
+    splits = {name: sum(labels.values()) for name, labels in report["splits"].items()}
+    rows = [
+        ("instances", f"{report['kept']:,} ({splits['train']:,} train, {splits['test']:,} test)"),
+        ("levels 1 to 5", " ".join(f"{report['levels'][str(level)]:,}" for level in range(1, 6))),
+        ("held-out MAE", _interval(held_out["mae"])),
+        ("held-out ROC-AUC", _interval(held_out["roc_auc"])),
+        ("policy reward before", _interval(policy["reward"]["before"])),
+        ("policy reward after", _interval(policy["reward"]["after"])),
+    ]
+    width = max(len(name) for name, _ in rows)
+    table = "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    usage = (
+        f'ds = datasets.load_dataset("{output / "dataset"}")\n'
+        f'rm = wildreward.RewardScorer.from_pretrained("{output / "reward-model"}")\n'
+        f'lm = transformers.AutoModelForCausalLM.from_pretrained("{output / "policy"}")'
+    )
+    return f"{table}\n\n{usage}"
+
+
+def _interval(estimate: dict[str, float | None]) -> str:
+    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
+    return "not measured" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
