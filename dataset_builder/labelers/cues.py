@@ -1,16 +1,57 @@
 """The embedded labeler: the level of a follow-up read from explicit cues in its text, with no model and no network.
 
-Precision comes first: a follow-up without strong explicit evidence is neutral (level 3).
+The follow-up is cut into clauses; each is held against the tables in `cue_tables` and `cue_complaints`. What is quoted,
+pasted, code or spoken in a role does not count, and without strong evidence the level is neutral: precision comes
+before recall. Only the beginning and the end of a long follow-up are looked at, so the time a call takes is bounded.
+What counts as feedback, and how well the cues find it: `docs/labeling-guidelines.md`.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-CUES_VERSION = "0"
+from wildreward.dataset_builder.labelers.cue_complaints import COMPLAINT_HINTS, COMPLAINTS, ERROR_HINTS, ERROR_TEXT
+from wildreward.dataset_builder.labelers.cue_tables import APPROVAL, APPROVAL_HINTS, FILLER, Cue
 
-NEGATIVE = re.compile(r"^(no[,.]|wrong|that'?s (wrong|not)|it does(n'?t| not) work|not working|you forgot)", re.I)
-THANKS = re.compile(r"^(thanks|thank you|谢谢)", re.I)
-PRAISE = re.compile(r"^(great|perfect|awesome|excellent|very good|nice)\b", re.I)
+CUES_VERSION = "1"
+
+HEAD, TAIL = 420, 160  # characters of a long follow-up that are read
+MAX_CLAUSES = 16
+ELSEWHERE = "¤"  # stands for code and quotations, which are not the user's own words
+
+_CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]{1,200}`", re.S)
+_QUOTE = re.compile(r"\"[^\"\n]{2,400}\"|“[^”\n]{2,400}”|«[^»\n]{2,400}»|「[^」\n]{1,400}」|^>.*$", re.M)
+_PASTED_LINE = re.compile(r"^.*(?:[{};]\s*$|=>|\bat [\w.$]+\(|File \"|^\s*\|.*\|).*$", re.M)
+_SPACE = re.compile(r"[ \t\r\f\v]+")
+_CONTRAST = re.compile(r" (?:but|however|although|except that) | [–—-]{1,2} ")
+_BREAK = re.compile(r"[.!?;:…,\n¶¦。！？；，]+\s*")
+_PUNCTUATION = str.maketrans(dict.fromkeys('!"#()*+,./:;<=>?[]^_`{|}~…¶\n\t', " "))
+
+_REQUEST = re.compile(
+    r"\?|\b(?:please|pls|plz|can you|could you|would you|write|give me|make|create|generate|rewrite|provide|explain|add|"
+    r"tell me|show|help|translate|summari[sz]e|i want|i need|i'd like|what|how|why|where|which|list|continue|act as|now)\b"
+)
+_GAME = re.compile(
+    r"what (?:do|will|would|should|are) (?:you|your (?:party|character|group)) "
+    r"(?:want to do|going to do|like to do|do)(?: next)?\s*\?|\broll(?:ing)? (?:a|the|for) |\bd20\b|^\*\w+"
+)
+_NARRATION = re.compile(
+    r"you (?:see|grab|feel|realize|realise|notice|decide|search|arrive|navigate|make your|worry|double check|wait|glance|"
+    r"try|find|hear|walk|look|wake|open|take|step|turn|enter|think|don't want to|hop|drop|pick|reach|stand|sit|run|"
+    r"can see|also notice)\b|your (?:eyes|hands?) \w+|let's write"
+)
+_TRYABLE = re.compile(
+    r"`|\b(?:run|install|command|function|code|settings|click|plugin|script|browser|package|file|server|database|formula|"
+    r"app|version|update)\b"
+)
+_OFFER = re.compile(
+    r"(?:anything else|any (?:other|more|further|additional)|else i can|help you with|assist you|have any|like me to)[^?]*\?"
+)
+_CONTINUING = re.compile(r"\b(?:continu\w*|go on|keep going|the rest|resume|left off|finish|complete it)\b")
+_SUCCESS = re.compile(r"\bworks\b|\bworked\b|now working|thank")
+_APOLOGY = re.compile(r"(?:oh |ah )?(?:sorry|my bad|oops|apolog|i guess i)")
+_LIKED = re.compile(r"(?:like|love) (?:the )?[\"“`']?([^\"”`'.,!?\n]{3,60})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +63,198 @@ class Verdict:
     reason: str
 
 
+@dataclass(slots=True)
+class _Clause:
+    text: str
+    index: int
+    question: bool
+    after_but: bool
+    last: bool = False
+
+
+def _mark_contrast(found: re.Match[str]) -> str:
+    return " , " if found.group()[1] in "–—-" else " ¦ "
+
+
+class _Turn:
+    """The follow-up in its clauses, and what is known about the answer before it; computed on demand."""
+
+    def __init__(self, feedback: str, response: str) -> None:
+        raw = feedback.strip()
+        self.length = len(raw)
+        if self.length > HEAD + TAIL:
+            raw = raw[:HEAD] + " ¶ " + raw[-TAIL:]
+        self.raw = raw.lower().replace("’", "'").replace("\\_", "_")
+        self.response = response
+
+    @cached_property
+    def words(self) -> set[str]:
+        return set(self.raw.translate(_PUNCTUATION).split())
+
+    @cached_property
+    def text(self) -> str:
+        """The user's own words."""
+        text = _CODE.sub(f" {ELSEWHERE} ", self.raw) if "`" in self.raw else self.raw
+        text = _QUOTE.sub(f" {ELSEWHERE} ", text)
+        if "\n" in text:
+            text = _PASTED_LINE.sub(" ", text)
+        return _SPACE.sub(" ", text).strip()
+
+    @cached_property
+    def clauses(self) -> list[_Clause]:
+        found = list(self._split())
+        if len(found) > MAX_CLAUSES:
+            found = found[: MAX_CLAUSES - 4] + found[-4:]
+        if found:
+            found[-1].last = True
+        return found
+
+    def _split(self) -> Iterator[_Clause]:
+        text = _CONTRAST.sub(_mark_contrast, self.text)
+        start, index, after_but = 0, 0, False
+        for begin, end, mark in _breaks(text):
+            clause = text[start:begin].strip(" ()*#\"'-~")
+            filler = FILLER.match(clause)
+            if filler is not None:
+                after_but = after_but or filler.group().startswith("but ")
+                if filler.end() < len(clause):
+                    clause = clause[filler.end() :]
+            if clause:
+                yield _Clause(clause, index, "?" in mark or "？" in mark, after_but)
+                index += 1
+                after_but = False
+            after_but = after_but or "¦" in mark
+            start = end
+
+    @cached_property
+    def shows_error(self) -> bool:
+        """The follow-up begins with, or soon comes to, the message of something that failed."""
+        head = self.raw[:300]
+        return any(hint in head for hint in ERROR_HINTS) and ERROR_TEXT.search(head) is not None
+
+    @cached_property
+    def tryable(self) -> bool:
+        """The answer gave something to run or to try out."""
+        return "```" in self.response or _TRYABLE.search(self.response[-1500:].lower()) is not None
+
+    @cached_property
+    def asked(self) -> bool:
+        """The answer ended in a question of its own, not in a mere offer of further help."""
+        tail = self.response[-160:].strip().lower()
+        return "?" in tail[-60:] and _OFFER.search(tail) is None
+
+    @cached_property
+    def roleplay(self) -> bool:
+        tail = self.response[-300:].lower()
+        game = ("?" in tail or "roll" in tail or "*" in tail) and _GAME.search(tail) is not None
+        return game or _NARRATION.match(self.raw) is not None or "let's write" in self.raw
+
+    def _names_answer(self) -> bool:
+        """What is said to be liked is found in the answer."""
+        liked = _LIKED.search(self.raw)
+        return liked is not None and " ".join(liked.group(1).split()[:2]) in self.response.lower()
+
+    def holds(self, need: str, clause: _Clause) -> bool:
+        """Whether the property a cue asks for holds for this turn and clause."""
+        match need:
+            case "stated":
+                return not clause.question
+            case "opening":
+                return clause.index == 0
+            case "early":
+                return clause.index < 2 or self.length < 250
+            case "near":
+                return clause.index < 4 or self.length < 250 or clause.last
+            case "compact":
+                return clause.index < 3 and len(clause.text) < 90
+            case "rebuke":
+                return clause.index < 2 or self.length < 500
+            case "contrast":
+                return clause.after_but or clause.index > 0 or clause.text.startswith(("no ", "didn't", "why", "then"))
+            case "short":
+                return self.length < 400
+            case "brief":
+                return self.length < 160
+            case "unanswered":
+                return not self.asked
+            case "refutes":
+                return not self.asked and not ("?" in self.response[-160:] and self.length < 12)
+            case "tryable":
+                return self.tryable
+            case "nothing_asked":
+                return self.length < 200 and (clause.index == 1 or _REQUEST.search(self.text) is None)
+            case "not_continuing":
+                return _CONTINUING.search(self.text) is None
+            case "no_success":
+                return _SUCCESS.search(self.text) is None
+            case "no_apology":
+                return _APOLOGY.match(self.raw) is None
+            case "names_answer":
+                return self._names_answer()
+        raise ValueError(f"a cue needs {need!r}, which no turn knows")
+
+
+def _breaks(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _BREAK.finditer(text):
+        mark = found.group()
+        # a stop inside a word ("app.css", "3:15") ends nothing
+        if len(mark) > 1 or mark in "!?\n¶¦。！？；，" or found.end() == len(text):
+            yield found.start(), found.end(), mark
+    yield len(text), len(text), ""
+
+
+def _first_hit(cues: tuple[Cue, ...], turn: _Turn, hints: frozenset[str]) -> tuple[Cue, _Clause] | None:
+    for clause in turn.clauses:
+        if clause.text.isascii() and hints.isdisjoint(clause.text.split()):
+            continue
+        for cue in cues:
+            if cue.first and clause.index > 1:
+                continue
+            if cue.pattern.match(clause.text) and all(turn.holds(need, clause) for need in cue.needs):
+                return cue, clause
+    return None
+
+
+def _complaint(turn: _Turn) -> tuple[Cue, _Clause] | None:
+    """The first complaint, unless it stands deep inside a long message: there it is about something else."""
+    hit = _first_hit(COMPLAINTS, turn, COMPLAINT_HINTS)
+    if hit is None or turn.length < 250:
+        return hit
+    position, last = hit[1].index, hit[1].last
+    if turn.length < 600:
+        return hit if position < 6 or last else None
+    return hit if position < 3 or (last and turn.tryable) else None
+
+
 def classify(feedback: str, *, query: str = "", response: str = "", language: str | None = None) -> Verdict:
     """Level of `feedback`, the user's message after `response` to `query`. Pure, bounded in time."""
-    head = feedback[:400].lstrip()
-    if NEGATIVE.match(head):
-        return Verdict(2, 0.8, "correction")
-    if THANKS.match(head):
-        return Verdict(5 if len(head) < 60 else 4, 0.9, "thanks")
-    if PRAISE.match(head):
-        return Verdict(4, 0.9, "praise")
-    return Verdict(3, 0.85, "neutral")
+    turn = _Turn(feedback, response)
+    foreign = not turn.raw.isascii()
+    may_complain = foreign or not COMPLAINT_HINTS.isdisjoint(turn.words)
+    may_approve = foreign or not APPROVAL_HINTS.isdisjoint(turn.words)
+    if not (may_complain or may_approve or turn.shows_error) or turn.roleplay:
+        return NEUTRAL
+    if turn.shows_error and turn.tryable:
+        return _verdict(2, "pasted_error")
+    complaint = _complaint(turn) if may_complain else None
+    approval = _first_hit(APPROVAL, turn, APPROVAL_HINTS) if may_approve else None
+    if complaint and not (approval and _outweighs(approval, complaint)):
+        return _verdict(complaint[0].level, complaint[0].reason)
+    if approval:
+        return _verdict(approval[0].level, approval[0].reason)
+    return NEUTRAL
+
+
+def _outweighs(approval: tuple[Cue, _Clause], complaint: tuple[Cue, _Clause]) -> bool:
+    if approval[1].index >= complaint[1].index:
+        return False
+    return complaint[1].index > 4 or complaint[0].reason in WEAK
+
+
+def _verdict(level: int, reason: str) -> Verdict:
+    return Verdict(level, CONFIDENCE.get(reason, 0.8), reason)
+
+
+NEUTRAL = Verdict(3, 0.85, "neutral")
+CONFIDENCE: dict[str, float] = {}
+WEAK = frozenset({"redo", "should_be", "nonexistent"})

@@ -1,0 +1,404 @@
+"""The building blocks of the cues, and the cues of approval (complaints: `cue_complaints`).
+
+Patterns see one clause at a time: lower case, straight apostrophes, no code, no quotations (a `¤` stands in their
+place), leading words such as "ok" or "but" removed. They are anchored at the clause's beginning, so what they cost
+grows with the number of clauses only.
+"""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One kind of evidence: a pattern, the level it speaks for, and the conditions under which it counts.
+
+    `first` limits it to the two opening clauses; `needs` names properties that must all hold (`cues._Turn.holds`).
+    """
+
+    reason: str
+    level: int
+    pattern: re.Pattern[str]
+    first: bool = False
+    needs: tuple[str, ...] = ()
+
+
+def cue(reason: str, level: int, pattern: str, *needs: str, first: bool = False) -> Cue:
+    return Cue(reason, level, re.compile(pattern), first, needs)
+
+
+def words(text: str) -> str:
+    """An alternation of the whitespace-separated alternatives in `text`; `_` stands for a blank inside one of them."""
+    return "(?:" + "|".join(text.split()).replace("_", " ") + ")"
+
+
+def either(*patterns: str) -> str:
+    return "(?:" + "|".join(patterns) + ")"
+
+
+FILLER = re.compile(
+    "(?:"
+    + words(
+        r"""ok okay k oh ah+ aha wow woah whoa wooo+ well hmm+ hm+ um+ yes yeah yea yep yup ya alright all_right hey hi hello
+        sure right lol haha\w* omg mm+ huh so and but however although though sorry please sir bro dude chatgpt gpt chat now
+        also then unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like seems_like
+        it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray i_mean"""
+    )
+    + r"\b[\s~-]*)+"
+)
+
+ADVERBS = (
+    "(?:"
+    + words(
+        """still stil also just now again really actually even simply clearly completely totally all only always already
+        both obviously kinda quite definitely absolutely mostly almost so very pretty too way much far a_bit a_little
+        little bit rather somewhat factually wildly super extremely exactly truly more indeed looking here fully properly
+        kind_of freaking fucking either"""
+    )
+    + " )*"
+)
+PRONOUN = words("that this it these those they")
+PRODUCT = words(
+    """code script program output outputs answer answers response responses reply result results function link links url
+    table formula image images button page file format formatting example examples solution command text query list loop
+    app diagram number numbers title titles poem story sentence sentences paragraph summary explanation method class model
+    website graph chart regex column columns row rows line lines word words name names citation citations reference
+    references source sources calculation count menu layout value values variable array version api one ones tone
+    translation email letter article essay logic math order syntax equation question questions option options phrase
+    ending part introduction conclusion"""
+)
+# What a user says something about: the answer itself, or a thing the answer is made of.
+SUBJECT = either(
+    PRONOUN,
+    "you|u|both|everything",
+    r"all(?: of (?:this|that|these|them|those))?",
+    r"(?:your |the )?(?:first|second|third|fourth|last)(?: (?:and|one|two|part)(?: \w+)?)?",
+    rf"(?:(?:the|your|this|that|these|those|some|most|half) )?(?:of )?(?:the |your |these |them )?(?:[\w'-]+ ){{0,3}}{PRODUCT}"
+    r"(?: (?:you (?:gave|wrote|provided|sent|made|generated|mentioned)(?: me)?|above|here))?",
+)
+BE = either(
+    "'s|'re|s",
+    " (?:is|are|was|were|seems?|looks?|sounds?|feels?|reads?|got|has been)",
+    " (?:is still|are still|still is|seems to be|appears? to be)",
+)
+NOT = (
+    r"(?: (?:still|also|just|really|actually|all|both|clearly|even|again|now|simply|either|obviously|currently))*"
+    + either(
+        r"(?: (?:is|are|was|were|does|did|do|has|have|can|could|will|may)|'s|'re|s)? not",
+        r" (?:do|does|did|is|are)n'?t",
+        " "
+        + words(
+            """dosent dosen't doesn;t wasn't wasnt weren't won't wont can't cant cannot couldn't hasn't haven't ain't never
+            no_longer stopped failed_to fails_to"""
+        ),
+    )
+)
+_GREAT = words(
+    """great perfect perfectly awesome excellent amazing brilliant wonderful fantastic superb incredible outstanding fabulous
+    lovely beautiful splendid magnificent terrific marvelous marvellous phenomenal stunning impressive genius hilarious
+    gorgeous exceptional spot_on on_point bravo stellar masterful fascinating"""
+)
+_GOOD = rf"(?:{_GREAT}|good|nice|cool|neat|sweet)"
+_GOOD_THING = words(
+    """job work stuff answers? responses? reply replies explanations? start suggestions? advice summary examples? ideas?
+    points? list one ones catch thinking outline story poem info information tips? insights? improvement choice try attempt
+    going effort analysis plan thoughts? recommendations? description breakdown"""
+)
+_SIGN = r"[^\x00-\x7f]|[:;)(~*^/-]"
+_END = rf"(?=\s*(?:$|{_SIGN}))"
+_GOES_ON = (
+    rf"(?=\s*(?:$|{_SIGN}|"
+    + words(
+        """now thanks? thx ty thank can could would will and so i i'd i'll i've i'm we let let's lets please pls plz also what
+        how where why who when which next then you your do does is are give write create make add continue go tell explain
+        show try use using generate that that's this it these for_now here lastly finally again just keep as except if work
+        enough with in my the maybe to_start one done"""
+    )
+    + r"\b))"
+)
+_THANKS = words(
+    """thank_you thank_u thanks thankyou thanx thnx thnks thank thx thks tks ty tysm tyvm cheers much_appreciated
+    many_thanks"""
+)
+_ASIDE = words(
+    """very great good perfect awesome cool nice excellent amazing got_it understood no i_will many works it_works lovely
+    i_see i_understand sounds_good fine better that_helps? a_lot_of"""
+)
+_LIKED = (
+    r"the (?:(?:new|whole|first|second|third|fourth|fifth|last|original|previous|following|general|overall) )*"
+    + words(
+        """ideas? concepts? way one ones direction style tone option structure format sound names? titles? story part line
+        answer response use term suggestions? approach result output design theme ending twist first second third last
+        elements"""
+    )
+)
+
+APPROVAL: tuple[Cue, ...] = (
+    cue(
+        "thanks",
+        5,
+        rf"(?:{_ASIDE} )*(?:{_THANKS}|(?:i )?(?:really |do |so |greatly )?appreciate (?:it|that|this|your|you))\b(?! "
+        + either(
+            "in advance|her|him|them|everyone|god",
+            "(?:you )?(?:note|letter|card|email|message|page|speech)",
+            "for (?:taking the time to (?:read|apply)|contacting|reaching out|choosing|joining|visiting|considering|"
+            "applying|attending|inviting|coming|watching|reading|listening|the opportunity)",
+            "for your (?:interest|purchase|order|email|application|inquiry|enquiry|message|letter|business|submission)",
+        )
+        + r"\b)",
+        first=True,
+    ),
+    cue("thanks", 5, rf"{_THANKS}\b(?! (?:in advance|her|him|them|you (?:letter|note))\b)", "nothing_asked"),
+    cue("praise", 5, rf"(?:{ADVERBS}{_GOOD}|(?:love|loved|loving) (?:it|this|that)){_GOES_ON}", first=True),
+    cue(
+        "praise",
+        5,
+        rf"(?:you (?:did|have done|are doing|'re doing)? ?(?:an? |such an? )?|{PRONOUN}{BE} (?:an? |such an? |some )?)?"
+        rf"{ADVERBS}(?:{_GOOD}|solid|helpful|useful) {_GOOD_THING}\b(?! (?:of|for|on|about|with)\b)",
+        "compact",
+    ),
+    cue(
+        "praise",
+        4,
+        rf"(?:looks?|sounds?|seems?|works?|worked|reads?) {ADVERBS}(?:{_GREAT}|good|nice|well|fine|cool){_GOES_ON}",
+        first=True,
+    ),
+    cue(
+        "praise_statement",
+        4,
+        rf"(?!you |you'|u )(?:{SUBJECT}|(?:number|option|version) \w+|which|conversation){BE}(?: working| looking)? (?:an? |such an? |some |the )?{ADVERBS}"
+        rf"(?:{_GREAT}|good|nice|cool|neat|helpful|useful|insightful|better|closer|(?:exactly )?what i (?:wanted|needed|was looking for)|well done|the best){_GOES_ON}",
+    ),
+    cue(
+        "praise_statement",
+        4,
+        rf"{PRONOUN}{BE} (?:an? |such an? |some |the )?{ADVERBS}{_GREAT}\b(?! for (?:people|users|those|someone))",
+    ),
+    cue(
+        "liking",
+        4,
+        r"(?:while |what )?(?:i|we) (?:(?:really|absolutely|also|do|definitely|quite|particularly|especially|just|kinda|kind of|truly|fully|totally) )*"
+        r"(?:like|love|liked|loved|enjoyed|adore) (?:it|this|that|these|those|them|all of|both of|your|how (?:you|it|this)|what you|"
+        rf"where (?:you|this)|number|option|version|#|\d|most of|some of|¤|{_LIKED})\b(?! (?:to|when|if)\b)",
+        "near",
+    ),
+    cue(
+        "liking", 4, r"(?:i|we) (?:really |do |also )?(?:like|love) (?:the )?(?:¤|[\w'-]+)", "names_answer", first=True
+    ),
+    cue(
+        "works",
+        5,
+        r"(?:it|that|this|everything|these|those|they|all|code|(?:the|your|second|first|last) (?:[\w'-]+ ){0,2}(?:code|script|fix|solution|function|command|one|suggestion|answer))"
+        r"(?: (?:is|are|now|all|finally|actually|really|just|did|does|has|also|do|perfectly)|'s)* "
+        r"(?:works?|worked|working|runs?|ran|helps?|helped|solved|solves|fixed|fixes|did (?:it|the trick|the job))"
+        r"(?=\s*(?:$|[:)~]|(?:now|great|perfect\w*|fine|well|very well|thank\w*|thx|a lot|me|my (?:issue|problem)|the (?:issue|problem|error)|"
+        r"like a charm|as expected|so (?:well|much)|flawless\w*|beautiful\w*|better|really well|awesome|ty|can|could|and|please|let|it)\b))",
+        "near",
+    ),
+    cue(
+        "works",
+        5,
+        r"(?:it |all )?(?:works|worked|work|solved|fixed|working|hurrah)(?: it)?(?: (?:now|great|perfectly|fine|well|like a charm))*$",
+        first=True,
+    ),
+    cue(
+        "confirmed",
+        4,
+        either(
+            r"(?:you'?re|you are|u r) (?:absolutely |totally |completely |quite |so |exactly )?(?:right|correct)",
+            r"(?:that|this|it)(?:'s|s| is| was| sounds| looks| seems) (?:absolutely |totally |exactly |all |indeed |pretty much )?(?:right|correct|true|accurate)",
+            r"(?:that|this|it) (?:(?:actually|all|now|totally|really|does) )*makes? (?:(?:a lot of|perfect|total|more|much more|so much) )*sense",
+            r"correct|exactly|precisely|makes (?:perfect |total |a lot of )?sense|spot on",
+        )
+        + _GOES_ON,
+        first=True,
+    ),
+    cue(
+        "admiration",
+        5,
+        either(
+            r"you(?:'re| are|r)? (?:(?:so|very|really|truly|simply|just|absolutely|the|an?|such an?|super|too) )*"
+            r"(?:best|awesome|awsome|amazing|brilliant|genius|legend|lifesaver|life saver|wonderful|incredible|rock|rocks|smart|cool|helpful|fantastic|impressive)"
+            + _END,
+            r"(?:i'?m|i am|we are|colou?r me) (?:(?:very|so|really|quite|truly|beyond|extremely) )*(?:impressed|amazed|blown away)",
+            r"you(?:'re| are) the best\b|well done\b|kudos|congrats\b|congratulations$|hats off|(?:you )?nailed it|you got it$|nicely done|good bot",
+            r"(?:this is |that's |that is )?(?:much|way|far|a lot) (?:better|clearer|closer)(?! (?:if|to|way))|(?:that'?s )?more like it|now (?:we'?re|you'?re) talking",
+            r"(?:just|exactly) what i (?:wanted|needed|was looking for)|it helped a lot|i understand (?:much )?better",
+            r"(?:(?:this|that|it) (?:conversation )?(?:was|is|has been) )?(?:very|super|extremely|really|so|incredibly|most) "
+            r"(?:helpful|insightful|informative|impressive|useful)\b(?! (?:if|for|to)\b)",
+            r"(?:this|that|it) (?:really |also |does )?(?:helps|helped)(?: me)?(?: a lot| so much)?$",
+        ),
+        "compact",
+    ),
+    cue(
+        "zh_approval",
+        5,
+        either(
+            r"(?:好的?|嗯+|哦|可以|行|懂了|明白了?|知道了|了解了?|收到)?[，、\s]*(?:谢谢|謝謝|多谢|多謝|感谢|感謝|非常感谢|非常感謝|十分感谢|太感谢|3q)(?!.{0,4}(?:信|卡|函|的话|語|语))",
+            r"(?:这个|這個|写得|你|做得|真的|真是)?(?:太好了|太棒了?|很好|非常好|很棒|非常棒|不错|不錯|挺好|完美|厉害|厲害|真棒|优秀|好极了|牛逼?|很好用|好用|解决了|解決了|成功了|搞定了?|可以了)"
+            r"(?=[啊呀哦了的呢啦吧！!~～、\s]|$)",
+            r".{0,6}(?:写|寫|做|回答|说|說|总结|總結|翻译|翻譯|解释|解釋)得(?:很|非常|真|太|不)(?:好|棒|错|錯|到位|清楚|详细|專業|专业)",
+            r".{0,6}(?:问题|問題|错误|錯誤)(?:已经|已經)?解[决決]了|我?很?喜[欢歡](?:这|這|你)|你(?:真|太|好)(?:棒|厉害|厲害|聪明|聰明|好)",
+            r"(?:说|說)得(?:对|對)|你是[对對]的|.{0,4}(?:很|非常)有[帮幫]助",
+        ),
+        first=True,
+    ),
+    cue(
+        "other_approval",
+        5,
+        either(
+            r"(?:muchas |mil |molte |vielen |tusen |mille )?(?:gracias|merci|danke(?:schön| schön)?|obrigad[oa]|grazie|dank je|dankjewel|bedankt|tack|takk|спасибо|благодарю|"
+            r"dziękuję|teşekkür\w*|terima kasih|cảm ơn|perfecto|excelente|genial|estupendo|parfait|génial|perfekt|ausgezeichnet|wunderbar|perfeito|ótimo|muito bom|"
+            r"muy bien|perfetto|ottimo|отлично|mantap|harika)(?=$|\W)(?! (?:de antemano|im voraus|d'avance|par avance|in anticipo))",
+            r"ありがとう|素晴らしい|すごい|完璧です|감사합니다|고마워|고맙습니다|완벽|좋아요|훌륭",
+        ),
+        first=True,
+    ),
+)
+
+# A clause without any of these words cannot hold a cue of approval; looking for them first saves most of the time.
+APPROVAL_HINTS = frozenset(
+    [
+        "thank",
+        "thanks",
+        "thankyou",
+        "thanx",
+        "thnx",
+        "thnks",
+        "thx",
+        "thks",
+        "tks",
+        "ty",
+        "tysm",
+        "tyvm",
+        "cheers",
+        "appreciate",
+        "appreciated",
+        "great",
+        "perfect",
+        "perfectly",
+        "awesome",
+        "awsome",
+        "excellent",
+        "amazing",
+        "brilliant",
+        "wonderful",
+        "fantastic",
+        "superb",
+        "incredible",
+        "outstanding",
+        "fabulous",
+        "lovely",
+        "beautiful",
+        "splendid",
+        "magnificent",
+        "terrific",
+        "marvelous",
+        "marvellous",
+        "phenomenal",
+        "stunning",
+        "impressive",
+        "genius",
+        "hilarious",
+        "gorgeous",
+        "exceptional",
+        "spot",
+        "point",
+        "bravo",
+        "stellar",
+        "masterful",
+        "fascinating",
+        "good",
+        "nice",
+        "nicely",
+        "cool",
+        "neat",
+        "sweet",
+        "solid",
+        "helpful",
+        "useful",
+        "insightful",
+        "informative",
+        "better",
+        "closer",
+        "clearer",
+        "like",
+        "love",
+        "loved",
+        "liked",
+        "enjoyed",
+        "adore",
+        "loving",
+        "works",
+        "work",
+        "worked",
+        "working",
+        "runs",
+        "run",
+        "ran",
+        "help",
+        "helps",
+        "helped",
+        "solved",
+        "solves",
+        "fixed",
+        "fixes",
+        "did",
+        "hurrah",
+        "correct",
+        "right",
+        "true",
+        "accurate",
+        "sense",
+        "exactly",
+        "precisely",
+        "best",
+        "legend",
+        "lifesaver",
+        "saver",
+        "rock",
+        "rocks",
+        "smart",
+        "impressed",
+        "amazed",
+        "blown",
+        "well",
+        "fine",
+        "kudos",
+        "congrats",
+        "congratulations",
+        "hats",
+        "nailed",
+        "it",
+        "wanted",
+        "needed",
+        "what",
+        "gracias",
+        "merci",
+        "danke",
+        "obrigado",
+        "obrigada",
+        "grazie",
+        "dank",
+        "dankjewel",
+        "bedankt",
+        "tack",
+        "takk",
+        "terima",
+        "perfecto",
+        "excelente",
+        "genial",
+        "estupendo",
+        "parfait",
+        "perfekt",
+        "ausgezeichnet",
+        "wunderbar",
+        "perfeito",
+        "muito",
+        "muy",
+        "perfetto",
+        "ottimo",
+        "mantap",
+        "harika",
+    ]
+)
