@@ -1,0 +1,110 @@
+"""Settings of reward training: what `transformers.TrainingArguments` has, with defaults that fit, and a few more."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import TrainingArguments
+
+from wildreward.training.reward_weights import LevelWeighting, ThresholdWeighting
+
+
+def fast_bf16() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware; where it does not, it is many times slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@dataclass
+class OrdinalRewardConfig(TrainingArguments):
+    """Configuration of [`OrdinalRewardTrainer`]."""
+
+    rows_per_step: int | None = field(
+        default=None,
+        metadata={
+            "help": "Rows in one optimizer step, over all processes. Default: per_device_train_batch_size times "
+            "gradient_accumulation_steps times the number of processes. Passes over the model are cut by "
+            "tokens_per_device, whatever this number is."
+        },
+    )
+    tokens_per_device: int = field(
+        default=8192,
+        metadata={"help": "Most tokens in one forward and backward pass on one device: the bound on memory."},
+    )
+    pass_overhead: int = field(
+        default=128,
+        metadata={"help": "What one more pass costs, in tokens: a step is cut finer where that saves more padding."},
+    )
+    padding_free: Literal["auto", "on", "off"] = field(
+        default="auto",
+        metadata={"help": "Lay rows end to end instead of padding them. `auto`: with flash attention."},
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Longest input in tokens. Default: what the model's configuration says."}
+    )
+    keep_cut_responses: bool = field(
+        default=False,
+        metadata={"help": "Also train on rows whose response itself is too long and loses its middle."},
+    )
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenize the dataset."})
+    shuffle_buffer: int = field(
+        default=10_000, metadata={"help": "Rows held back for shuffling when the dataset is streamed."}
+    )
+    level_weighting: LevelWeighting = field(
+        default="none",
+        metadata={"help": "Weigh rows by the inverse frequency of their level (`balanced`) or its root (`sqrt`)."},
+    )
+    threshold_weighting: ThresholdWeighting = field(
+        default="none", metadata={"help": "`importance`: weigh the thresholds as in Cao et al. 2020."}
+    )
+    use_confidence: bool = field(
+        default=False, metadata={"help": "Multiply each row's loss by its label_confidence (scaled to a mean of 1)."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations without a better metric_for_best_model."}
+    )
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Mixed precision in bfloat16. Default: where the hardware is fast at it."},
+    )
+
+    # other defaults than transformers has
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "See rows_per_step."})
+    learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate of AdamW."})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the dataset."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
+    warmup_steps: float = field(
+        default=0.05, metadata={"help": "Steps of linear warm-up; below 1: share of all steps."}
+    )
+    lr_scheduler_type: str = field(default="linear", metadata={"help": "Shape of the learning rate after warm-up."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between log lines; below 1: share of all steps."})
+    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate on the held-out rows."})
+    eval_steps: float = field(default=0.25, metadata={"help": "Steps between evaluations; below 1: share of all."})
+    save_strategy: str = field(default="steps", metadata={"help": "When to write a checkpoint."})
+    save_steps: float = field(default=0.25, metadata={"help": "Steps between checkpoints; below 1: share of all."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept beside the best one."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Return to the best checkpoint at the end."})
+    metric_for_best_model: str | None = field(default="roc_auc", metadata={"help": "What `best` means."})
+    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of that metric is better."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "See torch DDP."})
+
+    def __post_init__(self) -> None:
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and fast_bf16()
+        if not torch.cuda.is_available() and not self.use_cpu and not torch.backends.mps.is_available():
+            self.use_cpu = True
+        # a step is planned as a whole, so the Trainer sees one batch a step; nan must stop training, not be smoothed
+        accumulation, self.gradient_accumulation_steps = self.gradient_accumulation_steps, 1
+        self.logging_nan_inf_filter = False
+        self.label_names = ["labels"]
+        self.remove_unused_columns = False
+        if self.eval_strategy == "no":
+            self.load_best_model_at_end = False
+        super().__post_init__()
+        if self.rows_per_step is None:
+            self.rows_per_step = self.per_device_train_batch_size * accumulation * self.world_size
+        if self.rows_per_step < self.world_size:
+            raise ValueError(
+                f"rows_per_step is {self.rows_per_step} for {self.world_size} processes; expected at least one row each"
+            )

@@ -1,0 +1,361 @@
+"""Ordinal reward training on top of `transformers.Trainer`.
+
+The Trainer sees one batch for each optimizer step; inside a step the batch is a list of micro-batches cut by tokens
+(see `token_budget_sampler`), whose losses are sums over rows divided by the rows of the whole step on all processes.
+So a step gives the same gradient whatever the budget, the padding and the number of processes.
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import (
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import EvalLoopOutput
+
+from wildreward.errors import UserError
+from wildreward.modeling_wildreward import WildRewardForSequenceClassification
+from wildreward.modeling_wildreward.calibration import fit_temperatures
+from wildreward.modeling_wildreward.template import install_template
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.reward_collators import RewardCollator
+from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
+from wildreward.training.reward_metrics import reward_metrics
+from wildreward.training.reward_stream import StreamedSteps
+from wildreward.training.reward_weights import sample_weights, threshold_weights
+from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler, seeded_generator
+
+logger = logging.getLogger(__name__)
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "cu_seq_lens_q", "labels", "sample_weights")
+EVALUATION_WINDOW = 512  # rows sorted and cut together when evaluating
+
+
+class NonFiniteLoss(UserError):
+    """Training met a NaN or an infinity. The last checkpoint on disk is intact."""
+
+
+class OrdinalRewardTrainer(Trainer):
+    """Train a reward model on levels 1..K.
+
+    Args:
+        model: the model, or the name of a backbone that gets a fresh head (with the level frequencies as its prior).
+        args: [`OrdinalRewardConfig`].
+        train_dataset: rows as `reward_data` describes them, or features it has prepared; `Dataset` or `IterableDataset`.
+        eval_dataset: held-out rows, a `Dataset`.
+        processing_class: the tokenizer; default: the one of `model` by name. It gets the reward model's template.
+        peft_config: train adapters of this `peft` configuration instead of the whole model.
+        callbacks, optimizers: see `transformers.Trainer`.
+
+    Raises:
+        UserError: rows that cannot be used, naming the first; no rows.
+        NonFiniteLoss: while training, naming the rows of the step.
+
+    Example:
+        ```python
+        trainer = OrdinalRewardTrainer(
+            model="sentence-transformers/all-MiniLM-L6-v2",
+            args=OrdinalRewardConfig(output_dir="reward-model"),
+            train_dataset=load_dataset("my-feedback", split="train"),
+        )
+        trainer.train()
+        ```
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        args: OrdinalRewardConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        peft_config: Any = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple = (None, None),
+    ) -> None:
+        args = args or OrdinalRewardConfig("reward-model")
+        if eval_dataset is None and args.eval_strategy != "no":
+            raise UserError("eval_strategy is set but there is no eval_dataset; pass one, or set eval_strategy to 'no'")
+        fresh = isinstance(model, str)
+        if fresh:
+            processing_class = processing_class or AutoTokenizer.from_pretrained(model)
+            model = WildRewardForSequenceClassification.from_backbone(model, max_length=args.max_length)
+        if processing_class is None:
+            raise UserError("pass the tokenizer as processing_class when the model is given as an object")
+        install_template(processing_class)
+        model.config.pad_token_id = processing_class.pad_token_id
+        self.reward_config = model.config
+        self.max_length = min(args.max_length or model.config.max_length, model.config.max_length)
+        model.config.max_length = self.max_length
+        self.packed = _packs(model, args.padding_free)
+        self.dropped: dict[str, dict[str, int]] = {}
+        with args.main_process_first(desc="dataset preparation"):
+            self._features(train_dataset, eval_dataset, processing_class, args)
+        if fresh and self.train_labels is not None:
+            model.score.set_prior(level_frequencies(self.train_labels, model.config.num_levels))
+        if peft_config is not None:
+            model = _with_adapters(model, peft_config)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=RewardCollator(processing_class.pad_token_id, self.packed),
+            train_dataset=self._train_rows,
+            eval_dataset=self._eval_rows,
+            processing_class=processing_class,
+            callbacks=[_EpochOrder(self), *(callbacks or [])],
+            optimizers=optimizers,
+        )
+        self.label_smoother = None  # the ordinal loss has its own
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(early_stopping_patience=args.early_stopping_patience))
+
+    def _features(
+        self,
+        train: Dataset | IterableDataset | None,
+        held_out: Dataset | None,
+        tokenizer: PreTrainedTokenizerBase,
+        args: OrdinalRewardConfig,
+    ) -> None:
+        """Prepare both datasets, and what the loss needs to know about the training labels."""
+        levels = self.reward_config.num_levels
+        self.train_labels = self.row_weights = self.threshold_weights = None
+        self._train_rows, self._eval_rows = train, None
+
+        def prepared(rows: Dataset, name: str) -> Dataset:
+            features = prepare_features(rows, tokenizer, self.max_length, levels, args.dataset_num_proc)
+            features, self.dropped[name] = usable_rows(features, args.keep_cut_responses)
+            return features
+
+        if isinstance(train, IterableDataset):
+            self._train_rows = StreamedSteps(
+                train, tokenizer, self.max_length, levels, args, TokenBudget(*self._budget(args))
+            )
+        elif train is not None:
+            self._train_rows = prepared(train, "train")
+            plain = self._train_rows.with_format("numpy")
+            self.train_labels, confidences = plain["label"][:], plain["confidence"][:]
+            self.row_weights = sample_weights(
+                self.train_labels, confidences, levels, args.level_weighting, args.use_confidence
+            )
+            self.threshold_weights = threshold_weights(self.train_labels, levels, args.threshold_weighting)
+        if held_out is not None:
+            self._eval_rows = prepared(held_out, "validation")
+
+    def _budget(self, args: OrdinalRewardConfig) -> tuple[int, bool, int]:
+        return args.tokens_per_device, self.packed, args.pass_overhead
+
+    # ---- batches
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Steps of micro-batches in this process's share; see the module's first lines."""
+        if isinstance(self.train_dataset, StreamedSteps):
+            return DataLoader(
+                self.train_dataset, batch_size=None, collate_fn=self.data_collator, num_workers=min(1, self._workers())
+            )
+        self.train_sampler = self._sampler(self.train_dataset, self.args.rows_per_step, shuffle=True)
+        return self._loader(self.train_dataset, self.train_sampler, self.row_weights)
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """Held-out rows by length, cut by tokens like the training steps."""
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if "input_ids" not in rows.column_names:
+            rows = prepare_features(rows, self.processing_class, self.max_length, self.reward_config.num_levels)
+            rows, _ = usable_rows(rows, self.args.keep_cut_responses)
+        window = EVALUATION_WINDOW * self.args.world_size
+        return self._loader(rows, self._sampler(rows, window, shuffle=False), None)
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """The same as for evaluation."""
+        return self.get_eval_dataloader(test_dataset)
+
+    def _sampler(self, rows: Dataset, rows_per_step: int, shuffle: bool) -> TokenBudgetSampler:
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return TokenBudgetSampler(
+            rows.with_format("numpy")["length"][:],
+            rows_per_step,
+            TokenBudget(*self._budget(self.args)),
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            seed=seed,
+            shuffle=shuffle,
+        )
+
+    def _loader(self, rows: Dataset, sampler: TokenBudgetSampler, weights: np.ndarray | None) -> DataLoader:
+        return DataLoader(
+            StepDataset(rows.with_format(None), weights),
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self._workers(),
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            generator=seeded_generator(self.args.seed),
+        )
+
+    def _workers(self) -> int:
+        return self.args.dataloader_num_workers
+
+    # ---- the step
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Forward and backward over the step's micro-batches; gradients are exchanged with the last one only."""
+        micro_batches = inputs["micro_batches"]
+        losses = []
+        for turn, batch in enumerate(micro_batches):
+            last = turn == len(micro_batches) - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model=model):
+                losses.append(super().training_step(model, self._inputs(batch), num_items_in_batch))
+        losses = torch.stack(losses)
+        total = losses.sum()
+        if not bool(total.isfinite()):
+            bad = [batch for batch, loss in zip(micro_batches, losses, strict=True) if not loss.isfinite()]
+            raise NonFiniteLoss(self._refusal(f"the loss is {float(total)}", bad or micro_batches))
+        self._step_ids = micro_batches
+        return total
+
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor | None:
+        norm = super()._clip_grad_norm(model)
+        # with fp16 the loss scaler skips such steps by itself
+        if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
+            raise NonFiniteLoss(self._refusal(f"the gradient's norm is {float(norm)}", self._step_ids))
+        return norm
+
+    def _refusal(self, what: str, micro_batches: Sequence[dict[str, Any]]) -> str:
+        ids = [row for batch in micro_batches for row in batch["ids"]]
+        more = f" and {len(ids) - 20} more" if len(ids) > 20 else ""
+        return (
+            f"{what} at step {self.state.global_step + 1}, with the rows {', '.join(ids[:20])}{more}; "
+            "no update was made and the last checkpoint is intact: lower the learning rate, or leave these rows out"
+        )
+
+    def _inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the model gets of a micro-batch."""
+        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+        inputs["label_smoothing"] = self.args.label_smoothing_factor
+        if self.threshold_weights is not None:
+            inputs["threshold_weights"] = torch.tensor(self.threshold_weights)
+        return inputs
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Forward and backward operations of a step: 6 for each weight and token, embeddings left out."""
+        if not hasattr(self, "_dense_weights"):
+            self._dense_weights = self.model.num_parameters(exclude_embeddings=True)
+        tokens = sum(batch["input_ids"].numel() for batch in inputs["micro_batches"])
+        return 6 * self._dense_weights * tokens
+
+    # ---- evaluation
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Threshold logits of all rows from all processes, and the metrics of them."""
+        model = self.model_wrapped if self.is_in_train else self.model
+        model = model if self.is_in_train else self.accelerator.prepare_model(model, evaluation_mode=True)
+        model.eval()
+        rows, logits, labels, losses = [], [], [], []
+        with torch.no_grad():
+            for batch in self._micro_batches(dataloader):
+                output = model(**self._prepare_inputs(self._inputs(batch)))
+                counted = batch["sample_weights"] > 0
+                rows.append(batch["rows"][counted])
+                logits.append(output.threshold_logits.float().cpu()[counted])
+                labels.append(batch["labels"][counted])
+                losses.append(output.loss.float().cpu() * int(counted.sum()))
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        parts = [torch.cat(rows), torch.cat(logits), torch.cat(labels), torch.stack(losses).sum().reshape(1)]
+        if self.args.world_size > 1:
+            gathered: list = [None] * self.args.world_size
+            torch.distributed.all_gather_object(gathered, [part.numpy() for part in parts])
+            parts = [torch.cat([torch.from_numpy(p[i]) for p in gathered]) for i in range(4)]
+        order = parts[0].argsort()
+        logits, labels = parts[1][order], parts[2][order]
+        if not bool(logits.isfinite().all()):
+            bad = parts[0][order][~logits.isfinite().all(dim=1)].tolist()
+            raise NonFiniteLoss(f"the model gives NaN or infinite logits for the evaluation rows {bad[:20]}")
+        metrics = {"loss": float(parts[3].sum() / len(labels))}
+        metrics |= reward_metrics(logits, labels, self.reward_config.head, self.reward_config.temperatures)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(labels))
+
+    @staticmethod
+    def _micro_batches(dataloader: DataLoader) -> Iterator[dict[str, Any]]:
+        for step in dataloader:
+            yield from step["micro_batches"]
+
+    def calibrate(self, dataset: Dataset | None = None) -> list[float]:
+        """Fit one temperature for each threshold on held-out rows and put them into the model's configuration."""
+        output = self.predict(self.eval_dataset if dataset is None else dataset)
+        logits, labels = torch.from_numpy(output.predictions), torch.from_numpy(output.label_ids)
+        self.reward_config.temperatures = fit_temperatures(logits, labels, self.reward_config.head)
+        return self.reward_config.temperatures
+
+    def save_reward_model(self, folder: str) -> None:
+        """Write the finished model and its tokenizer, adapters merged; call it on every process."""
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        state = None
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            state = self.accelerator.get_state_dict(self.model_wrapped)
+        if hasattr(model, "merge_and_unload"):
+            if state is not None:
+                raise UserError("merging adapters of a sharded model is not possible; train adapters without sharding")
+            model = model.merge_and_unload()
+        if self.args.should_save:
+            model.save_pretrained(folder, state_dict=state)
+            self.processing_class.save_pretrained(folder)
+
+
+class _EpochOrder(TrainerCallback):
+    """Tells the sampler which epoch begins; a resumed run has to begin in the middle of one."""
+
+    def __init__(self, trainer: OrdinalRewardTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        sampler = getattr(self.trainer, "train_sampler", None) or self.trainer.train_dataset
+        sampler.set_epoch(int(state.epoch or 0))
+
+
+def _packs(model: nn.Module, padding_free: str) -> bool:
+    if padding_free == "on" and not model.supports_packing:
+        raise UserError(
+            "padding_free is on, but this model's attention cannot keep packed rows apart; "
+            "use a decoder or flash attention, or set padding_free to auto"
+        )
+    flash = "flash" in (model.model.config._attn_implementation or "")
+    return padding_free == "on" or (padding_free == "auto" and flash and model.supports_packing)
+
+
+def _with_adapters(model: nn.Module, peft_config: Any) -> nn.Module:
+    from peft import get_peft_model
+
+    if getattr(peft_config, "modules_to_save", None) is None:
+        peft_config.modules_to_save = ["score"]
+    model.enable_input_require_grads()
+    return get_peft_model(model, peft_config)

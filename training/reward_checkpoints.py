@@ -1,0 +1,37 @@
+"""Finding the checkpoint to go on from: a run that was killed while writing one leaves a half-written folder behind."""
+
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_FOLDER = re.compile(r"checkpoint-(\d+)$")
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether everything was written: the trainer's state comes last."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return "global_step" in state
+
+
+def last_complete_checkpoint(folder: str | Path, remove_partial: bool = False) -> Path | None:
+    """The newest complete `checkpoint-<step>` in `folder`, or None.
+
+    Args:
+        folder: where the trainer writes checkpoints.
+        remove_partial: delete half-written ones that are newer than it, so that nothing else picks them up.
+    """
+    found = [(int(m[1]), path) for path in Path(folder).glob("checkpoint-*") if (m := _FOLDER.search(path.name))]
+    for _, path in sorted(found, reverse=True):
+        if is_complete(path):
+            return path
+        logger.warning("%s is incomplete and is not used", path.name)
+        if remove_partial:
+            shutil.rmtree(path)
+    return None

@@ -1,0 +1,327 @@
+"""`wildreward train-reward`: a dataset and a backbone in, a complete reward model folder out.
+
+The folder holds the model (safetensors, its code and `auto_map`), the tokenizer with the reward model's chat template,
+`training_summary.json` and the card. Checkpoints and the run's settings are in `work/`; running the same command again
+goes on from the last complete checkpoint.
+"""
+
+import copy
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import Dataset, IterableDataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+
+from wildreward.bundled import resolve
+from wildreward.errors import UserError
+from wildreward.files import FolderLock, make_folder, read_json, write_json
+from wildreward.modeling_wildreward import WildRewardForSequenceClassification
+from wildreward.modeling_wildreward.template import install_template
+from wildreward.settings import check_settings
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.reward_checkpoints import last_complete_checkpoint
+from wildreward.training.reward_data import (
+    groups_of,
+    hold_out,
+    level_frequencies,
+    load_rows,
+    prepare_features,
+    usable_rows,
+    validation_share_of,
+)
+from wildreward.training.reward_estimates import estimate, printed_estimate
+
+logger = logging.getLogger(__name__)
+
+SUMMARY = "training_summary.json"
+# what decides the resulting weights; everything else may change between a killed run and the one that goes on
+DECISIVE = [
+    "rows_per_step",
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "weight_decay",
+    "warmup_steps",
+    "lr_scheduler_type",
+    "max_grad_norm",
+    "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "seed",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "label_smoothing_factor",
+    "level_weighting",
+    "threshold_weighting",
+    "use_confidence",
+    "keep_cut_responses",
+    "max_length",
+    "metric_for_best_model",
+    "early_stopping_patience",
+]
+
+
+@dataclass
+class TrainRewardArguments:
+    """What `train-reward` trains, on what; how is in `OrdinalRewardConfig`."""
+
+    dataset: str = field(metadata={"help": "Dataset folder, parquet or JSON Lines file, or Hub id."})
+    base_model: str = field(metadata={"help": "Hub id or folder of the backbone, an encoder or a decoder."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a dataset on the Hub."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on; also slices such as train[:1000]."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read the dataset as a stream: nothing is stored; needs max_steps."}
+    )
+    validation_share: float = field(
+        default=0.1,
+        metadata={"help": "Share of the train users held out for model selection and calibration."},
+    )
+    max_validation_rows: int = field(default=2000, metadata={"help": "Most rows held out."})
+    num_levels: int = field(default=4, metadata={"help": "Number of feedback levels K; labels are 1..K."})
+    head: Literal["coral", "corn", "independent"] = field(
+        default="coral", metadata={"help": "Ordinal head: Cao et al. 2020, Shi et al. 2021, or K-1 logistic units."}
+    )
+    pooling: Literal["last", "mean", "cls"] | None = field(
+        default=None, metadata={"help": "How hidden states become one vector. Default: mean for encoders, else last."}
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Revision of a backbone on the Hub."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the backbone."})
+    dtype: Literal["float32", "bfloat16", "float16"] = field(
+        default="float32", metadata={"help": "Type the weights are kept in; bfloat16 mainly for frozen ones (LoRA)."}
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention: sdpa, eager, flash_attention_2 …; default: the backbone's."}
+    )
+    lora_rank: int = field(
+        default=0, metadata={"help": "Train LoRA adapters of this rank on all linear layers; 0: all."}
+    )
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the LoRA adapters."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before the LoRA adapters."})
+    calibrate: bool = field(default=True, metadata={"help": "Fit the thresholds' temperatures on the held-out rows."})
+    estimate: bool = field(
+        default=False, metadata={"help": "Print the memory and time this run would take on one device, and stop."}
+    )
+
+
+CONFIGS = (TrainRewardArguments, OrdinalRewardConfig)
+
+
+def main(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> None:
+    """Run the command and print where the model is and how good it is on the held-out users."""
+    if arguments.estimate:
+        print(printed_estimate(estimate(arguments, config)))
+        return
+    folder = config.output_dir
+    summary = train_reward(arguments, config)
+    if config.process_index == 0:
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in summary["validation"].items() if name != "loss")
+        print(
+            f"reward model in {folder}: {summary['rows']['train']} rows, {summary['seconds']:.0f} s; held out: {shown}"
+        )
+
+
+def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
+    """Train, calibrate and write a reward model folder at `config.output_dir`.
+
+    A finished folder made with the same settings is left as it is; an interrupted run is continued.
+
+    Returns:
+        What is written to `training_summary.json`.
+
+    Raises:
+        UserError: see `load_rows`, `prepare_features`; the folder belongs to another run or to other settings.
+    """
+    folder = make_folder(config.output_dir)
+    work = folder / "work"
+    if config.process_index > 0:  # the main process holds the lock and the settings for all
+        return _train(arguments, config, folder, work)
+    with FolderLock(work):
+        check_settings(work, _settings(arguments, config))
+        if (folder / SUMMARY).exists() and (folder / "config.json").exists():
+            logger.info("%s is complete already", folder)
+            return read_json(folder / SUMMARY)
+        return _train(arguments, config, folder, work)
+
+
+def _train(arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder: Path, work: Path) -> dict[str, Any]:
+    started = time.monotonic()
+    tokenizer = AutoTokenizer.from_pretrained(
+        resolve(arguments.base_model),
+        revision=arguments.model_revision,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    model = build_model(arguments, config)
+    train, validation, left_out = load_splits(arguments, config, tokenizer, model.config.max_length)
+    labels = (validation if arguments.streaming else train)["label"][:]
+    model.score.set_prior(level_frequencies(labels, arguments.num_levels))
+    inner = copy.copy(config)
+    inner.output_dir = str(work)
+    trainer = OrdinalRewardTrainer(
+        model=model,
+        args=inner,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        peft_config=_adapters(arguments),
+    )
+    with config.main_process_first(desc="looking for checkpoints"):
+        checkpoint = last_complete_checkpoint(work, remove_partial=config.process_index == 0)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    uncalibrated = trainer.evaluate(validation)
+    if arguments.calibrate:
+        trainer.calibrate()
+    metrics = trainer.evaluate(validation)
+    trainer.save_reward_model(str(folder))
+    summary = {
+        "base_model": _public_name(arguments.base_model),
+        "dataset": _public_name(arguments.dataset),
+        "arguments": _settings(arguments, config),
+        "rows": {
+            "train": None if arguments.streaming else len(trainer.train_dataset),
+            "validation": len(trainer.eval_dataset),
+            "left_out": left_out,
+        },
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "temperatures": trainer.reward_config.temperatures,
+        "validation": _named(metrics),
+        "validation_uncalibrated": _named(uncalibrated),
+        "log": [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry],
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("wildreward", "torch", "transformers", "datasets")
+        },
+    }
+    if config.process_index == 0:
+        write_json(folder / SUMMARY, summary)
+        _write_card(folder)
+    return summary
+
+
+def build_model(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> WildRewardForSequenceClassification:
+    """The backbone with a fresh head; its configuration names the backbone as it was asked for."""
+    loading: dict[str, Any] = {"dtype": arguments.dtype}
+    if arguments.attn_implementation:
+        loading["attn_implementation"] = arguments.attn_implementation
+    if arguments.model_revision:
+        loading["revision"] = arguments.model_revision
+    if arguments.trust_remote_code:
+        loading["trust_remote_code"] = True
+    set_seed(config.seed)  # the head's first weights
+    try:
+        model = WildRewardForSequenceClassification.from_backbone(
+            resolve(arguments.base_model),
+            num_levels=arguments.num_levels,
+            head=arguments.head,
+            pooling=arguments.pooling,
+            max_length=config.max_length,
+            **loading,
+        )
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot load the backbone {arguments.base_model!r}: {reason}") from error
+    model.config.base_model = _public_name(arguments.base_model)
+    return model
+
+
+def load_splits(
+    arguments: TrainRewardArguments,
+    config: OrdinalRewardConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+) -> tuple[Dataset | IterableDataset, Dataset, dict[str, int]]:
+    """Training and validation rows, and what was left out.
+
+    The validation users are carved out of the train split; the test split is never touched.
+    """
+    install_template(tokenizer)
+    rows = load_rows(
+        resolve(arguments.dataset),
+        arguments.train_split,
+        config=arguments.dataset_config,
+        revision=arguments.dataset_revision,
+        streaming=arguments.streaming,
+    )
+    if arguments.streaming:
+        return *_streamed_splits(rows, arguments, config.seed), {}
+    with config.main_process_first(desc="dataset preparation"):
+        features = prepare_features(rows, tokenizer, max_length, arguments.num_levels, config.dataset_num_proc)
+    features, left_out = usable_rows(features, config.keep_cut_responses)
+    train, validation = hold_out(features, arguments.validation_share, config.seed, arguments.max_validation_rows)
+    if len(train) == 0 or len(validation) == 0:
+        raise UserError(
+            f"holding out {arguments.validation_share:.0%} of the users leaves {len(train)} rows to train on and "
+            f"{len(validation)} to validate on; use more users, or another validation_share"
+        )
+    return train, validation, left_out
+
+
+def _streamed_splits(
+    rows: IterableDataset, arguments: TrainRewardArguments, seed: int
+) -> tuple[IterableDataset, Dataset]:
+    """The same split by group as for stored rows, decided row by row."""
+
+    def held_out(row: dict[str, Any]) -> bool:
+        single = {name: [row.get(name)] for name in ("user_id", "conversation_id")}
+        return validation_share_of(groups_of(single, [str(row.get("id"))])[0], seed) < arguments.validation_share
+
+    validation = list(rows.filter(held_out).take(arguments.max_validation_rows))
+    if not validation:
+        raise UserError(
+            f"holding out {arguments.validation_share:.0%} of the streamed users leaves no row to validate on"
+        )
+    return rows.filter(lambda row: not held_out(row)), Dataset.from_list(validation)
+
+
+def _adapters(arguments: TrainRewardArguments) -> Any:
+    if not arguments.lora_rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=arguments.lora_rank,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules="all-linear",
+        exclude_modules=["score"],
+        modules_to_save=["score"],
+    )
+
+
+def _settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
+    """What the result depends on, without machine paths."""
+    settings = dataclasses.asdict(arguments)
+    settings |= {name: _public_name(getattr(arguments, name)) for name in ("dataset", "base_model")}
+    del settings["estimate"]
+    decisive = {name: getattr(config, name) for name in DECISIVE}
+    return json.loads(json.dumps(settings | decisive, default=str))
+
+
+def _public_name(name: str) -> str:
+    """A Hub id as given; of a local path only the last part, which says nothing about the machine."""
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
+def _named(metrics: dict[str, float]) -> dict[str, float]:
+    named = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    speed = ("runtime", "samples_per_second", "steps_per_second", "epoch")
+    return {name: value for name, value in named.items() if name not in speed}
+
+
+def _write_card(folder: Path) -> None:
+    try:
+        from wildreward.model_card import write_model_card
+    except ImportError:
+        logger.warning("no card was written: wildreward.model_card has none yet")
+        return
+    write_model_card(folder)

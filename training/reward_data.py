@@ -1,0 +1,260 @@
+"""From dataset rows to training features: token ids, label, confidence, and the group a row belongs to.
+
+Rows come as published (`history`, `messages`, `label`), as whole conversations (`messages`, `label`) or as rendered
+input (`text`, `label`). Preparation is a `datasets.map` with a fingerprint of everything it depends on, so it is done
+once and read from the memory-mapped cache afterwards.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, IterableDataset, Value, load_dataset
+from datasets import Sequence as ListOf
+from transformers import PreTrainedTokenizerBase
+
+from wildreward.errors import UserError
+from wildreward.modeling_wildreward.template import EncodedInput, encode_batch
+
+logger = logging.getLogger(__name__)
+
+PREPARATION = 1  # raise when the meaning of a prepared feature changes: old caches are then not read
+USABLE, NO_LABEL, RESPONSE_CUT = 0, 1, 2
+STATUS = {NO_LABEL: "no label", RESPONSE_CUT: "response longer than max_length"}
+
+FEATURES = Features(
+    {
+        "input_ids": ListOf(Value("int32")),
+        "length": Value("int32"),
+        "label": Value("int8"),
+        "confidence": Value("float32"),
+        "source": Value("string"),
+        "id": Value("string"),
+        "group": Value("string"),
+        "dropped_messages": Value("int32"),
+        "status": Value("int8"),
+    }
+)
+
+
+def load_rows(
+    name: str, split: str, *, config: str | None = None, revision: str | None = None, streaming: bool = False
+) -> Dataset | IterableDataset:
+    """Load one split of a dataset folder, a parquet or JSON Lines file, or a Hub dataset.
+
+    Raises:
+        UserError: there is no such dataset or split, naming what is there.
+    """
+    path = Path(name)
+    try:
+        if path.is_file():
+            kind = "parquet" if path.suffix == ".parquet" else "json"
+            return load_dataset(kind, data_files=str(path), split="train", streaming=streaming)
+        return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
+    except (FileNotFoundError, ValueError, ConnectionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"cannot load split {split!r} of {name!r} ({reason}); expected a folder written by build-dataset, "
+            "a parquet or JSON Lines file, or the id of a dataset on the Hub"
+        ) from error
+
+
+def prepare_features(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    num_levels: int,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Tokenize rows once; a second call with the same rows, tokenizer and limits reads the cache.
+
+    Args:
+        rows: see the module's first lines; `id`, `user_id`, `conversation_id`, `label_confidence` and `label_source`
+            are used where they exist.
+        tokenizer: one with the reward model's template.
+        max_length: longest input in tokens.
+        num_levels: labels must be 1..num_levels or null.
+        num_proc: processes to tokenize with.
+
+    Returns:
+        The columns of `FEATURES`, one row for each of `rows`; `status` says why a row cannot be used.
+
+    Raises:
+        UserError: columns are missing; a label is out of range; a conversation cannot be rendered. Each names the row.
+    """
+    if rows.column_names and set(FEATURES) <= set(rows.column_names):
+        return rows
+    check_columns(rows.column_names)
+    return rows.map(
+        feature_function(tokenizer, max_length, num_levels),
+        batched=True,
+        batch_size=256,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        features=FEATURES,
+        num_proc=num_proc,
+        new_fingerprint=_fingerprint(rows, tokenizer, max_length, num_levels),
+        desc="Tokenizing",
+    )
+
+
+def check_columns(found: Sequence[str] | None) -> None:
+    """Refuse rows without a label or without anything to read (`UserError` with both lists)."""
+    columns = set(found or ())
+    if "label" in columns and columns & {"messages", "text"}:
+        return
+    raise UserError(
+        f"the dataset has the columns {', '.join(sorted(columns)) or 'none'}; expected `label` together with "
+        "`messages` (and `history`), or with `text`"
+    )
+
+
+def feature_function(
+    tokenizer: PreTrainedTokenizerBase, max_length: int, num_levels: int
+) -> Callable[[dict[str, list], list[int]], dict[str, list]]:
+    """The function from a batch of rows (with their indices) to the columns of `FEATURES`."""
+
+    def features(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        ids = [str(value) for value in batch.get("id") or [f"row {index}" for index in indices]]
+        encoded = _encode_rows(batch, ids, tokenizer, max_length)
+        labels = [_label(value, row, num_levels) for value, row in zip(batch["label"], ids, strict=True)]
+        none = [None] * len(ids)
+        confidences = [1.0 if value is None else float(value) for value in batch.get("label_confidence") or none]
+        return {
+            "input_ids": [result.input_ids for result in encoded],
+            "length": [len(result.input_ids) for result in encoded],
+            "label": labels,
+            "confidence": confidences,
+            "source": batch.get("label_source") or none,
+            "id": ids,
+            "group": groups_of(batch, ids),
+            "dropped_messages": [result.dropped_messages for result in encoded],
+            "status": [
+                NO_LABEL if label == 0 else RESPONSE_CUT if result.cut_response else USABLE
+                for label, result in zip(labels, encoded, strict=True)
+            ],
+        }
+
+    return features
+
+
+def _encode_rows(
+    batch: dict[str, list], ids: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[EncodedInput]:
+    if "messages" not in batch:
+        return [_encode_text(text, tokenizer, max_length) for text in batch["text"]]
+    histories = batch.get("history") or [None] * len(ids)
+    conversations = [
+        [{"role": m["role"], "content": m["content"]} for m in (*(history or ()), *(messages or ()))]
+        for history, messages in zip(histories, batch["messages"], strict=True)
+    ]
+    try:
+        return encode_batch(tokenizer, conversations, max_length)
+    except ValueError:
+        for row, conversation in zip(ids, conversations, strict=True):
+            try:
+                encode_batch(tokenizer, [conversation], max_length)
+            except ValueError as error:
+                reason = str(error).removeprefix("conversation 0").lstrip(": ")
+                raise UserError(f"row {row} of the dataset cannot be used: the conversation {reason}") from error
+        raise
+
+
+def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedInput:
+    """A rendered input ends with the response, so a long one loses its beginning, but not its first special token."""
+    ids = tokenizer(text or "", verbose=False)["input_ids"]
+    if len(ids) <= max_length:
+        return EncodedInput(ids)
+    return EncodedInput(ids[:1] + ids[1 - max_length :], dropped_messages=1)
+
+
+def _label(value: Any, row: str, num_levels: int) -> int:
+    """The label as an int; 0 for null."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in range(1, num_levels + 1):
+        raise UserError(
+            f"row {row} of the dataset has label {value!r}; expected a whole number from 1 to {num_levels}, or null"
+        )
+    return int(value)
+
+
+def groups_of(batch: dict[str, list], ids: list[str]) -> list[str]:
+    """Who a row belongs to, so that one person is never on both sides of a split: user, else conversation, else row."""
+    none = [None] * len(ids)
+    users, conversations = batch.get("user_id") or none, batch.get("conversation_id") or none
+    return [
+        f"user:{user}" if user else f"conversation:{conversation or row.rpartition('_turn')[0] or row}"
+        for user, conversation, row in zip(users, conversations, ids, strict=True)
+    ]
+
+
+def _fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, num_levels: int) -> str:
+    digest = hashlib.sha256()
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    for part in (rows._fingerprint, vocabulary, tokenizer.chat_template, max_length, num_levels, PREPARATION):
+        digest.update(f"{part}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def usable_rows(features: Dataset, keep_cut_responses: bool = False) -> tuple[Dataset, dict[str, int]]:
+    """Leave out rows that cannot be trained on.
+
+    Args:
+        features: from `prepare_features`.
+        keep_cut_responses: also keep rows whose response lost its middle; its label may no longer fit.
+
+    Returns:
+        The rest, and the number of rows left out for each reason.
+    """
+    status = np.asarray(features.with_format("numpy")["status"])
+    bad = [NO_LABEL] if keep_cut_responses else [NO_LABEL, RESPONSE_CUT]
+    dropped = {STATUS[code]: int((status == code).sum()) for code in bad}
+    dropped = {reason: count for reason, count in dropped.items() if count}
+    if dropped:
+        logger.warning("left out %s", "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items()))
+        features = features.select(np.flatnonzero(~np.isin(status, bad)))
+    if len(features) == 0:
+        raise UserError(f"no rows are left to use (left out: {dropped or 'none, the dataset is empty'})")
+    return features, dropped
+
+
+def validation_share_of(group: str, seed: int) -> float:
+    """Where a group falls in [0, 1): rows of groups below the share asked for are held out. Seeded, order-free."""
+    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def hold_out(features: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
+    """Split by group, so that no user (or conversation) is on both sides.
+
+    Args:
+        features: from `prepare_features`.
+        share: of the groups to hold out.
+        seed: of the hash that decides.
+        most: at most so many rows are held out, by taking fewer groups.
+
+    Returns:
+        (train, held out).
+    """
+    groups, inverse = np.unique(np.asarray(features["group"][:], dtype=object).astype(str), return_inverse=True)
+    places = np.asarray([validation_share_of(group, seed) for group in groups])
+    if most is not None:
+        order = np.argsort(places)
+        within = np.cumsum(np.bincount(inverse, minlength=len(groups))[order]) <= most
+        limit = places[order[np.flatnonzero(within)[-1]]] if within.any() else 0.0
+        share = min(share, float(np.nextafter(limit, 1.0)))
+    held = (places < share)[inverse]
+    return features.select(np.flatnonzero(~held)), features.select(np.flatnonzero(held))
+
+
+def level_frequencies(labels: Iterable[int], num_levels: int) -> list[float]:
+    """Count of each level plus one, so that every level stays possible."""
+    counts = Counter(int(label) for label in labels)
+    return [counts[level] + 1.0 for level in range(1, num_levels + 1)]

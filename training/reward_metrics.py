@@ -1,0 +1,33 @@
+"""The metrics watched during training, from threshold logits; the metrics themselves are evaluation's."""
+
+import torch
+
+from wildreward.evaluation.metrics import expected_calibration_error, ordinal_metrics
+from wildreward.modeling_wildreward import expected_level, level_probs
+
+REPORTED = ("mae", "qwk", "roc_auc", "accuracy", "spearman")
+
+
+def reward_metrics(
+    threshold_logits: torch.Tensor, labels: torch.Tensor, head: str, temperatures: list[float] | None = None
+) -> dict[str, float]:
+    """Metrics of one evaluation.
+
+    Args:
+        threshold_logits: (N, K - 1).
+        labels: (N,) levels 1..K; the upper half of the levels counts as positive.
+        head: `"coral"`, `"corn"` or `"independent"`.
+        temperatures: see `WildRewardConfig`.
+
+    Returns:
+        `mae`, `qwk`, `roc_auc`, `accuracy`, `spearman`, and `ece` of the stated chance that the label is positive.
+        What is undefined (a single level) is left out.
+    """
+    levels = threshold_logits.shape[1] + 1
+    positive_from = levels // 2 + 1
+    scores = expected_level(threshold_logits, head, temperatures)
+    chance = level_probs(threshold_logits, head, temperatures)[:, positive_from - 1 :].sum(dim=1).clamp(0, 1)
+    values = ordinal_metrics(scores.double().numpy(), labels.numpy(), levels, positive_from)
+    metrics = {name: values[name] for name in REPORTED}
+    metrics["ece"] = expected_calibration_error(chance.double().numpy(), (labels >= positive_from).double().numpy())
+    return {name: float(value) for name, value in metrics.items() if value == value}
