@@ -32,6 +32,10 @@ def words(text: str) -> str:
     return "(?:" + "|".join(text.split()).replace("_", " ") + ")"
 
 
+def hint_words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def either(*patterns: str) -> str:
     return "(?:" + "|".join(patterns) + ")"
 
@@ -73,7 +77,7 @@ SUBJECT = either(
     "you|u|both|everything",
     r"all(?: of (?:this|that|these|them|those))?",
     r"(?:your |the )?(?:first|second|third|fourth|last)(?: (?:and|one|two|part)(?: \w+)?)?",
-    rf"(?:(?:the|your|this|that|these|those|some|most|half) )?(?:of )?(?:the |your |these |them )?(?:[\w'-]+ ){{0,3}}{PRODUCT}"
+    rf"(?!(?:[\w'-]+ ){{0,2}}my )(?:(?:the|your|this|that|these|those|some|most|half) )?(?:of )?(?:the |your |these |them )?(?:[\w'-]+ ){{0,3}}{PRODUCT}"
     r"(?: (?:you (?:gave|wrote|provided|sent|made|generated|mentioned)(?: me)?|above|here))?",
 )
 BE = either(
@@ -84,7 +88,7 @@ BE = either(
 NOT = (
     r"(?: (?:still|also|just|really|actually|all|both|clearly|even|again|now|simply|either|obviously|currently))*"
     + either(
-        r"(?: (?:is|are|was|were|does|did|do|has|have|can|could|will|may)|'s|'re|s)? not",
+        r"(?: (?:is|are|was|were|does|did|do|has|have|can|could)|'s|'re|s)? not",
         r" (?:do|does|did|is|are)n'?t",
         " "
         + words(
@@ -160,7 +164,7 @@ APPROVAL: tuple[Cue, ...] = (
     cue(
         "praise",
         4,
-        rf"(?:looks?|sounds?|seems?|works?|worked|reads?) {ADVERBS}(?:{_GREAT}|good|nice|well|fine|cool){_GOES_ON}",
+        rf"(?:looks?|sounds?|seems?|works?|worked|reads?) {ADVERBS}(?:{_GREAT}|good|nice|well|fine|cool|right|correct){_GOES_ON}",
         first=True,
     ),
     cue(
@@ -173,6 +177,12 @@ APPROVAL: tuple[Cue, ...] = (
         "praise_statement",
         4,
         rf"{PRONOUN}{BE} (?:an? |such an? |some |the )?{ADVERBS}{_GREAT}\b(?! for (?:people|users|those|someone))",
+    ),
+    cue(
+        "praise_statement",
+        4,
+        rf"the (?:[\w'-]+ ){{1,4}}(?:is|are|was|looks?|sounds?) (?:really |very |so |super |pretty |just )+{_GOOD}{_GOES_ON}",
+        "opening",
     ),
     cue(
         "liking",
@@ -206,7 +216,7 @@ APPROVAL: tuple[Cue, ...] = (
         4,
         either(
             r"(?:you'?re|you are|u r) (?:absolutely |totally |completely |quite |so |exactly )?(?:right|correct)",
-            r"(?:that|this|it)(?:'s|s| is| was| sounds| looks| seems) (?:absolutely |totally |exactly |all |indeed |pretty much )?(?:right|correct|true|accurate)",
+            r"(?:that|this|it|those|these|they)(?:'s|s| is| was| are| sounds?| looks?| seems?) (?:absolutely |totally |exactly |all |indeed |pretty much )?(?:right|correct|true|accurate)",
             r"(?:that|this|it) (?:(?:actually|all|now|totally|really|does) )*makes? (?:(?:a lot of|perfect|total|more|much more|so much) )*sense",
             r"correct|exactly|precisely|makes (?:perfect |total |a lot of )?sense|spot on",
         )
@@ -257,148 +267,14 @@ APPROVAL: tuple[Cue, ...] = (
 )
 
 # A clause without any of these words cannot hold a cue of approval; looking for them first saves most of the time.
-APPROVAL_HINTS = frozenset(
-    [
-        "thank",
-        "thanks",
-        "thankyou",
-        "thanx",
-        "thnx",
-        "thnks",
-        "thx",
-        "thks",
-        "tks",
-        "ty",
-        "tysm",
-        "tyvm",
-        "cheers",
-        "appreciate",
-        "appreciated",
-        "great",
-        "perfect",
-        "perfectly",
-        "awesome",
-        "awsome",
-        "excellent",
-        "amazing",
-        "brilliant",
-        "wonderful",
-        "fantastic",
-        "superb",
-        "incredible",
-        "outstanding",
-        "fabulous",
-        "lovely",
-        "beautiful",
-        "splendid",
-        "magnificent",
-        "terrific",
-        "marvelous",
-        "marvellous",
-        "phenomenal",
-        "stunning",
-        "impressive",
-        "genius",
-        "hilarious",
-        "gorgeous",
-        "exceptional",
-        "spot",
-        "point",
-        "bravo",
-        "stellar",
-        "masterful",
-        "fascinating",
-        "good",
-        "nice",
-        "nicely",
-        "cool",
-        "neat",
-        "sweet",
-        "solid",
-        "helpful",
-        "useful",
-        "insightful",
-        "informative",
-        "better",
-        "closer",
-        "clearer",
-        "like",
-        "love",
-        "loved",
-        "liked",
-        "enjoyed",
-        "adore",
-        "loving",
-        "works",
-        "work",
-        "worked",
-        "working",
-        "runs",
-        "run",
-        "ran",
-        "help",
-        "helps",
-        "helped",
-        "solved",
-        "solves",
-        "fixed",
-        "fixes",
-        "did",
-        "hurrah",
-        "correct",
-        "right",
-        "true",
-        "accurate",
-        "sense",
-        "exactly",
-        "precisely",
-        "best",
-        "legend",
-        "lifesaver",
-        "saver",
-        "rock",
-        "rocks",
-        "smart",
-        "impressed",
-        "amazed",
-        "blown",
-        "well",
-        "fine",
-        "kudos",
-        "congrats",
-        "congratulations",
-        "hats",
-        "nailed",
-        "it",
-        "wanted",
-        "needed",
-        "what",
-        "gracias",
-        "merci",
-        "danke",
-        "obrigado",
-        "obrigada",
-        "grazie",
-        "dank",
-        "dankjewel",
-        "bedankt",
-        "tack",
-        "takk",
-        "terima",
-        "perfecto",
-        "excelente",
-        "genial",
-        "estupendo",
-        "parfait",
-        "perfekt",
-        "ausgezeichnet",
-        "wunderbar",
-        "perfeito",
-        "muito",
-        "muy",
-        "perfetto",
-        "ottimo",
-        "mantap",
-        "harika",
-    ]
+APPROVAL_HINTS = hint_words(
+    """thank thanks thankyou thanx thnx thnks thx thks tks ty tysm tyvm cheers appreciate appreciated great perfect perfectly
+    awesome awsome excellent amazing brilliant wonderful fantastic superb incredible outstanding fabulous lovely beautiful splendid
+    magnificent terrific marvelous marvellous phenomenal stunning impressive genius hilarious gorgeous exceptional spot point
+    bravo stellar masterful fascinating good nice nicely cool neat sweet solid helpful useful insightful informative better
+    closer clearer like love loved liked enjoyed adore loving works work worked working runs run ran help helps helped solved
+    solves fixed fixes did hurrah correct right true accurate sense exactly precisely best legend lifesaver saver rock rocks
+    smart impressed amazed blown well fine kudos congrats congratulations hats nailed it wanted needed what gracias merci
+    danke obrigado obrigada grazie dank dankjewel bedankt tack takk terima perfecto excelente genial estupendo parfait perfekt
+    ausgezeichnet wunderbar perfeito muito muy perfetto ottimo mantap harika"""
 )

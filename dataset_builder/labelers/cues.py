@@ -23,10 +23,16 @@ ELSEWHERE = "¤"  # stands for code and quotations, which are not the user's own
 _CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]{1,200}`", re.S)
 _QUOTE = re.compile(r"\"[^\"\n]{2,400}\"|“[^”\n]{2,400}”|«[^»\n]{2,400}»|「[^」\n]{1,400}」|^>.*$", re.M)
 _PASTED_LINE = re.compile(r"^.*(?:[{};]\s*$|=>|\bat [\w.$]+\(|File \"|^\s*\|.*\|).*$", re.M)
+# "rewrite this: …": what follows is material to work on
+_MATERIAL = re.compile(
+    r"(?:please |pls |can you |could you |now |ok |okay )*(?:re-?write|rephrase|re-?word|translate|give|write|summari[sz]e|correct|"
+    r"proofread|paraphrase|edit|improve|simplify|check|reply|respond|expand|elaborate|grammar|explain|analy[sz]e|continue|shorten|"
+    r"make|turn|convert|act|what does|is (?:this|it|the))\b[^\n]{0,160}?(?::\s|\n)"
+)
 _SPACE = re.compile(r"[ \t\r\f\v]+")
 _CONTRAST = re.compile(r" (?:but|however|although|except that) | [–—-]{1,2} ")
 _BREAK = re.compile(r"[.!?;:…,\n¶¦。！？；，]+\s*")
-_PUNCTUATION = str.maketrans(dict.fromkeys('!"#()*+,./:;<=>?[]^_`{|}~…¶\n\t', " "))
+_PUNCTUATION = str.maketrans(dict.fromkeys('!"#()*+,-./:;<=>?[]^_`{|}~…¶\n\t', " "))
 
 _REQUEST = re.compile(
     r"\?|\b(?:please|pls|plz|can you|could you|would you|write|give me|make|create|generate|rewrite|provide|explain|add|"
@@ -94,7 +100,9 @@ class _Turn:
     @cached_property
     def text(self) -> str:
         """The user's own words."""
-        text = _CODE.sub(f" {ELSEWHERE} ", self.raw) if "`" in self.raw else self.raw
+        material = _MATERIAL.match(self.raw)
+        text = self.raw[: material.end()] if material else self.raw
+        text = _CODE.sub(f" {ELSEWHERE} ", text) if "`" in text else text
         text = _QUOTE.sub(f" {ELSEWHERE} ", text)
         if "\n" in text:
             text = _PASTED_LINE.sub(" ", text)
@@ -205,7 +213,7 @@ def _breaks(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _first_hit(cues: tuple[Cue, ...], turn: _Turn, hints: frozenset[str]) -> tuple[Cue, _Clause] | None:
     for clause in turn.clauses:
-        if clause.text.isascii() and hints.isdisjoint(clause.text.split()):
+        if clause.text.isascii() and hints.isdisjoint(clause.text.translate(_PUNCTUATION).split()):
             continue
         for cue in cues:
             if cue.first and clause.index > 1:
