@@ -56,7 +56,7 @@ class Patience:
     Attributes:
         attempt_seconds: from sending a request to the last byte of its answer.
         row_seconds: for all attempts and pauses of one row; waiting because the server is overloaded is not counted.
-        max_failures: server errors, broken connections and timeouts of one row.
+        max_failures: server errors, broken connections and timeouts of one row while others get answers.
         max_readings: replies of one row that cannot be read.
         stall_seconds: the run stops when it has only had failures for so long.
         max_unusable_rows: the run stops after so many rows in a row without a usable reply.
@@ -97,6 +97,7 @@ class _Row:
     failures: int = 0
     unread: int = 0
     adaptations: int = 0
+    failing_since: float = 0.0
     seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -120,13 +121,14 @@ class _Health:
     """Whether the run as a whole gets anywhere; raises `UserError` when it has not for too long."""
 
     patience: Patience
-    any_answer: bool = False
+    rows_under_way: int = 0
+    last_answer: float = -1.0
     failing_since: float | None = None
     unusable_rows: int = 0
     rejected_rows: int = 0
 
     def answered(self) -> None:
-        self.any_answer, self.failing_since = True, None
+        self.last_answer, self.failing_since = time.monotonic(), None
         self.unusable_rows = self.rejected_rows = 0
 
     def failed(self, message: str, wait: float = 0.0) -> None:
@@ -134,24 +136,31 @@ class _Health:
         if self.failing_since is None:
             self.failing_since = now
             logger.warning("the labeling server does not answer as it should (%s); trying again", message)
-        if now - self.failing_since + wait > self.patience.stall_seconds:
-            asked = f"; the server asks to wait {wait:.0f} s" if wait else ""
-            raise UserError(
-                f"no request succeeded for {now - self.failing_since:.0f} s (last failure: {message}){asked}; "
-                "check the server, then run the same command again: finished answers are kept"
-            )
+        seconds = now - self.failing_since
+        if wait > self.patience.stall_seconds:
+            reason = f"the server asks to wait {wait:.0f} s ({message})"
+        elif seconds + wait > self.patience.stall_seconds:
+            reason = f"no request succeeded for {seconds:.0f} s (last failure: {message})"
+        else:
+            return
+        raise UserError(f"{reason}; check the server, then run the same command again: finished answers are kept")
+
+    def row_is_to_blame(self, row: _Row) -> bool:
+        """Others get answers and this row does not, or it is the only one left. In an outage no row is given up."""
+        return self.last_answer > row.failing_since or (self.rows_under_way == 1 and self.last_answer >= 0)
 
     def unusable(self, reason: str) -> None:
         self.unusable_rows += 1
         if self.unusable_rows >= self.patience.max_unusable_rows:
             raise UserError(
                 f"{self.unusable_rows} rows in a row got no usable reply from the model (last reason: {reason}); "
-                "choose a model that follows the format, or raise --max-answer-tokens when replies are truncated"
+                "choose a model that follows the format; give truncated replies more room with "
+                "--extra-body '{\"max_tokens\": 4096}'"
             )
 
     def rejected(self, message: str) -> None:
         self.rejected_rows += 1
-        if self.rejected_rows >= 8 and not self.any_answer:
+        if self.rejected_rows >= 8 and self.last_answer < 0:
             raise UserError(f"the server refuses every request: {message}; check --model and --extra-body")
 
 
@@ -208,7 +217,11 @@ class Asker:
 
             async def worker() -> None:
                 while True:
-                    deliver(await self._answer(endpoint, limit, health, _Row(await inbox.get())))
+                    request = await inbox.get()
+                    health.rows_under_way += 1
+                    answer = await self._answer(endpoint, limit, health, _Row(request))
+                    health.rows_under_way -= 1
+                    deliver(answer)
 
             for _ in range(self.concurrency):
                 workers.create_task(worker())
@@ -218,22 +231,25 @@ class Asker:
         while True:
             body = self.form.body(row.request, row.unread)
             remaining = self.patience.row_seconds - row.seconds
-            if remaining <= 0:
+            if remaining <= 0 and health.row_is_to_blame(row):
                 return self._unlabelled(row, DEADLINE)
+            # Past its deadline, a row is only asked on in an outage, which is not its fault.
+            seconds = min(self.patience.attempt_seconds, remaining if remaining > 0 else float("inf"))
             pause = 0.0
             sent_at = await limit.acquire()
             row.attempts += 1
             self.usage.requests += 1
             try:
-                payload = await endpoint.post(self.form.path, body, min(self.patience.attempt_seconds, remaining))
+                payload = await endpoint.post(self.form.path, body, seconds)
             except Throttled as error:
                 limit.throttled(sent_at, error.retry_after)
                 health.failed(str(error), error.retry_after or 0.0)
                 continue
             except Transient as error:
+                row.failing_since = row.failing_since if row.failures else sent_at
                 row.failures += 1
                 health.failed(str(error))
-                if row.failures >= self.patience.max_failures:
+                if row.failures >= self.patience.max_failures and health.row_is_to_blame(row):
                     return self._unlabelled(row, SERVER_ERROR)
                 pause = self._pause(row.failures)
             except Rejected as error:

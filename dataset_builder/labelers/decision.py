@@ -121,17 +121,20 @@ class TransformersLabeler(Labeler):
 
 
 def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
-    """The decision pipeline of a model, in the precision of its weights.
+    """The decision pipeline of a model, in the precision of its weights where the device is fast at it.
 
     Raises:
         UserError: there is no such model, or it cannot answer with one token an option.
     """
+    import torch
     from transformers import pipeline
 
     from wildreward.bundled import resolve
 
     try:
         pipe = pipeline("decision", model=resolve(model), device=device, dtype="auto")
+        if pipe.model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            pipe.model.float()  # half precision without hardware for it is several times slower
         pipe.tokenizer.padding_side = "left"
         asked = {"state": "", "questions": dict(DECISIONS)}
         pipe(asked)

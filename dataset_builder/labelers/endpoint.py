@@ -95,11 +95,11 @@ class Endpoint:
         try:
             async with asyncio.timeout(seconds):
                 return await self._client.post(path, cast_to=object, body=body)
-        except (TimeoutError, openai.APITimeoutError) as error:
+        except TimeoutError as error:
             raise Transient(f"no complete answer within {seconds:g} s") from error
         except openai.APIStatusError as error:
             raise self._meaning(error) from error
-        except (openai.APIConnectionError, OSError) as error:
+        except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them
             raise Transient(f"connection failed ({_innermost(error)})") from error
         except openai.APIResponseValidationError:
             return None
