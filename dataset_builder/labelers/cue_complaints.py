@@ -126,7 +126,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         "stated",
         "short",
         "unanswered",
-        "opening",
+        "early",
     ),
     cue("says_not", 2, rf"{PRONOUN}{NOT} {ADVERBS}(?!{_HARMLESS}\b)\w+", "stated", "early", "unanswered"),
     cue(
@@ -154,7 +154,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         r"(?!(?:if|when|what|how|why|assuming|give|make|please|no|just|but|so|update|can|could|don't|dont|do|did i|we|i have|words|a|an)\b)"
         rf"(?:[\w'./&#()=-]+ ){{0,7}}?(?!that\b|which\b|if\b)[\w'./&#()=-]+(?:{NOT}| will not| may not) (?:(?:seem to|appear to|even|really|actually|still|quite|be|being|fully|properly|correctly|get|getting|been) )*{_OPERATE}\b",
         "stated",
-        "short",
+        "rebuke",
         "tryable",
     ),
     cue(
@@ -184,7 +184,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         r"(?:(?:no|nope|it'?s?|its|it is|this|that|i'?m|i am|i|we|they|there|there's|there is|you|you're|you are|the \w+|the \w+ \w+|these|this is|that's|that is|is|are|your \w+) )*?"
         + either(
             rf"(?:still|stil) (?:(?:is|are|have|has|having|had|getting|get|gets|got|seeing|see|sees|receiving|showing|shows) )*{_STILL_BAD}",
-            r"(?:exact(?:ly)? |the |getting the |get the )*same (?:error|errors|issue|problem|result|results|thing|output|message|mistake|answer|behaviou?r)(?! (?:as|for|with|but) (?:above|before))",
+            r"(?:exact(?:ly)? |the |getting the |get the )*same (?:error|errors|issue|problem|result|results|thing|output|message|mistake|answer|behaviou?r)",
         )
         + r"\b",
         "stated",
@@ -217,7 +217,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         r"(?: (?:have|had|just|still|also|again|completely|keep|kept|even|only|always|are|were|has|accidentally|seem to have|seem to|totally|continue to|really|may have|might have|probably|clearly)|'ve|'re)* "
         + either(
             r"forg[oe]t\w*|misunderst\w+|misread|mistaken|ignor(?:ed|ing)|skipp(?:ed|ing)|omit\w*|left out|fail(?:ed)?|repeat(?:ed|ing)?|messed up|screwed|mixed up|confused|contradict\w*|lied|lost",
-            r"miss(?:ed|ing)?(?! you)|cut off|got cut|stopped",
+            r"miss(?:ed|ing|ign)?(?! you)|cut off|got cut|stopped",
             r"made (?:\w+ ){0,3}(?:mistakes?|errors?|up)|got (?:\w+ ){0,3}wrong|did (?:it|that|this) wrong|gave me the (?:same|wrong)|(?:wrote|used|changed|put|did) the wrong|making (?:stuff|things|it|this|that) up",
             r"(?:didn'?t|did not|haven'?t|have not|never (?:gave|answered|included|mentioned|did))(?! (?:have to|need|find|see any|know if))|(?:aren't|not|are not) (?:\w+ing|supposed)|don't (?:get it|understand|listen|follow|seem)",
         )
@@ -237,7 +237,7 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "i_meant",
         2,
-        r"(?:i meant|what i(?:'m| am| was)? (?:meant|mean|mean't|wanted|asking|asked)(?: for)?(?: is| was)?|i was (?:asking|talking|referring|looking for|hoping for|expecting)|i(?:'m| am) (?:asking|talking) (?:about|for)|i am not (?:asking|talking))\b",
+        r"(?:i mea?nt|what i(?:'m| am| was)? (?:meant|mean|mean't|wanted|asking|asked)(?: for)?(?: is| was)?|i was (?:asking|talking|referring|looking for|hoping for|expecting)|i(?:'m| am) (?:asking|talking) (?:about|for)|i am not (?:asking|talking))\b",
         "short",
         "unanswered",
         "no_apology",
@@ -277,7 +277,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         2,
         either(
             r"(?:why (?:did|do|have|are|were) (?:you|u)(?: have)?|why (?:didn'?t|don'?t|aren'?t|haven'?t) (?:you|u)|why you) (?:(?:still|always|keep|just|only|not|suddenly|again|even) )*"
-            r"(?:not|stop\w*|keep|repeat\w*|leave|left|skip\w*|ignor\w*|forg[eo]t|chang\w+|remov\w+|omit\w*|lie|lied|cut|miss\w*|mak(?:e|ing) (?:a )?mistake|refuse|apologi\w+|add|include|give me|provide|mention|continu\w+|answer|follow)\b",
+            r"(?:not|stop\w*|keep|repeat\w*|leave|left|skip\w*|ignor\w*|forg[eo]t|chang\w+|remov\w+|omit\w*|exclud\w+|lie|lied|cut|miss\w*|mak(?:e|ing) (?:a )?mistake|refuse|apologi\w+|add|include|give me|provide|mention|continu\w+|answer|follow)\b",
             r"why (?:is|are|was|were) (?:some|part|half|parts|all|most) of (?:the|this|it|your)|why (?:isn't|doesn't|is|does) (?:it|this|that|the code)(?: \w+)? (?:not )?work",
             r"(?:shouldn't|should not) (?:it|that|this|there|they|you)\b|isn't (?:that|this|it) (?:wrong|incorrect|a mistake)",
         ),
@@ -287,7 +287,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         "missing",
         2,
         rf"(?:some of |part of |half of |the rest of |the end of )?(?:{SUBJECT}|the (?:[\w'-]+ ){{0,3}}[\w'-]+)(?:'s|'re|s)?(?: (?:is|are|was|were|has|have|still|got|also|been|get|gets|must|seems? to be|just|gotten|being|had))* "
-        r"(?:missing|incomplete|unfinished|cut ?off|cut short|not complete|not finished|truncated|left out|lacking|lacks)\b",
+        r"(?:miss(?:ing|ign)|incomplete|unfinished|cut ?off|cut short|not complete|not finished|truncated|left out|lacking|lacks)\b",
         "stated",
         "short",
         "not_continuing",
@@ -339,7 +339,8 @@ COMPLAINTS: tuple[Cue, ...] = (
         + words(
             """no i i'm im it it's its that that's thats this you you're u the not make only still they these there there's he she we
             do don't dont show leave go sir like what just instead because as in if your our my give look please write keep same
-            error flat use wait way never"""
+            error flat use wait way never act create tell provide add rewrite explain generate continue answer start stop
+            change put fix remove include find think try read summarize translate describe let lets let's sorry mean want"""
         )
         + r"\b)",
         "refutes",
@@ -351,9 +352,16 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "nonexistent",
         2,
+        r"(?:there (?:is|are|was|were)|there's|theres|i (?:see|got)) (?:no|not any) (?:[\w'-]+ ){1,4}(?:shown|above|here|provided|included|displayed|attached|given|listed)\b",
+        "stated",
+        "short",
+    ),
+    cue(
+        "nonexistent",
+        2,
         either(
             r"(?:there (?:is|are|was|were)(?: still| also| actually)?|there's|theres) (?:no|not an?|not any) (?!way|need|longer|problem|doubt|reason|one|matter|rush|idea|point|limit|wrong|right|difference|errors|time)"
-            r"(?:[\w'./()-]+ ){0,4}?(?:method|function|event|page|file|option|image|diagram|column|table|button|class|property|attribute|api|module|package|library|command|shown|here|above|such|"
+            r"(?:[\w'./()-]+ ){0,6}?(?:method|function|event|page|file|option|image|diagram|column|table|button|class|property|attribute|api|module|package|library|command|shown|here|above|such|"
             r"in (?:the|your|this|that|my|there)|conflict|parameter|field|menu|setting|link|code|line|on (?:the|my))\b",
             r"(?:i|we) (?:don't|dont|cannot|can't|cant|do not|couldn't|could not) (?:even )?(?:see|find) (?!how|why|what|the point|where|anything wrong|a reason)\w+",
         ),
@@ -378,6 +386,140 @@ COMPLAINTS: tuple[Cue, ...] = (
         "unanswered",
         "opening",
         first=True,
+    ),
+    cue(
+        "refuses",
+        2,
+        r"no [\w'-]+ (?:is|are|was|isn't|should|shouldn't|doesn't|means?)\b",
+        "refutes",
+        "brief",
+        first=True,
+    ),
+    cue("says_wrong", 2, r"(?:the )?only (?:mistake|problem|issue|error|thing wrong)\b(?! i got)", "early"),
+    cue(
+        "says_wrong",
+        2,
+        rf"(?:{PRONOUN}|(?:the|your) [\w'-]+)(?: (?:failed|fails|crashe[sd]|broke|breaks)|(?:'s| is) (?:erroring|failing|crashing|breaking|throwing))\b",
+        "tryable",
+        "early",
+    ),
+    cue(
+        "says_wrong",
+        2,
+        r"(?:the |your )?(?:[\w'-]+ ){0,6}(?:is|are|was|and|were)? ?(?:not|no longer) (?:accessible|available|valid|supported|active)\b",
+        "stated",
+        "early",
+        "unanswered",
+    ),
+    cue(
+        "says_wrong",
+        2,
+        r"(?:[\w'-]+ ){0,4}(?:nearly|partly|partially|not entirely|only half) (?:right|correct)\b",
+        "brief",
+        first=True,
+    ),
+    cue(
+        "says_wrong", 2, r"(?:[\w'-]+ ){0,5}(?:the )?(?:opposite|inverse|reverse) of (?:what|the)\b", "stated", "early"
+    ),
+    cue(
+        "says_wrong",
+        2,
+        r"(?:the |your )(?:[\w'-]+ ){1,4}(?:is|are|was|seems? to be|comes? out|returns?|shows?) (?:blank|empty|null|undefined|nan)\b",
+        "stated",
+        "tryable",
+        "early",
+    ),
+    cue(
+        "says_not",
+        2,
+        r"(?:doesn't|doesnt|does not|don't|dont|isn't|not) (?:even |really )?(?:seem|look|sound|appear|make sense|fit|match|rhyme)\b",
+        "stated",
+        "early",
+        first=True,
+    ),
+    cue(
+        "says_not",
+        2,
+        rf"(?:when .{{3,60}} )?(?:the|my|now the|this) (?:[\w'./-]+ ){{0,4}}[\w'./-]+{NOT} (?!{_HARMLESS}\b|be\b)\w+",
+        "stated",
+        "coded",
+        "opening",
+        "short",
+    ),
+    cue(
+        "says_not",
+        2,
+        r"[\w'-]+ (?:isn't|isnt|is not|aren't) (?:an?|the|part of|in|on|from)\b",
+        "stated",
+        "opening",
+        "brief",
+        "unanswered",
+    ),
+    cue("says_not", 2, rf"(?:the |your )¤{NOT} \w+", "stated", "early"),
+    cue(
+        "still_wrong",
+        2,
+        r"(?:this|that|it|these|they|your [\w'-]+|(?:the|this) (?:[\w'-]+ ){1,2})(?: is| are)? ?still (?!(?:need|want|possible|valid|good|great|love|works?)\b)\w+(?:s|ing|d)\b",
+        "stated",
+        "early",
+        "short",
+        "tryable",
+    ),
+    cue("still_wrong", 2, r"(?:.{0,40} )?still this (?:error|message|problem|issue)", "tryable", "brief"),
+    cue(
+        "error_report",
+        2,
+        rf"(?:[\w'.,-]+ ){{0,6}}(?:gives?|gave|throws?|threw|raises?|raised|generates?|produces?|reports?) (?:me |us )?(?:an?|the|this|that|another|same|following)(?: \w+)? {_ERROR}\b",
+        "tryable",
+        "near",
+        "stated",
+    ),
+    cue(
+        "you_failed",
+        2,
+        r"(?:you|u) (?:have )?only (?:gave|give|generated|listed|provided|wrote|included|did|answered|showed|made|used|created|mentioned|translated|covered)\b",
+        "rebuke",
+        "not_continuing",
+    ),
+    cue(
+        "frustration",
+        1,
+        r"you(?:'re| are) (?:still |just |not |any |no |as |so |really )*(?:bad|worse|better|dumb)\b(?= (?:at|than|as)\b)",
+        "short",
+    ),
+    cue(
+        "i_said",
+        2,
+        r"(?:my (?:request|prompt|question|instructions?|message) (?:says|said|was|is|clearly|specif\w+)\b|(?:that'?s |that is |this is )?what i (?:just )?(?:said|told you)$|when i (?:said|say|wrote|asked)\b)",
+        "short",
+        "unanswered",
+        first=True,
+    ),
+    cue(
+        "i_said",
+        2,
+        r"i (?:want|need|wanted|needed|expect|expected) (?:it |them |you |the |an? |your )?(?:to be )?(?:[\w'-]+ ){1,6}not (?!just|only|to|sure)\w+",
+        "brief",
+        "unanswered",
+        "opening",
+    ),
+    cue("i_said", 2, r"i expect(?:ed)? (?:your?|it|the|that)\b", "brief", "unanswered", "opening"),
+    cue("insists", 2, r"again$", "insists"),
+    cue(
+        "i_thought",
+        2,
+        r"i thought (?!about|of|i|we should|it would|maybe|you (?:might|may|would)|that maybe)\w+",
+        "brief",
+        "unanswered",
+        "opening",
+    ),
+    cue("redo", 2, r"(?:correct|fix)\b(?: (?:it|this|that|them))?$", "asks_fix"),
+    cue(
+        "flawed",
+        2,
+        r"(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still))\b(?! (?:can|could|please|would))",
+        "stated",
+        "after_approval",
     ),
     cue(
         "zh_complaint",
@@ -425,7 +567,9 @@ COMPLAINT_HINTS = hint_words(
     specified requested instructed already meant mean mean't wanted asking talking referring looking hoping expecting tried
     done mentioned stated claimed assumed say says state claim sure certain really seriously why notice shouldn't should
     truncated lacking lacks too enough better harder on again recalculate recheck check double fix yourself your it it's theres
-    don;t throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona sbagliato nicht
+    don;t ment missign accessible available valid nearly partly partially opposite inverse reverse seem seems but expect expected thought only
+    want need blank empty null undefined nan erroring failing crashing breaking throwing crashed crashes crash broke breaks gives gave
+    generates raises produces reports bad excluded what when throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona sbagliato nicht
     falsch niet"""
 )
 ERROR_HINTS = (
@@ -457,7 +601,7 @@ ERROR_HINTS = (
 # A pasted message of something that failed.
 ERROR_TEXT = re.compile(
     either(
-        r"traceback \(most recent|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
+        r"traceback \(most recent|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
         r"\b(?:is|was) not (?:recognized as|defined\b|a function)|no module named|cannot find (?:module|name|symbol)|undefined (?:reference|method|variable|index)",
         r"could not (?:find|resolve|load|be (?:found|resolved|located))|command not found|no such (?:file|table|column|module)|permission denied",
         r"has no (?:attribute|exported member|member)|unexpected (?:token|eof|end of|identifier|indent)|unable to (?:locate|load|resolve|import)",

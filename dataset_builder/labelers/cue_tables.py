@@ -45,7 +45,7 @@ FILLER = re.compile(
     + words(
         r"""ok okay k oh ah+ aha wow woah whoa wooo+ well hmm+ hm+ um+ yes yeah yea yep yup ya alright all_right hey hi hello
         sure right lol haha\w* omg mm+ huh so and but however although though sorry please sir bro dude chatgpt gpt chat now
-        also then unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like seems_like
+        also then yet unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like seems_like
         it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray i_mean"""
     )
     + r"\b[\s~-]*)+"
@@ -116,12 +116,12 @@ _GOES_ON = (
         """now thanks? thx ty thank can could would will and so i i'd i'll i've i'm we let let's lets please pls plz also what
         how where why who when which next then you your do does is are give write create make add continue go tell explain
         show try use using generate that that's this it these for_now here lastly finally again just keep as except if work
-        enough with in my the maybe to_start one done"""
+        enough with in my the maybe to_start to_me one done"""
     )
     + r"\b))"
 )
 _THANKS = words(
-    """thank_you thank_u thanks thankyou thanx thnx thnks thank thx thks tks ty tysm tyvm cheers much_appreciated
+    """thank_you thank_u thanks thankyou thanx thnx thnks thank$ thx thks tks ty tysm tyvm cheers much_appreciated
     many_thanks"""
 )
 _ASIDE = words(
@@ -143,13 +143,14 @@ APPROVAL: tuple[Cue, ...] = (
         5,
         rf"(?:{_ASIDE} )*(?:{_THANKS}|(?:i )?(?:really |do |so |greatly )?appreciate (?:it|that|this|your|you))\b(?! "
         + either(
-            "in advance|her|him|them|everyone|god",
+            "in advance|her|him|them|everyone|god|to (?:the|our|their|his|its)",
             "(?:you )?(?:note|letter|card|email|message|page|speech)",
             "for (?:taking the time to (?:read|apply)|contacting|reaching out|choosing|joining|visiting|considering|"
             "applying|attending|inviting|coming|watching|reading|listening|the opportunity)",
             "for your (?:interest|purchase|order|email|application|inquiry|enquiry|message|letter|business|submission)",
         )
         + r"\b)",
+        "own_thanks",
         first=True,
     ),
     cue("thanks", 5, rf"{_THANKS}\b(?! (?:in advance|her|him|them|you (?:letter|note))\b)", "nothing_asked"),
@@ -172,6 +173,7 @@ APPROVAL: tuple[Cue, ...] = (
         4,
         rf"(?!you |you'|u )(?:{SUBJECT}|(?:number|option|version) \w+|which|conversation){BE}(?: working| looking)? (?:an? |such an? |some |the )?{ADVERBS}"
         rf"(?:{_GREAT}|good|nice|cool|neat|helpful|useful|insightful|better|closer|(?:exactly )?what i (?:wanted|needed|was looking for)|well done|the best){_GOES_ON}",
+        "unprompted",
     ),
     cue(
         "praise_statement",
@@ -185,6 +187,37 @@ APPROVAL: tuple[Cue, ...] = (
         "opening",
     ),
     cue(
+        "praise_statement",
+        4,
+        rf"{PRONOUN}{BE} (?:some |all |an? )?{ADVERBS}(?:{_GREAT}|good|nice|cool) [\w'-]+",
+        "opening",
+        "brief",
+        "unanswered",
+    ),
+    cue(
+        "praise_statement",
+        4,
+        rf"[\w'-]+ (?:is|are|sounds?|looks?|was) {ADVERBS}(?:{_GREAT}|good|nice|cool|the best){_END}",
+        "opening",
+        "subject_named",
+    ),
+    cue(
+        "praise",
+        4,
+        rf"(?:{_GREAT}|good|nice) (?!morning|afternoon|evening|day|night|luck|question|questions|bye|to|for|and|or|times?|practices?)[\w'-]+$",
+        "opening",
+        "unanswered",
+    ),
+    cue("liking", 4, r"this is what i (?:love|like|wanted|needed|was looking for)\b", first=True),
+    cue(
+        "liking",
+        4,
+        r"i (?:really |do |also )?(?:like|love) the (?:\w+ )?\w+(?! to\b)",
+        "opening",
+        "unanswered",
+        "brief",
+    ),
+    cue(
         "liking",
         4,
         r"(?:while |what )?(?:i|we) (?:(?:really|absolutely|also|do|definitely|quite|particularly|especially|just|kinda|kind of|truly|fully|totally) )*"
@@ -193,7 +226,11 @@ APPROVAL: tuple[Cue, ...] = (
         "near",
     ),
     cue(
-        "liking", 4, r"(?:i|we) (?:really |do |also )?(?:like|love) (?:the )?(?:¤|[\w'-]+)", "names_answer", first=True
+        "liking",
+        4,
+        r"(?:i|we) (?:really |do |also )?(?:like|love) (?!to\b)(?:the )?(?:¤|[\w'-]+)",
+        "names_answer",
+        first=True,
     ),
     cue(
         "works",
@@ -218,7 +255,7 @@ APPROVAL: tuple[Cue, ...] = (
             r"(?:you'?re|you are|u r) (?:absolutely |totally |completely |quite |so |exactly )?(?:right|correct)",
             r"(?:that|this|it|those|these|they)(?:'s|s| is| was| are| sounds?| looks?| seems?) (?:absolutely |totally |exactly |all |indeed |pretty much )?(?:right|correct|true|accurate)",
             r"(?:that|this|it) (?:(?:actually|all|now|totally|really|does) )*makes? (?:(?:a lot of|perfect|total|more|much more|so much) )*sense",
-            r"correct|exactly|precisely|makes (?:perfect |total |a lot of )?sense|spot on",
+            r"(?:correct|exactly|precisely|makes (?:perfect |total |a lot of )?sense|spot on)(?! (?:it|this|that|the|my|with|what|how|as|where|like|why|you))",
         )
         + _GOES_ON,
         first=True,
@@ -259,7 +296,7 @@ APPROVAL: tuple[Cue, ...] = (
         either(
             r"(?:muchas |mil |molte |vielen |tusen |mille )?(?:gracias|merci|danke(?:schön| schön)?|obrigad[oa]|grazie|dank je|dankjewel|bedankt|tack|takk|спасибо|благодарю|"
             r"dziękuję|teşekkür\w*|terima kasih|cảm ơn|perfecto|excelente|genial|estupendo|parfait|génial|perfekt|ausgezeichnet|wunderbar|perfeito|ótimo|muito bom|"
-            r"muy bien|perfetto|ottimo|отлично|mantap|harika)(?=$|\W)(?! (?:de antemano|im voraus|d'avance|par avance|in anticipo))",
+            r"muy bien|ich bin beeindruckt|perfetto|ottimo|отлично|mantap|harika)(?=$|\W)(?! (?:de antemano|im voraus|d'avance|par avance|in anticipo))",
             r"ありがとう|素晴らしい|すごい|完璧です|감사합니다|고마워|고맙습니다|완벽|좋아요|훌륭",
         ),
         first=True,
@@ -276,5 +313,5 @@ APPROVAL_HINTS = hint_words(
     solves fixed fixes did hurrah correct right true accurate sense exactly precisely best legend lifesaver saver rock rocks
     smart impressed amazed blown well fine kudos congrats congratulations hats nailed it wanted needed what gracias merci
     danke obrigado obrigada grazie dank dankjewel bedankt tack takk terima perfecto excelente genial estupendo parfait perfekt
-    ausgezeichnet wunderbar perfeito muito muy perfetto ottimo mantap harika"""
+    ausgezeichnet wunderbar perfeito beeindruckt muito muy perfetto ottimo mantap harika"""
 )

@@ -45,18 +45,35 @@ _GAME = re.compile(
 _NARRATION = re.compile(
     r"you (?:see|grab|feel|realize|realise|notice|decide|search|arrive|navigate|make your|worry|double check|wait|glance|"
     r"try|find|hear|walk|look|wake|open|take|step|turn|enter|think|don't want to|hop|drop|pick|reach|stand|sit|run|"
-    r"can see|also notice)\b|your (?:eyes|hands?) \w+|let's write"
+    r"can see|also notice)\b|your (?:eyes|hands?) \w+|as you "
 )
+_SCENE = re.compile(r"let's (?:re)?write (?:that|this|the|a) (?:whole |next )?(?:scene|flashback|part)|that scene\b")
 _TRYABLE = re.compile(
     r"`|\b(?:run|install|command|function|code|settings|click|plugin|script|browser|package|file|server|database|formula|"
     r"app|version|update)\b"
 )
 _OFFER = re.compile(
-    r"(?:anything else|any (?:other|more|further|additional)|else i can|help you with|assist you|have any|like me to)[^?]*\?"
+    r"(?:anything else|any (?:other|more|further|additional) (?:question|help|request|assistance|information)|else i can|"
+    r"help you with|assist you|have any questions|like me to)[^?]*\?"
+)
+_FIRM_NO = re.compile(
+    r"(?:ok |sorry |oh |ah )?(?:no|nope|nah)[,. !]+(?:that|it'?s|this|you|the|still|not|i (?:mean|said|want|ask)|there|wrong)\b"
 )
 _CONTINUING = re.compile(r"\b(?:continu\w*|go on|keep going|the rest|resume|left off|finish|complete it)\b")
 _SUCCESS = re.compile(r"\bworks\b|\bworked\b|now working|thank")
-_APOLOGY = re.compile(r"(?:oh |ah )?(?:sorry|my bad|oops|apolog|i guess i)")
+_APOLOGY = re.compile(
+    r"(?:oh |ah |wait |no[, ]+|ok )*(?:sorry[, ]+(?:i\b|my|maybe (?:i|my)|bro i)|my bad|my mistake|oops|i (?:just )?(?:forgot|made an? (?:mistake|error))|"
+    r"i guess i)|.{0,12}\bi made an? (?:mistake|error)"
+)
+_LETTER = re.compile(r"(?:(?:[\w']+ ){0,3}(?:reply|response|email)? ?[\"“]?)?(?:dear |subject: |to whom )")
+_INSISTENCE = re.compile(r"again, (?:we|i|this|that|it|you|the|no|not|please|don't|do not)\b(?! think)")
+_ASKED_FIX = re.compile(r"(?:please|pls|plz|kindly) (?:correct|fix)\b")
+_THANKS_FOR = re.compile(
+    r"for (?:the|your|this|that|all|all the|sharing|providing|explaining|helping|clarifying) ?(?:[\w-]+ ){0,3}?"
+    r"(?:help|explanation|answers?|response|info\w*|clarif\w+|suggestions?|advice|code|details?|insights?|examples?|summary|"
+    r"update|corrections?|list|ideas?|feedback|confirm\w*|this|that|me|input|support)"
+)
+_UNCLOSED = re.compile(r"[\"“][^\"”¶]{60,}(?=¶|$)")
 _LIKED = re.compile(r"(?:like|love) (?:the )?[\"“`']?([^\"”`'.,!?\n]{3,60})")
 
 
@@ -103,7 +120,7 @@ class _Turn:
         material = _MATERIAL.match(self.raw)
         text = self.raw[: material.end()] if material else self.raw
         text = _CODE.sub(f" {ELSEWHERE} ", text) if "`" in text else text
-        text = _QUOTE.sub(f" {ELSEWHERE} ", text)
+        text = _UNCLOSED.sub(f" {ELSEWHERE} ", _QUOTE.sub(f" {ELSEWHERE} ", text))
         if "\n" in text:
             text = _PASTED_LINE.sub(" ", text)
         return _SPACE.sub(" ", text).strip()
@@ -124,10 +141,10 @@ class _Turn:
             clause = text[start:begin].strip(" ()*#\"'-~")
             filler = FILLER.match(clause)
             if filler is not None:
-                after_but = after_but or filler.group().startswith("but ")
+                after_but = after_but or filler.group().startswith(("but ", "and yet ", "yet "))
                 if filler.end() < len(clause):
                     clause = clause[filler.end() :]
-            if clause:
+            if clause and index < MAX_CLAUSES * 2:
                 yield _Clause(clause, index, "?" in mark or "？" in mark, after_but)
                 index += 1
                 after_but = False
@@ -155,7 +172,12 @@ class _Turn:
     def roleplay(self) -> bool:
         tail = self.response[-300:].lower()
         game = ("?" in tail or "roll" in tail or "*" in tail) and _GAME.search(tail) is not None
-        return game or _NARRATION.match(self.raw) is not None or "let's write" in self.raw
+        return game or _NARRATION.match(self.raw) is not None or _SCENE.search(self.raw) is not None
+
+    def _approved(self, clause: _Clause) -> bool:
+        """The clause before voices approval."""
+        before = self.clauses[clause.index - 1].text
+        return any(cue.level > 3 and cue.pattern.match(before) is not None for cue in APPROVAL)
 
     def _names_answer(self) -> bool:
         """What is said to be liked is found in the answer."""
@@ -186,7 +208,23 @@ class _Turn:
             case "unanswered":
                 return not self.asked
             case "refutes":
-                return not self.asked and not ("?" in self.response[-160:] and self.length < 12)
+                return "?" not in self.response[-160:] or (not self.asked and _FIRM_NO.match(self.raw) is not None)
+            case "coded":
+                return "```" in self.response
+            case "insists":
+                return self.length < 400 and _INSISTENCE.match(self.raw) is not None
+            case "asks_fix":
+                return clause.index > 0 and _ASKED_FIX.search(self.text) is not None
+            case "after_approval":
+                return clause.after_but and 0 < clause.index < 3 and self._approved(clause)
+            case "own_thanks":
+                return (
+                    self.length < 400 or " for " not in self.raw[:40] or _THANKS_FOR.search(self.raw[:90]) is not None
+                )
+            case "unprompted":
+                return not (self.asked and clause.text.startswith("it"))
+            case "subject_named":
+                return clause.text.split(" ", 1)[0] in self.response.lower()
             case "tryable":
                 return self.tryable
             case "nothing_asked":
@@ -225,6 +263,8 @@ def _first_hit(cues: tuple[Cue, ...], turn: _Turn, hints: frozenset[str]) -> tup
 
 def _complaint(turn: _Turn) -> tuple[Cue, _Clause] | None:
     """The first complaint, unless it stands deep inside a long message: there it is about something else."""
+    if _APOLOGY.match(turn.raw):
+        return None
     hit = _first_hit(COMPLAINTS, turn, COMPLAINT_HINTS)
     if hit is None or turn.length < 250:
         return hit
@@ -240,7 +280,7 @@ def classify(feedback: str, *, query: str = "", response: str = "", language: st
     foreign = not turn.raw.isascii()
     may_complain = foreign or not COMPLAINT_HINTS.isdisjoint(turn.words)
     may_approve = foreign or not APPROVAL_HINTS.isdisjoint(turn.words)
-    if not (may_complain or may_approve or turn.shows_error) or turn.roleplay:
+    if not (may_complain or may_approve or turn.shows_error) or turn.roleplay or _LETTER.match(turn.raw):
         return NEUTRAL
     if turn.shows_error and turn.tryable:
         return _verdict(2, "pasted_error")
