@@ -4,6 +4,9 @@ import gc
 import itertools
 import json
 import logging
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -394,3 +397,27 @@ def test_no_sockets_are_leaked(recwarn):
         wait_until(lambda: not stub.open_connections)
     gc.collect()
     assert not [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)]
+
+
+CHILD = """
+import os, sys
+from tests.dataset_builder.test_llm import rows
+from wildreward.dataset_builder.labelers.llm import LlmLabeler
+out = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+for answer in LlmLabeler("stub", sys.argv[1], concurrency=8).label_many(rows(100_000)):
+    os.write(out, f"{answer.key} {answer.level}\\n".encode())
+"""
+
+
+def test_a_killed_process_loses_at_most_what_was_under_way(tmp_path):
+    out = tmp_path / "answers"
+    with StubServer(level_by_content) as stub:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, stub.url, str(out)])
+        try:
+            wait_until(lambda: len(stub.requests) > 200, seconds=60)
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        wait_until(lambda: not stub.open_connections)
+        kept = out.read_text().splitlines()
+        assert len(set(kept)) == len(kept) >= len(stub.requests) - 8 - 2  # concurrency and a lead of two
