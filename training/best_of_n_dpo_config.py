@@ -1,0 +1,97 @@
+"""Settings of `BestOfNDPOTrainer`: those of TRL's RLOO trainer, whose rollouts it uses, and what pairs need."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from trl import RLOOConfig
+
+# Fields of RLOOConfig that steer its own loss and would be silently without effect here.
+_WITHOUT_EFFECT = ("epsilon", "epsilon_high", "normalize_advantages", "mask_truncated_completions")
+
+# CPU features without which bf16 is emulated, many times slower than fp32.
+_BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+
+
+@dataclass
+class BestOfNDPOConfig(RLOOConfig):
+    """Batch sizes count completions, as everywhere in TRL: `per_device_train_batch_size` is a multiple of
+    `num_generations`, and each `num_generations` of them make one pair, that is two sequences with a gradient pass.
+    Prompts per optimizer step = per_device_train_batch_size / num_generations * processes * accumulation steps.
+    """
+
+    learning_rate: float = field(default=5e-7, metadata={"help": "The initial learning rate for AdamW."})
+    num_generations: int = field(
+        default=8, metadata={"help": "Completions sampled and scored per prompt; the best and the worst make the pair."}
+    )
+    beta: float = field(
+        default=0.1, metadata={"help": "Strength of the pull towards the reference model in the DPO loss."}
+    )
+    loss_type: Literal["sigmoid", "ipo", "sigmoid_norm"] = field(
+        default="sigmoid",
+        metadata={
+            "help": "Loss on a pair: `sigmoid` (DPO), `ipo`, or `sigmoid_norm` (DPO on log-ratios averaged over tokens, "
+            "so that length alone earns nothing)."
+        },
+    )
+    min_margin: float = field(
+        default=0.0,
+        metadata={"help": "Pairs whose rewards differ by less than this are masked. Equal rewards always are."},
+    )
+    choose_truncated: bool = field(
+        default=False,
+        metadata={"help": "Whether a completion cut off at max_completion_length may be the chosen one."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.bf16 is None and not self.fp16 and not _bf16_is_fast(self.use_cpu):
+            self.bf16 = False
+        super().__post_init__()
+        defaults = {f.name: f.default for f in dataclasses.fields(RLOOConfig)}
+        ignored = [name for name in _WITHOUT_EFFECT if getattr(self, name) != defaults[name]]
+        if ignored:
+            raise ValueError(
+                f"{', '.join(ignored)}: no effect on best-of-n DPO; remove it (see min_margin and choose_truncated)"
+            )
+        if self.beta <= 0:
+            raise ValueError(f"beta is {self.beta}; DPO needs a reference model, so beta must be above 0")
+        if self.min_margin < 0:
+            raise ValueError(f"min_margin is {self.min_margin}; it must not be negative")
+        self._check_groups("per_device_train_batch_size", self.per_device_train_batch_size, self.num_generations)
+        per_prompt = self.num_generations_eval or self.num_generations
+        if self.eval_strategy == "no":  # held-out prompts may still be sampled, and nobody chose this size
+            self.per_device_eval_batch_size = max(1, self.per_device_eval_batch_size // per_prompt) * per_prompt
+        self._check_groups("per_device_eval_batch_size", self.per_device_eval_batch_size, per_prompt)
+        if self.steps_per_generation % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"steps_per_generation ({self.steps_per_generation}) must be a multiple of gradient_accumulation_steps "
+                f"({self.gradient_accumulation_steps}): the loss is averaged over the pairs of an optimizer step, whose "
+                "number must be known at its first accumulation step"
+            )
+
+    def _check_groups(self, name: str, size: int, per_prompt: int) -> None:
+        """All completions of a prompt stay on one process and make one pair there."""
+        if size % per_prompt:
+            raise ValueError(
+                f"{name} is {size}; it counts completions and must be a multiple of the {per_prompt} generated per "
+                f"prompt, for example {max(1, size // per_prompt) * per_prompt}"
+            )
+
+    @property
+    def pairs_per_device(self) -> int:
+        """Pairs with a gradient pass per process and accumulation step."""
+        return self.per_device_train_batch_size // self.num_generations
+
+    @property
+    def optimizer_steps_per_rollout(self) -> int:
+        """Optimizer steps made with the completions of one generation."""
+        return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
+
+
+def _bf16_is_fast(use_cpu: bool) -> bool:
+    """TRL trains in bf16 unless told otherwise; on a CPU that only emulates it, fp32 is the sensible default."""
+    if torch.accelerator.is_available() and not use_cpu:
+        return True
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(feature, False) for feature in _BF16_FEATURES)

@@ -1,0 +1,315 @@
+"""Online DPO on the best and the worst of n completions sampled from the policy itself."""
+
+import math
+import os
+import textwrap
+from typing import Any
+
+import torch
+from torch import nn
+from trl.trainer.utils import get_config_model_id, nanmax, nanmin, nanstd, pad
+
+from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
+from wildreward.training.dpo_loss import dpo_loss
+from wildreward.training.pairs import combine_rewards, select_pairs
+from wildreward.training.reward_function import RewardFunction, RewardSourceError
+from wildreward.training.reward_source import is_url
+from wildreward.training.rollout_trainer import Rollout, RolloutTrainer
+
+
+class BestOfNDPOTrainer(RolloutTrainer):
+    """Per prompt, n completions are sampled and scored; the best and the worst of them make a DPO pair.
+
+    Only those two get a reference and a gradient pass, so a larger n costs generation and scoring, not training. The
+    loss is the mean over the pairs of an optimizer step, whatever the number of accumulation steps and processes.
+
+    Args are those of TRL's `RLOOTrainer`; `reward_funcs` also takes the URL of a reward server and `RewardFunction`s.
+
+    >>> trainer = BestOfNDPOTrainer(
+    ...     model="HuggingFaceTB/SmolLM2-135M-Instruct",
+    ...     reward_funcs=RewardFunction("runs/quickstart/reward-model"),
+    ...     args=BestOfNDPOConfig(output_dir="policy"),
+    ...     train_dataset=prompts,
+    ... )
+    >>> trainer.train()
+
+    Raises:
+        RewardSourceError: from `train`, when rewards cannot be had; a checkpoint has then been saved.
+        FloatingPointError: from `train`, when the loss is not finite.
+    """
+
+    _tag_names = ["trl", "online-dpo", "wildreward"]
+    _name = "Best-of-n online DPO"
+    _paper = {
+        "title": "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+        "id": "2305.18290",
+        # docstyle-ignore
+        "citation": textwrap.dedent("""\
+            @inproceedings{rafailov2023direct,
+                title     = {{Direct Preference Optimization: Your Language Model is Secretly a Reward Model}},
+                author    = {Rafael Rafailov and Archit Sharma and Eric Mitchell and others},
+                booktitle = {Advances in Neural Information Processing Systems 36},
+                year      = 2023,
+            }"""),
+    }
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        reward_funcs: Any,
+        args: BestOfNDPOConfig | None = None,
+        train_dataset: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = BestOfNDPOConfig(f"{name.split('/')[-1]}-best-of-n-dpo")
+        if not isinstance(args, BestOfNDPOConfig):
+            raise TypeError(f"args is a {type(args).__name__}; expected a BestOfNDPOConfig")
+        adapter = kwargs.get("peft_config") is not None or hasattr(model, "peft_config")
+        if not isinstance(model, str) and not adapter and not get_config_model_id(model.config):
+            raise ValueError(
+                "the model was made in memory: no reference copy can be loaded; save it and pass the folder"
+            )
+        functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+        functions = [RewardFunction(f) if isinstance(f, str) and is_url(f) else f for f in functions]
+        super().__init__(model=model, reward_funcs=functions, args=args, train_dataset=train_dataset, **kwargs)
+
+    # From completions to pairs
+
+    def batch_from_rollout(self, rollout: Rollout) -> dict[str, torch.Tensor]:
+        """Select one pair a prompt and compute its reference log-probabilities, once."""
+        with self.timed("selection"):
+            rewards = self._group_rewards(rollout)
+            truncated = self.truncated(rollout).view_as(rewards)
+            chosen, rejected, keep = select_pairs(
+                rewards,
+                self.args.min_margin,
+                choosable=None if self.args.choose_truncated else ~truncated,
+                text_ids=_text_ids(rollout.completions, rollout.per_prompt).to(rewards.device),
+            )
+            self._record_pairs(rollout, rewards, chosen, rejected, keep)
+            batch = self._pad_pairs(rollout, chosen, rejected)
+        with self.timed("reference"):
+            batch["reference_logps"] = self._reference(batch)
+        batch["keep"] = keep
+        return batch
+
+    def _group_rewards(self, rollout: Rollout) -> torch.Tensor:
+        """(local prompts, per_prompt) combined rewards."""
+        weights = self.reward_weights.to(rollout.rewards)
+        grouped = rollout.rewards.view(-1, rollout.per_prompt, len(weights))
+        rewards = combine_rewards(grouped, weights)
+        if self.reward_clip_range:
+            rewards = rewards.clamp(*self.reward_clip_range)
+        flat = rewards.flatten()
+        self.record("reward", flat.nanmean())
+        self.record("reward_std", nanstd(flat))
+        self.record("reward_max", nanmax(flat))
+        self.record("reward_min", nanmin(flat))
+        return rollout.local(flat, self.accelerator.process_index).view(-1, rollout.per_prompt)
+
+    def sample_held_out(self, prompts: Any, seed: int) -> list[dict[str, float]]:
+        """Mean reward and mean completion length in tokens of each prompt, sampled as in evaluation.
+
+        Args:
+            prompts: dataset with `prompt` and `prompt_index`.
+            seed: of the sampling.
+
+        Returns:
+            Rows with `prompt_index`, `reward`, `length`; prompts without any reward are left out.
+        """
+
+        def read(rollout: Rollout, inputs: list[dict]) -> list[dict]:
+            rewards = self._group_rewards(rollout).nanmean(dim=1).tolist()
+            lengths = torch.tensor([float(len(ids)) for ids in rollout.completion_ids]).view(-1, rollout.per_prompt)
+            rows = zip(inputs[:: rollout.per_prompt], rewards, lengths.mean(dim=1).tolist(), strict=True)
+            return [
+                {"prompt_index": row["prompt_index"], "reward": reward, "length": length}
+                for row, reward, length in rows
+                if not math.isnan(reward)
+            ]
+
+        return self.sample_rows(prompts, seed, read)
+
+    def _record_pairs(
+        self,
+        rollout: Rollout,
+        rewards: torch.Tensor,
+        chosen: torch.Tensor,
+        rejected: torch.Tensor,
+        keep: torch.Tensor,
+    ) -> None:
+        rows = torch.arange(len(rewards), device=rewards.device)
+        lengths = torch.tensor([len(ids) for ids in rollout.completion_ids], device=rewards.device).view_as(rewards)
+        of_pairs = torch.stack(
+            [rewards[rows, chosen], rewards[rows, rejected], lengths[rows, chosen], lengths[rows, rejected]], dim=1
+        )
+        of_pairs = self.accelerator.gather(of_pairs.masked_fill(~keep.unsqueeze(1), torch.nan))
+        means = of_pairs.nanmean(dim=0)
+        self.record("reward/chosen", means[0])
+        self.record("reward/rejected", means[1])
+        self.record("reward/margin", means[0] - means[1])
+        self.record("completions/chosen_length", means[2])
+        self.record("completions/rejected_length", means[3])
+        self.record("pairs/masked", of_pairs[:, 0].isnan().float().mean())
+        sign = torch.zeros_like(rewards)
+        sign[rows[keep], chosen[keep]] = 1.0
+        sign[rows[keep], rejected[keep]] = -1.0
+        names = {1.0: "chosen", -1.0: "rejected", 0.0: ""}
+        self.record_completions(rollout, {"pair": [names[s] for s in sign.flatten().tolist()]}, sign.flatten())
+
+    def _pad_pairs(self, rollout: Rollout, chosen: torch.Tensor, rejected: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Tensors with one row a pair: prompts padded left, completions padded right to a common length."""
+        device = self.accelerator.device
+        starts = range(0, len(rollout.prompts), rollout.per_prompt)
+        picked = [
+            [rollout.completion_ids[start + i] for start, i in zip(starts, index.tolist(), strict=True)]
+            for index in (chosen, rejected)
+        ]
+        columns = {"prompt": [rollout.prompt_ids[start] for start in starts], "completion": picked[0] + picked[1]}
+        batch = {}
+        for name, rows in columns.items():
+            ids = [torch.tensor(row) for row in rows]
+            side = "left" if name == "prompt" else "right"
+            multiple = self.pad_to_multiple_of
+            padded = pad(ids, self._tokenizer.pad_token_id, padding_side=side, pad_to_multiple_of=multiple)
+            mask = pad([torch.ones_like(row) for row in ids], 0, padding_side=side, pad_to_multiple_of=multiple)
+            batch[f"{name}_ids"], batch[f"{name}_mask"] = padded.to(device), mask.to(device)
+        for name in ("ids", "mask"):  # (2P, L) → (P, 2, L), so that TRL's shuffle and split keep pairs together
+            batch[f"completion_{name}"] = batch[f"completion_{name}"].unflatten(0, (2, -1)).transpose(0, 1).contiguous()
+        return batch
+
+    def _reference(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(P, 2) log-probability of each completion under the reference model."""
+        ids, attention_mask, completion_mask = _join(batch)
+        logps = self.reference_logps(ids, attention_mask, completion_mask.size(1), 2 * self.args.pairs_per_device)
+        return (logps * completion_mask).sum(dim=1).unflatten(0, (2, -1)).transpose(0, 1).contiguous()
+
+    # Loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
+        """Mean DPO loss over the kept pairs of the optimizer step, in this batch's share. Masked pairs are not run."""
+        if return_outputs:
+            raise ValueError("BestOfNDPOTrainer returns no outputs, only the loss")
+        keep = inputs["keep"]
+        rows = keep.nonzero().flatten()
+        if len(rows) == 0:  # one pair still runs, with weight 0: gradients are defined and no process waits
+            rows = torch.zeros(1, dtype=torch.long, device=keep.device)
+        weights = keep[rows].float()
+        ids, attention_mask, completion_mask = _join(_trim({k: v[rows] for k, v in inputs.items()}))
+        logps, entropies, aux_loss = self.completion_logps(model, ids, attention_mask, completion_mask.size(1))
+        policy = (logps * completion_mask).sum(dim=1).unflatten(0, (2, -1)).T
+        logratios = policy - inputs["reference_logps"][rows]
+        lengths = completion_mask.sum(dim=1).unflatten(0, (2, -1)).T
+        losses = dpo_loss(
+            logratios[:, 0], logratios[:, 1], self.args.beta, self.args.loss_type, lengths[:, 0], lengths[:, 1]
+        )
+        loss = (losses * weights).sum() * self._scale(keep)
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * aux_loss
+            self.record("aux_loss", self.accelerator.gather(aux_loss.detach()).mean())
+        self._check_finite(loss)
+        self._record_step(logratios.detach(), weights, entropies.detach(), completion_mask)
+        return loss
+
+    def _scale(self, keep: torch.Tensor) -> float:
+        """What turns this batch's sum of losses into its share of the mean over the optimizer step's pairs.
+
+        The Trainer divides by the accumulation steps, and gradients are averaged over processes: both are undone.
+        """
+        if self.model.training:
+            batches, steps = (
+                [batch["keep"] for batch in self.accumulation_window()],
+                self.current_gradient_accumulation_steps,
+            )
+        else:
+            batches, steps = [keep], 1
+        kept = torch.stack([batch.sum() for batch in batches]).sum()
+        total = self.accelerator.reduce(kept, reduction="sum").item()
+        return steps * self.accelerator.num_processes / max(total, 1)
+
+    def _check_finite(self, loss: torch.Tensor) -> None:
+        if not self.accelerator.gather(loss.detach()).isfinite().all():
+            raise FloatingPointError(
+                f"the loss is not finite at {self._where()}; checkpoints saved so far are intact: resume from the last "
+                "one with a lower learning_rate, or check the model's weights"
+            )
+
+    def _record_step(
+        self, logratios: torch.Tensor, weights: torch.Tensor, entropies: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        """What the policy has moved away from the reference, on the pairs just trained."""
+        implicit = self.args.beta * logratios
+        tokens = torch.cat([weights, weights]) @ mask.float()
+        sums = torch.stack(
+            [
+                weights.sum(),
+                (implicit[:, 0] * weights).sum(),
+                (implicit[:, 1] * weights).sum(),
+                ((implicit[:, 0] > implicit[:, 1]) * weights).sum(),
+                (logratios.sum(dim=1) * weights).sum() / 2,
+                (torch.cat([weights, weights]) @ (entropies * mask)).sum(),
+                tokens.sum(),
+            ]
+        )
+        pairs, chosen, rejected, correct, kl, entropy, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        if pairs == 0:
+            return
+        self.record("implicit_reward/chosen", chosen / pairs)
+        self.record("implicit_reward/rejected", rejected / pairs)
+        self.record("implicit_reward/margin", (chosen - rejected) / pairs)
+        self.record("implicit_reward/accuracy", correct / pairs)
+        self.record("kl", kl / pairs)
+        self.record("entropy", entropy / tokens)
+
+    # Stopping
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """See `Trainer.train`. When rewards cannot be had, a checkpoint is saved before the error is raised."""
+        try:
+            return super().train(*args, **kwargs)
+        except RewardSourceError as error:
+            folder = self._save_before_stopping()
+            raise RewardSourceError(f"{error}; stopped at step {self.state.global_step}, {folder}") from error
+
+    def _save_before_stopping(self) -> str:
+        folder = os.path.join(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        if self.state.global_step == 0:
+            return "before the first step, nothing to save"
+        if not os.path.exists(os.path.join(folder, "trainer_state.json")):
+            self.restore_random_state()
+            self._save_checkpoint(self.model, None)
+        return f"checkpoint in {folder}: run again with resume_from_checkpoint to go on"
+
+
+def _text_ids(completions: list, per_prompt: int) -> torch.Tensor:
+    """(P, per_prompt) int: within a prompt, equal for equal texts."""
+    texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
+    ids = []
+    for start in range(0, len(texts), per_prompt):
+        seen: dict[str, int] = {}
+        ids.append([seen.setdefault(text, len(seen)) for text in texts[start : start + per_prompt]])
+    return torch.tensor(ids)
+
+
+def _join(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """P pairs to 2P sequences, all chosen first: ids and attention mask (2P, prompt + completion), completion mask."""
+    completion_ids, completion_mask = (batch[f"completion_{k}"].transpose(0, 1).flatten(0, 1) for k in ("ids", "mask"))
+    ids = torch.cat([batch["prompt_ids"].repeat(2, 1), completion_ids], dim=1)
+    attention_mask = torch.cat([batch["prompt_mask"].repeat(2, 1), completion_mask], dim=1)
+    return ids, attention_mask, completion_mask
+
+
+def _trim(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Drop columns that are padding in every row."""
+    prompt = int(batch["prompt_mask"].sum(dim=1).max())
+    completion = int(batch["completion_mask"].sum(dim=2).max())
+    cut = {name: batch[name][:, -prompt:] for name in ("prompt_ids", "prompt_mask")}
+    return batch | cut | {name: batch[name][:, :, :completion] for name in ("completion_ids", "completion_mask")}
