@@ -107,7 +107,7 @@ def evaluate_model(
     with FolderLock(folder / "work"):
         scorer = load_scorer(model, **loading)
         results = evaluate_scorer(scorer, folder, datasets, benchmarks, options)
-        _write(folder, results)
+        write_results(folder, results)
     return results
 
 
@@ -195,7 +195,8 @@ def _output_folder(model: str, output: str | Path | None) -> Path:
     raise UserError(f"{model} is not a folder, so results cannot be written into it; give --output DIR")
 
 
-def _write(folder: Path, results: dict[str, Any]) -> None:
+def write_results(folder: Path, results: dict[str, Any]) -> None:
+    """Write `results.json` and the same as a table, `results.md`."""
     from wildreward.evaluation.report import markdown
 
     write_json(folder / "results.json", results)

@@ -1,18 +1,15 @@
-"""The metrics of reward models as `evaluate.Metric` classes; they are built locally and need no Hub.
+"""The metrics of reward models: numpy functions, and the same as `evaluate.Metric` classes that need no Hub.
 
     >>> from wildreward.evaluation.metrics import OrdinalMetric
     >>> OrdinalMetric().compute(predictions=[1.2, 3.9], references=[1, 4])["mae"]
 
-The functions behind them are importable from here too.
+The classes are imported on first use: importing `evaluate` takes seconds, the functions need numpy only.
 """
 
-from typing import Any
-
-import datasets
-import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wildreward._lazy import lazy_names
 from wildreward.evaluation.calibration import (
     accuracy_coverage,
     brier_score,
@@ -35,9 +32,9 @@ from wildreward.evaluation.statistics import (
     to_levels,
 )
 
+_CLASSES = "wildreward.evaluation.evaluate_metrics"
+
 __all__ = [
-    "OrdinalMetric",
-    "PairwiseMetric",
     "accuracy",
     "accuracy_coverage",
     "bradley_terry",
@@ -58,8 +55,7 @@ __all__ = [
     "spearman",
 ]
 
-CITATION = """@article{cao2020coral, title={Rank consistent ordinal regression for neural networks},
-author={Cao, Wenzhi and Mirjalili, Vahid and Raschka, Sebastian}, journal={Pattern Recognition Letters}, year={2020}}"""
+__getattr__, _ = lazy_names(__name__, {"OrdinalMetric": _CLASSES, "PairwiseMetric": _CLASSES})
 
 
 def ordinal_metrics(
@@ -158,46 +154,3 @@ def length_bias(
         "n_better_shorter": float((gap < 0).sum()),
         "n_better_longer": float((gap > 0).sum()),
     }
-
-
-class _LocalMetric(evaluate.Metric):
-    """An `evaluate.Metric` that keeps its inputs in memory: no cache file, no lock, no Hub."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"keep_in_memory": True, **kwargs})
-
-
-class OrdinalMetric(_LocalMetric):
-    """Expected levels against labels: see `ordinal_metrics`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Ordinal agreement and global separation of reward scores with levels.",
-            citation=CITATION,
-            inputs_description=ordinal_metrics.__doc__ or "",
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-        )
-
-    def _compute(
-        self, predictions: list[float], references: list[float], num_levels: int = 4, positive_from: int = 3
-    ) -> dict[str, float]:
-        return ordinal_metrics(predictions, references, num_levels, positive_from)
-
-
-class PairwiseMetric(_LocalMetric):
-    """Scores of better answers (`predictions`) against those of worse ones (`references`): see `pairwise_metrics`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Pairwise accuracy, calibration and length bias of reward scores.",
-            citation=CITATION,
-            inputs_description=pairwise_metrics.__doc__ or "",
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-        )
-
-    def _compute(self, predictions: list[float], references: list[float], **options: Any) -> dict[str, float]:
-        return pairwise_metrics(predictions, references, **options)

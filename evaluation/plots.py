@@ -184,3 +184,20 @@ def user_diversity(points: Sequence[dict[str, Any]], path: str | os.PathLike, ti
     axis.legend(frameon=False, loc="lower right")
     axis.set_title(title, fontsize=10)
     save(figure, path)
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], path: str | os.PathLike, title: str) -> None:
+    """Turns by gold level (rows) and by what the labeler said (columns: unlabelled, 1 to 5)."""
+    table = np.asarray(counts)
+    figure, (axis,) = new_figure(width=5.6, height=4.6)
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
+    for i, j in np.ndindex(table.shape):
+        axis.text(j, i, str(table[i, j]), ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
+    axis.set_xticks(range(table.shape[1]), ["none", *map(str, range(1, table.shape[1]))])
+    axis.set_yticks(range(len(table)), [f"{k + 1} (n={n})" for k, n in enumerate(table.sum(axis=1))])
+    axis.set(xlabel="level by the labeler", ylabel="gold level")
+    axis.grid(False)
+    figure.colorbar(image, ax=axis, label="share of the gold level (%)")
+    axis.set_title(f"{title}, n={table.sum()}", fontsize=10)
+    save(figure, path)

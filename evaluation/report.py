@@ -46,7 +46,7 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _with_interval(estimate: Mapping[str, float | None], digits: int = 3, factor: float = 1.0) -> str:
+def estimate_text(estimate: Mapping[str, float | None], digits: int = 3, factor: float = 1.0) -> str:
     if estimate["value"] is None:
         return "–"
     text = _number(estimate["value"] * factor, digits)
@@ -55,25 +55,25 @@ def _with_interval(estimate: Mapping[str, float | None], digits: int = 3, factor
     return f"{text} [{_number(estimate['low'] * factor, digits)}, {_number(estimate['high'] * factor, digits)}]"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def dataset_table(name: str, result: Mapping[str, Any]) -> str:
     """Markdown of one held-out split's results."""
-    rows = [[title, _with_interval(result[key])] for key, title in DATASET_ROWS.items() if key in result]
+    rows = [[title, estimate_text(result[key])] for key, title in DATASET_ROWS.items() if key in result]
     if "calibration" in result:
         rows.append(["ECE of P(positive)", _number(result["calibration"]["ece"])])
     if "pairs" in result:
         pairs = result["pairs"]
-        rows.append([f"accuracy on {pairs['n']} pairs across prompts", _with_interval(pairs["accuracy"])])
+        rows.append([f"accuracy on {pairs['n']} pairs across prompts", estimate_text(pairs["accuracy"])])
         rows.append(["ECE of P(A better than B)", _number(pairs["ece"])])
         bias = result["length_bias"]
         rows.append(["accuracy where the better answer is shorter", _number(bias["accuracy_better_shorter"])])
         rows.append(["correlation of score with response length", _number(bias["score_length_spearman"])])
     head = f"### {name}, split {result['split']}\n\n{result['n']} instances of {result['users']} users; "
-    return head + "95% intervals resample users.\n\n" + _table(["measure", "value"], rows)
+    return head + "95% intervals resample users.\n\n" + table(["measure", "value"], rows)
 
 
 def published_value(results: Mapping[str, Any], column: str) -> dict[str, float | None] | None:
@@ -91,17 +91,17 @@ def benchmark_tables(results: Mapping[str, Any]) -> str:
     own = [results["model"]["name"]]
     for column in COLUMNS:
         value = published_value(results, column)
-        own.append(_with_interval(value, 1, 100.0) if value else "–")
+        own.append(estimate_text(value, 1, 100.0) if value else "–")
     rows = [own, *([name, *(f"{v:.1f}" for v in values)] for name, values in PUBLISHED.items())]
     parts = [
         f"### Benchmarks (%)\n\nAll rows but the first as published ([arXiv 2602.08829]({PAPER})).\n",
-        _table(["model", *COLUMNS.values()], rows),
+        table(["model", *COLUMNS.values()], rows),
     ]
     for name, result in benchmarks.items():
-        subsets = [[key, str(s["n"]), _with_interval(s, 1, 100.0)] for key, s in result["subsets"].items()]
+        subsets = [[key, str(s["n"]), estimate_text(s, 1, 100.0)] for key, s in result["subsets"].items()]
         parts.append(
-            f"\n### {name}: {result['n']} items, {_with_interval(result['score'], 1, 100.0)}\n\n{result['rule']}\n\n"
-            + _table(["subset", "items", "score (%)"], subsets)
+            f"\n### {name}: {result['n']} items, {estimate_text(result['score'], 1, 100.0)}\n\n{result['rule']}\n\n"
+            + table(["subset", "items", "score (%)"], subsets)
         )
     return "\n".join(parts)
 
@@ -113,21 +113,21 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             name,
             _number(d["a"]),
             _number(d["b"]),
-            _with_interval({"value": d["difference"], "low": d["low"], "high": d["high"]}),
+            estimate_text({"value": d["difference"], "low": d["low"], "high": d["high"]}),
             _number(d["p_value"]),
         ]
         for name, d in comparison["differences"].items()
     ]
     head = f"### {comparison['a']} (A) against {comparison['b']} (B)\n\nPaired bootstrap on the same items.\n\n"
-    return head + _table(["measure", "A", "B", "A − B [95% interval]", "p"], rows)
+    return head + table(["measure", "A", "B", "A − B [95% interval]", "p"], rows)
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """All results as one Markdown text."""
+    """All results as one Markdown text: of one model, or of a comparison of two."""
+    if "comparison" in results:
+        return f"## Comparison\n\n{comparison_table(results['comparison'])}\n"
     parts = [f"## Evaluation of {results['model']['name']}"]
     parts += [dataset_table(name, result) for name, result in results.get("datasets", {}).items()]
     if tables := benchmark_tables(results):
         parts.append(tables)
-    if "comparison" in results:
-        parts.append(comparison_table(results["comparison"]))
     return "\n\n".join(parts) + "\n"

@@ -119,6 +119,39 @@ class ClassifierScorer:
         return [[Scored(next(flat)) for _ in group.completions] for group in groups]
 
 
+class RemoteScorer:
+    """A reward server that answers `POST {"query": [text…]}` with `{"rewards": [float…]}`."""
+
+    kind = "remote"
+
+    def __init__(self, url: str, text_tokenizer: str | None = None) -> None:
+        from wildreward.training.reward_source import RemoteReward, source_name
+
+        tokenizer = None
+        if text_tokenizer is not None:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(resolve(text_tokenizer))
+        self.name = source_name(url)
+        self.fingerprint = fingerprint_of(url, {"text_tokenizer": text_tokenizer and public_name(text_tokenizer)})
+        self._ask = RemoteReward(url, tokenizer=tokenizer)
+
+    def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
+        """Score every completion of every group; a reward the server leaves out is NaN, which the caller refuses."""
+        from wildreward.training.reward_function import RewardSourceError
+
+        conversations = [
+            [*group.prompt, {"role": "assistant", "content": c}] for group in groups for c in group.completions
+        ]
+        try:
+            rewards = iter(self._ask(conversations))
+        except RewardSourceError as error:
+            raise UserError(f"{error}; what was scored before is kept, run the same command again") from error
+        missing = float("nan")
+        values = [[next(rewards) for _ in group.completions] for group in groups]
+        return [[Scored(missing if v is None else float(v)) for v in group] for group in values]
+
+
 def load_scorer(
     model: str,
     *,
@@ -147,8 +180,6 @@ def load_scorer(
         UserError: it is not a reward model, saying what it is.
     """
     if model.startswith(("http://", "https://")):
-        from wildreward.evaluation.remote import RemoteScorer
-
         return RemoteScorer(model, text_tokenizer)
     from transformers import AutoConfig
 

@@ -1,0 +1,140 @@
+"""Two reward models on the same items: every measure's difference, with a paired bootstrap."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wildreward.errors import UserError
+from wildreward.evaluation.benchmarks.run import load_benchmark, score_benchmark
+from wildreward.evaluation.bootstrap import Difference, paired_bootstrap
+from wildreward.evaluation.command import FORMAT, Options, evaluate_scorer, write_results
+from wildreward.evaluation.metrics import ordinal_metrics
+from wildreward.evaluation.report import library_versions
+from wildreward.evaluation.scorers import load_scorer, public_name
+from wildreward.evaluation.statistics import Ints, roc_auc, spearman
+from wildreward.evaluation.store import Scored, Scorer, ScoreStore, score_groups
+from wildreward.evaluation.wildfb import POSITIVE_FROM, HeldOut, held_out, read_split
+from wildreward.files import FolderLock
+
+logger = logging.getLogger(__name__)
+
+LEVEL_MEASURES = ("mae", "rmse", "accuracy", "within_one_accuracy", "qwk")
+
+
+def compare_models(
+    models: Sequence[str],
+    output: str | Path | None,
+    datasets: Sequence[str] = (),
+    benchmarks: Sequence[str] = (),
+    options: Options | None = None,
+    **loading: Any,
+) -> dict[str, Any]:
+    """Evaluate two models, each into `output/a` and `output/b`, and compare them in `output/results.json`.
+
+    Args:
+        models: A and B.
+        output: folder to write to.
+        datasets: feedback datasets.
+        benchmarks: `NAME` or `NAME=PATH`.
+        options: see `wildreward.evaluation.command.Options`.
+        **loading: passed to `load_scorer`.
+
+    Returns:
+        What `results.json` holds.
+    """
+    options = options or Options()
+    if len(models) != 2:
+        raise UserError(f"--compare got {len(models)} models; expected two, A and B")
+    if output is None:
+        raise UserError("a comparison belongs to neither model's folder; give --output DIR")
+    if not datasets and not benchmarks:
+        raise UserError("nothing to compare on; give --dataset DIR_OR_ID or --benchmark NAME[=PATH]")
+    folder = Path(output)
+    with FolderLock(folder / "work"):
+        each: list[dict[str, Any]] = []
+        scores: list[dict[str, list]] = []
+        for letter, model in zip("ab", models, strict=True):
+            scorer = load_scorer(model, **loading)
+            own = folder / letter
+            results = evaluate_scorer(scorer, own, datasets, benchmarks, options)
+            write_results(own, results)
+            each.append(results)
+            scores.append(
+                _known_scores(scorer, ScoreStore(own / "work" / "scores", scorer), datasets, benchmarks, options)
+            )
+            del scorer  # before the next one is loaded: both may not fit in memory together
+        results = {
+            "format": FORMAT,
+            "comparison": {
+                "a": each[0]["model"]["name"],
+                "b": each[1]["model"]["name"],
+                "differences": _differences(scores, datasets, benchmarks, options),
+            },
+            "models": {"a": each[0], "b": each[1]},
+            "settings": each[0]["settings"],
+            "versions": library_versions(),
+        }
+        write_results(folder, results)
+    return results
+
+
+def _known_scores(
+    scorer: Scorer, store: ScoreStore, datasets: Sequence[str], benchmarks: Sequence[str], options: Options
+) -> dict[str, list]:
+    """Scores of one model, all from its store: dataset or benchmark → scores in order."""
+    found: dict[str, list] = {}
+    for dataset in datasets:
+        data = held_out(read_split(dataset, options.split), options.limit, options.seed)
+        found[dataset] = [one for (one,) in score_groups(data.groups, scorer, store)]
+    for text in benchmarks:
+        benchmark, items = load_benchmark(text, options.limit, options.seed)
+        found[text] = score_benchmark(benchmark, items, scorer, store)
+    return found
+
+
+def _differences(
+    scores: Sequence[dict[str, list]], datasets: Sequence[str], benchmarks: Sequence[str], options: Options
+) -> dict[str, dict[str, float | None]]:
+    result: dict[str, Difference] = {}
+    for dataset in datasets:
+        data = held_out(read_split(dataset, options.split), options.limit, options.seed)
+        both = [scores[0][dataset], scores[1][dataset]]
+        for name, statistic in dataset_statistics(data, both).items():
+            key = f"{public_name(dataset)} {name}"
+            result[key] = paired_bootstrap(statistic, data.users, options.bootstrap, options.seed)
+    for text in benchmarks:
+        benchmark, items = load_benchmark(text, options.limit, options.seed)
+        credits = [benchmark.credits(items, [[s.score for s in g] for g in scores[i][text]]) for i in (0, 1)]
+        names = [
+            name for name in benchmark.combine(credits[0], np.arange(len(items))) if not name.startswith("subset:")
+        ]
+        for name in names:
+
+            def statistic(rows: Ints, which: int, name: str = name) -> float:
+                return benchmark.combine(credits[which], rows)[name]  # noqa: B023 - called within this turn of the loop
+
+            difference = paired_bootstrap(statistic, credits[0].cluster, options.bootstrap, options.seed)
+            result[benchmark.name if name == "score" else f"{benchmark.name} {name}"] = difference
+    return {name: difference.as_dict() for name, difference in result.items()}
+
+
+def dataset_statistics(data: HeldOut, scored: Sequence[Sequence[Scored]]) -> dict[str, Callable[[Ints, int], float]]:
+    """Measures of two models on a held-out split, as functions of (rows, 0 or 1)."""
+    values = [np.asarray([s.score for s in model]) for model in scored]
+    labels = data.labels
+    found: dict[str, Callable[[Ints, int], float]] = {
+        "roc_auc": lambda rows, which: roc_auc(values[which][rows], labels[rows] >= POSITIVE_FROM),
+        "spearman": lambda rows, which: spearman(values[which][rows], labels[rows]),
+    }
+    if all(s.level_probs is not None for model in scored for s in model):
+        levels = len(scored[0][0].level_probs or ())
+        for name in LEVEL_MEASURES:
+
+            def measure(rows: Ints, which: int, name: str = name) -> float:
+                return ordinal_metrics(values[which][rows], labels[rows], levels, POSITIVE_FROM)[name]
+
+            found[name] = measure
+    return found

@@ -1,0 +1,257 @@
+"""Scores are kept: nothing is scored twice, not after kill -9 either, and what cannot be a score is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from evaluation_tiny import classifier_folder, reward_model_folder, text, write_jsonl
+
+from wildreward.errors import UserError
+from wildreward.evaluation.store import Group, Scored, ScoreStore, candidate_key, score_groups
+
+USER = [{"role": "user", "content": "question"}]
+
+
+class Lengths:
+    """A scorer that counts what it is asked; the score is the length of the answer."""
+
+    name, kind, fingerprint = "lengths", "test", "f00"
+
+    def __init__(self, bad=None):
+        self.asked, self.bad = [], bad
+
+    def score_groups(self, groups):
+        self.asked += [c for g in groups for c in g.completions]
+        return [
+            [Scored(float("nan") if c == self.bad else float(len(c)), (0.5, 0.5)) for c in g.completions]
+            for g in groups
+        ]
+
+
+def test_each_candidate_is_scored_once(tmp_path):
+    groups = [
+        Group("1", USER, ["a", "bb", "a"]),
+        Group("2", USER, ["bb", "ccc"]),
+        Group("3", [{"role": "user", "content": "x"}], ["a"]),
+    ]
+    scorer = Lengths()
+    first = score_groups(groups, scorer, ScoreStore(tmp_path, scorer), chunk_size=2)
+    assert [[s.score for s in group] for group in first] == [[1, 2, 1], [2, 3], [1]]
+    assert sorted(scorer.asked) == ["a", "a", "bb", "ccc"]  # "a" is asked under two prompts
+    again = Lengths()
+    assert score_groups(groups, again, ScoreStore(tmp_path, again)) == first
+    assert again.asked == []
+
+
+def test_key_depends_on_roles_and_contents_only():
+    key = candidate_key(USER, "a")
+    assert candidate_key([{**USER[0], "time": 1}], "a") == key
+    assert candidate_key(USER, "b") != key and candidate_key([{"role": "system", "content": "question"}], "a") != key
+    assert candidate_key(USER, "\ud800 lone") != key  # invalid unicode is data
+
+
+def test_half_written_last_line_is_dropped_and_a_broken_one_refused(tmp_path):
+    scorer = Lengths()
+    store = ScoreStore(tmp_path, scorer)
+    store.add([("k1", Scored(1.0)), ("k2", Scored(2.0))])
+    with open(store.path, "a") as handle:
+        handle.write('{"key": "k3", "sco')
+    again = ScoreStore(tmp_path, scorer)
+    assert sorted(again.scores) == ["k1", "k2"] and again.scores["k1"].level_probs is None
+    again.add([("k3", Scored(3.0))])
+    assert sorted(ScoreStore(tmp_path, scorer).scores) == ["k1", "k2", "k3"]
+    store.path.write_text("nonsense\n")
+    with pytest.raises(UserError, match=r"f00\.jsonl, line 1: not a stored score"):
+        ScoreStore(tmp_path, scorer)
+
+
+def test_nan_score_names_the_item_and_keeps_the_rest(tmp_path):
+    scorer = Lengths(bad="zz")
+    groups = [Group("first", USER, ["ccc"]), Group("item-7", USER, ["y", "zz"])]
+    with pytest.raises(
+        UserError, match=r"lengths scored candidate 2 of item 'item-7' as nan; expected a finite number"
+    ):
+        score_groups(groups, scorer, ScoreStore(tmp_path, scorer), chunk_size=1)
+    assert list(ScoreStore(tmp_path, scorer).scores) == [candidate_key(USER, "ccc")]
+
+
+class Server:
+    """A reward server on a real socket. `hold_after` requests it stops answering, until `release`."""
+
+    def __init__(self, hold_after=None, null_for=None):
+        self.answered, self.requests = [], 0
+        self.hold_after, self.null_for = hold_after, null_for
+        self.holding = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["query"]
+                outer.requests += 1
+                if outer.hold_after is not None and outer.requests > outer.hold_after:
+                    outer.holding.set()
+                    time.sleep(60)
+                    return
+                outer.answered += texts
+                rewards = [None if outer.null_for and outer.null_for in t else round(hash_of(t), 6) for t in texts]
+                body = json.dumps({"rewards": rewards}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/score"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def hash_of(value):
+    import hashlib
+
+    return int(hashlib.sha256(value.encode()).hexdigest()[:8], 16) / 2**31
+
+
+def rm_bench_file(path, n=12):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    domains = ["chat", "code", "math", "safety-refuse", "safety-response"]
+    rows = [
+        {
+            "id": str(i),
+            "prompt": text(rng),
+            "chosen": [text(rng) + f" c{i}{k}" for k in range(3)],
+            "rejected": [text(rng) + f" r{i}{k}" for k in range(3)],
+            "domain": domains[i % 5],
+        }
+        for i in range(n)
+    ]
+    return write_jsonl(path, rows)
+
+
+def command(url, file, output, *more):
+    arguments = ["--model", url, "--benchmark", f"rm_bench={file}", "--output", str(output), "--chunk_size", "6"]
+    return [sys.executable, "-m", "wildreward", "evaluate", *arguments, "--bootstrap", "50", "--plots", "false", *more]
+
+
+def test_benchmark_killed_and_rerun_scores_no_candidate_twice(tmp_path):
+    file = rm_bench_file(tmp_path / "total_dataset.jsonl")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with Server(hold_after=5) as server:
+        child = subprocess.Popen(
+            command(server.url, file, tmp_path / "out"), env=environment, stderr=subprocess.DEVNULL
+        )
+        assert server.holding.wait(120)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        assert len(server.answered) == 30  # five chunks of six
+        server.hold_after = None
+        subprocess.run(command(server.url, file, tmp_path / "out"), env=environment, check=True, capture_output=True)
+        assert len(server.answered) == len(set(server.answered)) == 72
+        undisturbed = subprocess.run(
+            command(server.url, file, tmp_path / "other"), env=environment, check=True, capture_output=True
+        )
+    first, second = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("out", "other"))
+    assert first == second
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert table == (tmp_path / "other" / "results.md").read_text() and table in undisturbed.stdout.decode()
+
+
+def test_rerun_and_new_metric_ask_nothing_and_a_missing_reward_is_an_error(tmp_path):
+    from wildreward.evaluation.command import Options, evaluate_model
+
+    file = rm_bench_file(tmp_path / "rm.jsonl", 4)
+    with Server() as server:
+        options = Options(bootstrap=10, plots=False)
+        first = evaluate_model(server.url, tmp_path / "out", benchmarks=[f"rm_bench={file}"], options=options)
+        assert len(server.answered) == 24
+        more = evaluate_model(
+            server.url,
+            tmp_path / "out",
+            benchmarks=[f"rm_bench={file}"],
+            options=Options(bootstrap=20, bins=5, plots=False),
+        )
+        assert len(server.answered) == 24
+        assert more["benchmarks"]["rm_bench"]["score"]["value"] == first["benchmarks"]["rm_bench"]["score"]["value"]
+        server.null_for = "c01"
+        with pytest.raises(UserError, match="scored candidate 2 of item '0' as nan"):
+            evaluate_model(server.url, tmp_path / "new", benchmarks=[f"rm_bench={file}"], options=options)
+
+
+def test_local_scorers_equal_scoring_one_by_one(tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scorer import RewardScorer
+
+    prompt = [{"role": "user", "content": "how is the code"}]
+    groups = [
+        Group("1", prompt, ["it is good", "bad", "the answer is not right please " * 5]),
+        Group("2", USER, ["a b"]),
+    ]
+    folder = reward_model_folder(tmp_path)
+    ours = load_scorer(str(folder), dtype="float32")
+    plain = RewardScorer.from_pretrained(folder)
+    for group, scored in zip(groups, ours.score_groups(groups), strict=True):
+        for completion, one in zip(group.completions, scored, strict=True):
+            conversation = [[*group.prompt, {"role": "assistant", "content": completion}]]
+            assert one.score == pytest.approx(plain.score(conversation)[0], abs=1e-5)
+            assert one.level_probs == pytest.approx(plain.level_probs(conversation)[0].tolist(), abs=1e-5)
+    assert ours.kind == "wildreward" and ours.name == "reward-model"
+
+    folder = classifier_folder(tmp_path)
+    classifier = load_scorer(str(folder), dtype="float32")
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    for group, scored in zip(groups, classifier.score_groups(groups), strict=True):
+        for completion, one in zip(group.completions, scored, strict=True):
+            messages = [*group.prompt, {"role": "assistant", "content": completion}]
+            ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+            with torch.no_grad():
+                assert one.score == pytest.approx(model(**ids).logits[0, 0].item(), abs=1e-5)
+            assert one.level_probs is None
+
+
+def test_fingerprint_follows_the_weights(tmp_path):
+    from wildreward.evaluation.scorers import folder_fingerprint
+
+    folder = classifier_folder(tmp_path)
+    before = folder_fingerprint(folder)
+    (folder / "results.json").write_text("{}")
+    assert folder_fingerprint(folder) == before
+    classifier_folder(tmp_path, seed=1)
+    assert folder_fingerprint(folder) != before
+
+
+def test_what_is_not_a_reward_model_is_refused(tmp_path):
+    from transformers import LlamaModel
+
+    from wildreward.evaluation.scorers import load_scorer
+
+    with pytest.raises(UserError, match="with 3 labels; expected a WildReward model or a classifier with one label"):
+        load_scorer(str(classifier_folder(tmp_path, labels=3)))
+    with pytest.raises(UserError, match="nothing-here is not a model folder, Hub id or URL"):
+        load_scorer(str(tmp_path / "nothing-here"))
+    folder = classifier_folder(tmp_path)
+    LlamaModel.from_pretrained(folder).save_pretrained(folder)  # the score layer goes
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_labels": 1, "id2label": {"0": "x"}}))
+    with pytest.raises(UserError, match=r"lacks weights for score\.weight; it is not a trained reward model"):
+        load_scorer(str(folder))
