@@ -47,9 +47,11 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
     build += ["--test-fraction", "0.2", "--num-workers", str(config.num_workers)]
     train = ["--dataset", dataset, "--base-model", config.base_model, "--output-dir", reward_model]
     dpo = ["--model", config.policy, "--reward-model", reward_model, "--dataset", dataset, "--output-dir", policy]
-    dpo += ["--held-out-prompts", "32", "--max-prompt-length", "128", "--max-completion-length", "48"]
-    dpo += ["--num-generations", "4", "--choose-truncated", "True"]  # at 48 tokens nearly every completion is cut off
-    dpo += ["--per-device-train-batch-size", "16", "--max-steps", "8", "--learning-rate", "1e-5"]
+    dpo += ["--held-out-prompts", "16", "--max-prompt-length", "64", "--max-completion-length", "32"]
+    dpo += ["--num-generations", "4", "--num-generations-eval", "2", "--per-device-eval-batch-size", "32"]
+    dpo += ["--choose-truncated", "True"]  # at 32 tokens nearly every completion is cut off
+    dpo += ["--per-device-train-batch-size", "8", "--max-steps", "8", "--learning-rate", "1e-5"]
+    dpo += ["--lr-scheduler-type", "constant", "--gradient-checkpointing", "False", "--max-prompts", "32"]
     dpo += ["--logging-steps", "1", "--save-strategy", "no", "--report-to", "none"]
     return [
         ("Turn chats into a feedback dataset", "build-dataset", [*build, *limit, *seed]),
