@@ -19,6 +19,18 @@ class BuildDatasetConfig:
     labels: str | None = field(default=None, metadata={"help": "Labels file for --labeler file (JSONL or parquet)."})
     base_url: str | None = field(default=None, metadata={"help": "OpenAI-compatible endpoint for --labeler llm."})
     model: str | None = field(default=None, metadata={"help": "Model for --labeler llm or transformers."})
+    api_key_env: str = field(
+        default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the endpoint's key."}
+    )
+    concurrency: int = field(default=128, metadata={"help": "Most requests under way at once (endpoints)."})
+    temperature: float = field(default=0.0, metadata={"help": "Sampling temperature for --labeler llm."})
+    extra_body: str = field(
+        default="",
+        metadata={"help": 'More request fields as JSON for --labeler llm, e.g. {"reasoning_effort": "low"}.'},
+    )
+    batch_size: int = field(default=8, metadata={"help": "Prompts in one forward pass, for --labeler transformers."})
+    price_prompt: float = field(default=0.0, metadata={"help": "Price of a million prompt tokens, to show the cost."})
+    price_completion: float = field(default=0.0, metadata={"help": "Price of a million completion tokens."})
     layout: Literal["auto", "wildchat", "lmsys", "sharegpt", "messages"] = field(
         default="auto", metadata={"help": "Layout of the source; auto finds it by its columns."}
     )
@@ -66,6 +78,7 @@ CONFIGS = (BuildDatasetConfig,)
 
 def main(config: BuildDatasetConfig) -> None:
     """Build the dataset and print what came out."""
+    from wildreward.dataset_builder.costs import Prices
     from wildreward.dataset_builder.pipeline import build_dataset
     from wildreward.dataset_builder.sources.base import Columns
 
@@ -98,6 +111,7 @@ def main(config: BuildDatasetConfig) -> None:
         near_duplicates=config.near_duplicates,
         test_fraction=config.test_fraction,
         seed=config.seed,
+        prices=Prices(config.price_prompt, config.price_completion),
         num_workers=config.num_workers,
     )
     print(summary(report, config.output))
@@ -109,8 +123,17 @@ def labeler_options(config: BuildDatasetConfig) -> dict:
         return {"labels": config.labels}
     if config.labeler == "cues":
         return {}
-    options = {"model": config.model, "base_url": config.base_url}
-    return {key: value for key, value in options.items() if value is not None}
+    if config.labeler == "transformers" and not config.base_url:
+        return {"model": config.model, "batch_size": config.batch_size}
+    options = {
+        "model": config.model,
+        "base_url": config.base_url,
+        "api_key_env": config.api_key_env,
+        "concurrency": config.concurrency,
+    }
+    if config.labeler == "llm":
+        options |= {"temperature": config.temperature, "extra_body": config.extra_body}
+    return options
 
 
 def summary(report: dict, output: str) -> str:

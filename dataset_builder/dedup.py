@@ -6,6 +6,7 @@ hashes lowest stays, so the outcome does not depend on the order or the number o
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def _multipliers() -> tuple[np.ndarray, np.ndarray]:
     return draw[0] | np.uint64(1), draw[1]
 
 
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 _A, _B = _multipliers()
 
 
@@ -37,17 +39,34 @@ def exact_key(turn: Turn) -> int:
 def signature(turn: Turn) -> np.ndarray:
     """MinHash of query and response (64 × uint32): the share of equal entries estimates the Jaccard similarity."""
     tokens = _TOKEN.findall(f"{turn.query} {turn.response}".lower())[:_MAX_TOKENS]
-    return minhash([" ".join(tokens[i : i + SHINGLE]) for i in range(max(1, len(tokens) - SHINGLE + 1))])
+    return minhash(shingle_hashes(tokens))
 
 
-def minhash(shingles: Sequence[str]) -> np.ndarray:
-    """MinHash (64 × uint32) of a set of strings."""
-    hashes = np.array([hash64(shingle) for shingle in set(shingles)], np.int64).view(np.uint64)
+def shingle_hashes(tokens: Sequence[str]) -> np.ndarray:
+    """A 64-bit hash for each run of three tokens (one for all of them where there are fewer)."""
+    hashes = np.array([_token_hash(token) for token in tokens], np.int64).view(np.uint64)
+    if len(hashes) < SHINGLE:
+        return hashes.sum(keepdims=True, dtype=np.uint64)
+    runs = len(hashes) - SHINGLE + 1
+    mixed = np.zeros(runs, np.uint64)
+    for place in range(SHINGLE):
+        mixed = (mixed ^ hashes[place : place + runs]) * _MIX  # wraps around
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def minhash(hashes: np.ndarray) -> np.ndarray:
+    """MinHash (64 × uint32) of a set of 64-bit hashes (N,), N at least 1."""
     lowest = np.full(PERMUTATIONS, np.iinfo(np.uint64).max, np.uint64)
     for start in range(0, len(hashes), 1024):
         mixed = hashes[start : start + 1024, None] * _A + _B  # (n, P), wraps around
         np.minimum(lowest, mixed.min(axis=0), out=lowest)
     return (lowest >> np.uint64(32)).astype(np.uint32)
+
+
+@lru_cache(maxsize=1 << 16)
+def _token_hash(token: str) -> int:
+    return hash64(token)
 
 
 def find_duplicates(

@@ -63,8 +63,8 @@ _FILES = re.compile(
       | (?:this|the|that|my|these|following|above|below)\s+(?:attached\s+|uploaded\s+)?
           (?:pdf|image|picture|photo|screenshot|video|audio|recording|spreadsheet|attachment|attachments|screen\s?shots?|docx?|xlsx?|pptx?)\b
       | (?:watch|listen\s+to|see|open|read|view)\s+(?:this|the|my)\s+(?:file|video|clip|podcast|episode|song|image|photo|pdf|attachment)\b
-      | [\w-]+\.(?:pdf|docx?|xlsx?|pptx?|png|jpe?g|gif|mp[34]|wav|zip|rar)\b
     )
+    | (?<=\w)\.(?:pdf|docx?|xlsx?|pptx?|png|jpe?g|gif|mp[34]|wav|zip|rar)\b
     | (?:这张|这个|这份|附件|上传)(?:的)?(?:图片|照片|图|文件|视频|音频|文档|截图|表格)
     """,
     re.I | re.X,

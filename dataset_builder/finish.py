@@ -5,16 +5,17 @@ neutral turns dropped and the filters applied.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby
-from typing import Any
 
 from wildreward.dataset_builder import records
 from wildreward.dataset_builder.filters import Limits, first_reason
+from wildreward.dataset_builder.labelers.base import Answer
 from wildreward.dataset_builder.mining import upgrade
 from wildreward.dataset_builder.privacy import PERSONAL_DATA, find, redact
-from wildreward.dataset_builder.records import LEVEL_TO_LABEL, ChatMessage, Conversation, Turn
+from wildreward.dataset_builder.records import LEVEL_TO_LABEL, ChatMessage, Turn
 from wildreward.dataset_builder.refusals import apply_verdict, needs_judge
 
 
@@ -27,11 +28,11 @@ class Rules:
     limits: Limits = field(default_factory=Limits)
 
 
-def apply_answers(turns: Iterable[Turn], answers: Sequence[dict[str, Any]], labeler: str) -> Iterator[Turn]:
-    """Put the answers (rows of `schema.ANSWERS`, one a turn in the same order) on the turns."""
+def apply_answers(turns: Iterable[Turn], answers: Iterable[Answer], labeler: str) -> Iterator[Turn]:
+    """Put the answers, one a turn in the same order, on the turns."""
     for turn, answer in zip(turns, answers, strict=True):
-        turn.level, turn.confidence = answer["level"], answer["confidence"]
-        turn.labeler, turn.reason = labeler, answer["reason"]
+        turn.level, turn.confidence = answer.level, answer.confidence
+        turn.labeler, turn.reason = labeler, answer.reason
         yield turn
 
 
@@ -89,27 +90,23 @@ def _personal_data(turn: Turn, action: str, counts: Counter) -> None:
     messages = turn.conversation.messages[: turn.position + 3]
     found = Counter()
     for message in messages:
-        found.update(find(message.content))
+        found.update(_found_in(message.content))
     if not found:
         return
     if action == "drop":
         turn.dropped = PERSONAL_DATA
         return
-    conversation = turn.conversation
     cleaned = [ChatMessage(message.role, redact(message.content)) for message in messages]
-    turn.conversation = Conversation(
-        source_id=conversation.source_id,
-        user_id=conversation.user_id,
-        language=conversation.language,
-        model=conversation.model,
-        messages=cleaned,
-        message_languages=conversation.message_languages,
-        conversation_id=conversation.conversation_id,
-    )
-    turn.redactions = dict(found)
+    turn.conversation = replace(turn.conversation, messages=cleaned)
     counts["redacted_turns"] += 1
     for kind, number in found.items():
         counts[f"redacted.{kind}"] += number
+
+
+@lru_cache(maxsize=1024)
+def _found_in(text: str) -> dict[str, int]:
+    """Turns of one conversation share their history: each message is searched once."""
+    return dict(find(text))
 
 
 def _count_answer(turn: Turn, verdict: str | None, counts: Counter) -> None:

@@ -16,12 +16,13 @@ from wildreward.dataset_builder.parts import write_parts
 from wildreward.dataset_builder.records import Conversation, Rejected
 from wildreward.dataset_builder.sources.base import Layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, read_slice
+from wildreward.dataset_builder.turns import examine
 from wildreward.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 
-def usable(rows: Iterable[Any], layout: Layout, counts: Counter) -> Iterator[Conversation]:
+def usable(rows: Iterable[Any], layout: Layout, max_words: int, counts: Counter) -> Iterator[Conversation]:
     """Conversations among the source's records; the others are counted by reason."""
     for row in rows:
         counts["records"] += 1
@@ -31,10 +32,13 @@ def usable(rows: Iterable[Any], layout: Layout, counts: Counter) -> Iterator[Con
             continue
         counts["conversations"] += 1
         counts["truncated"] += conversation.truncated
+        examine(conversation, max_words)
         yield conversation
 
 
-def ingest_slice(piece: Slice, layout: Layout, folder: Path, name: str, *, skip: bool, limit: int | None = None) -> int:
+def ingest_slice(
+    piece: Slice, layout: Layout, folder: Path, name: str, *, max_words: int, skip: bool, limit: int | None = None
+) -> int:
     """Write the parts of one slice and, last, `<name>.json`, which says that they are complete.
 
     Returns:
@@ -44,7 +48,7 @@ def ingest_slice(piece: Slice, layout: Layout, folder: Path, name: str, *, skip:
     if not marker.exists():
         losses, counts = Losses(skip), Counter()
         rows = read_slice(piece, layout.wanted(), losses)
-        parts = write_parts(islice(usable(rows, layout, counts), limit), folder / name)
+        parts = write_parts(islice(usable(rows, layout, max_words, counts), limit), folder / name)
         counts.update({f"lost.{reason}": count for reason, count in losses.counts.items()})
         write_json(marker, {"slice": asdict(piece), "parts": parts, "counts": dict(counts)})
     return read_json(marker)["counts"].get("conversations", 0)

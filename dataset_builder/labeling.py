@@ -23,14 +23,11 @@ TurnsOf = Callable[[Path], Iterable[Turn]]
 _NOT_ASKED = Answer("", None, reason="not_asked", attempts=0)
 
 
-def label_part(part: Path, turns_of: TurnsOf, labeler: Labeler, task: Task, folder: Path) -> None:
-    """Ask a labeler that costs nothing about all turns of one part. Does nothing when that is done."""
-    if not _done(folder, part):
-        answers = (
-            labeler.label(request_for(turn, task, with_key=False)) if _asked(turn, task) else _NOT_ASKED
-            for turn in turns_of(part)
-        )
-        write_answers(folder / part.name, answers)
+def label_free(turns: Iterable[Turn], labeler: Labeler, task: Task) -> list[Answer]:
+    """Ask a labeler that costs nothing about all turns of one part; an empty answer where nothing is asked."""
+    return [
+        labeler.label(request_for(turn, task, with_key=False)) if _asked(turn, task) else _NOT_ASKED for turn in turns
+    ]
 
 
 def label_paid(
@@ -61,14 +58,16 @@ def label_paid(
         stream.close()
 
 
-def read_answers(folder: Path, part: Path) -> list[dict[str, Any]]:
-    """The answers of a part in turn order, as rows of `schema.ANSWERS`."""
+def read_answers(folder: Path, part: Path) -> list[Answer]:
+    """The answers of a part in turn order, without their keys."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(folder / part.name).to_pylist()
+    columns = pq.read_table(folder / part.name).to_pydict()
+    return [Answer("", **dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Write the answers of a part in turn order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -5,8 +5,9 @@ writes part by part. Three hashes go with each conversation, so that what occurs
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from wildreward.dataset_builder.labelers.base import ChatMessage
 from wildreward.dataset_builder.records import Conversation
@@ -20,11 +21,14 @@ _ROLES = {letter: role for role, letter in _LETTERS.items()}
 
 def hash64(*texts: str) -> int:
     """A signed 64-bit hash of texts, the same on every machine."""
-    digest = hashlib.blake2b(digest_size=8)
-    for text in texts:
-        data = text.encode(errors="replace")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
+    if len(texts) == 1:
+        digest = hashlib.blake2b(texts[0].encode(errors="replace"), digest_size=8)
+    else:
+        digest = hashlib.blake2b(digest_size=8)
+        for text in texts:
+            data = text.encode(errors="replace")
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
@@ -41,6 +45,8 @@ def schema():  # noqa: ANN201 - pyarrow is imported late
             ("source_id", pa.string()),
             ("user_id", pa.string()),
             ("language", pa.string()),
+            ("guessed", pa.bool_()),
+            ("short_turns", pa.int32()),
             ("model", pa.string()),
             ("roles", pa.string()),
             ("contents", pa.list_(pa.string())),
@@ -68,24 +74,62 @@ def write_parts(conversations: Iterable[Conversation], stem: Path) -> list[str]:
     return names
 
 
-def read_part(path: Path, drop: Iterable[int] = (), renamed: Iterable[int] = ()) -> Iterator[Conversation]:
+def read_part(
+    path: Path, drop: Iterable[int] = (), renamed: Iterable[int] = (), wanted: Container[int] | None = None
+) -> Iterator[Conversation]:
     """The conversations of a part.
 
     Args:
         path: the part.
         drop: row numbers to leave out (copies of conversations kept elsewhere).
         renamed: row numbers whose source id other conversations share: their content joins the id.
+        wanted: row numbers whose text is needed (default: all); the others come with empty messages.
     """
     import pyarrow.parquet as pq
 
     drop, renamed = set(drop), set(renamed)
     row_number = -1
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=128):
-            for row in batch.to_pylist():
+        for batch in file.iter_batches(batch_size=256):
+            for row in _rows(batch, row_number + 1, wanted):
                 row_number += 1
                 if row_number not in drop:
                     yield _conversation(row, row_number in renamed)
+
+
+def turn_counts(path: Path, drop: Iterable[int] = ()) -> list[tuple[int, int]]:
+    """(row number, number of turns) of the conversations that `read_part` gives, without reading their text."""
+    import pyarrow.parquet as pq
+
+    dropped = set(drop)
+    roles = pq.read_table(path, columns=["roles"])["roles"].to_pylist()
+    return [(row, _turns(text)) for row, text in enumerate(roles) if row not in dropped]
+
+
+def count_turns(parts: Iterable[Path]) -> int:
+    """Turns with a follow-up in all parts."""
+    return sum(count for part in parts for _, count in turn_counts(part))
+
+
+def _turns(roles: str) -> int:
+    return max(0, roles.count("u") - 1)
+
+
+def _rows(batch: Any, first: int, wanted: Container[int] | None) -> Iterator[dict]:
+    """Rows of a record batch; only the text that is wanted is turned into Python strings."""
+    plain = batch.drop_columns(["contents"]).to_pylist()
+    contents = batch.column("contents")
+    offsets, texts = contents.offsets.to_pylist(), contents.values
+    whole = texts.to_pylist() if wanted is None else None
+    for number, row in enumerate(plain):
+        start, stop = offsets[number], offsets[number + 1]
+        if whole is not None:
+            row["contents"] = whole[start:stop]
+        elif first + number in wanted:
+            row["contents"] = texts.slice(start, stop - start).to_pylist()
+        else:
+            row["contents"] = [""] * (stop - start)
+        yield row
 
 
 def _write(rows: list[dict], stem: Path, number: int) -> str:
@@ -108,6 +152,8 @@ def _row(conversation: Conversation) -> dict:
         "source_id": conversation.source_id,
         "user_id": conversation.user_id,
         "language": conversation.language,
+        "guessed": conversation.guessed,
+        "short_turns": conversation.short_turns,
         "model": conversation.model,
         "roles": roles,
         "contents": contents,
@@ -131,5 +177,7 @@ def _conversation(row: dict, renamed: bool) -> Conversation:
         model=row["model"],
         messages=messages,
         message_languages=row["languages"],
+        guessed=row["guessed"],
+        short_turns=row["short_turns"],
         conversation_id=conversation_id,
     )

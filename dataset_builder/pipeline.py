@@ -4,22 +4,24 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from wildreward.bundled import resolve
 from wildreward.dataset_builder import steps
+from wildreward.dataset_builder.costs import Prices
 from wildreward.dataset_builder.filters import Limits
 from wildreward.dataset_builder.finish import Rules
 from wildreward.dataset_builder.ingest import dropped_conversations, find_repeats, ingested_parts, write_repeats
+from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
+from wildreward.dataset_builder.labeling import label_paid
+from wildreward.dataset_builder.parts import count_turns
 from wildreward.dataset_builder.sources.base import Columns
 from wildreward.dataset_builder.sources.layouts import find_layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices
+from wildreward.dataset_builder.workers import LazyEncoder, Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.settings import check_settings
@@ -50,6 +52,7 @@ def build_dataset(
     limits: Limits | None = None,
     test_fraction: float = 0.1,
     seed: int = 0,
+    prices: Prices | None = None,
     num_workers: int = 1,
 ) -> dict[str, Any]:
     """Build a dataset folder and return its report (what `build_report.json` holds).
@@ -73,6 +76,7 @@ def build_dataset(
         limits: lengths that turns must keep.
         test_fraction: share of users on the test side.
         seed: of the split.
+        prices: of tokens, for the cost in the progress bar and the report.
         num_workers: processes; the rows do not depend on it.
 
     Raises:
@@ -129,7 +133,7 @@ def build_dataset(
             logger.info("%s is complete", output)
             return read_json(report_path)
         with Workers(num_workers) as workers:
-            return Build(plan, output, slices, settings, workers, Counter(losses.counts)).run(limit)
+            return Build(plan, output, slices, settings, workers, Counter(losses.counts), prices or Prices()).run(limit)
 
 
 @dataclass
@@ -140,8 +144,9 @@ class Build:
     output: Path
     slices: list[Slice]
     settings: dict[str, Any]
-    workers: "Workers"
+    workers: Workers
     losses: Counter
+    prices: Prices
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, limit: int | None) -> dict[str, Any]:
@@ -175,20 +180,30 @@ class Build:
                 return
 
     def _label(self, parts: list[Path]) -> None:
-        from wildreward.dataset_builder.labeling import label_paid
-
         plan, labeler = self.plan, self.plan.make_labeler()
         if not labeler.paid:
             self.workers.each(steps.label, [(plan, part) for part in parts], "label")
         else:
-            feedback = lambda part: steps.turns_of(plan, part)  # noqa: E731
-            refusals = lambda part: steps.labelled_turns_of(plan, part)  # noqa: E731
-            label_paid(parts, feedback, labeler, "feedback", plan.feedback)
+            self._ask(parts, labeler, "feedback", steps.turns_of, plan.feedback)
             if labeler.judges_refusals:
-                label_paid(parts, refusals, labeler, "refusal", plan.refusals)
-        if not labeler.judges_refusals:
-            for part in parts:
-                steps.label_none(plan, part)
+                self._ask(parts, labeler, "refusal", steps.labelled_turns_of, plan.refusals)
+            else:
+                self.workers.each(steps.label_none, [(plan, part) for part in parts], "label")
+            self.workers.each(steps.pair, [(plan, part) for part in parts], "pair")
+
+    def _ask(self, parts: list[Path], labeler: Labeler, task: Task, turns: Callable, folder: Path) -> None:
+        """One stream of questions over all parts to a paid labeler, with what it has cost so far in the progress bar."""
+        from tqdm.auto import tqdm
+
+        total = count_turns(parts) if task == "feedback" else None
+        with tqdm(total=total, desc=task, unit="turn", leave=False, smoothing=0.05) as bar:
+
+            def on_answer(answer: Answer) -> None:
+                bar.update()
+                if bar.n % 20 == 0:
+                    bar.set_postfix_str(self.prices.progress(labeler, bar.n, bar.total))
+
+            label_paid(parts, lambda part: turns(self.plan, part), labeler, task, folder, on_answer=on_answer)
 
     def _compare(self, parts: list[Path]) -> None:
         from tqdm.auto import tqdm
@@ -230,62 +245,6 @@ class Build:
         start = time.monotonic()
         yield
         self.seconds[stage] = time.monotonic() - start
-
-
-class LazyEncoder:
-    """Loads the sentence encoder when the first text comes; many logs need none."""
-
-    def __init__(self, name: str, max_tokens: int) -> None:
-        self.name, self.max_tokens = name, max_tokens
-        self.embedder: Any = None
-
-    def __call__(self, texts: list[str]) -> Any:
-        if self.embedder is None:
-            from wildreward.dataset_builder.embedding import Embedder
-
-            self.embedder = Embedder(self.name, max_tokens=self.max_tokens)
-        return self.embedder.encode(texts)
-
-
-class Workers:
-    """Runs a step for many parts: here with one worker, else in a pool of processes."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> "Workers":
-        if self.count > 1:
-            self.pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-
-    def each(self, function: Callable, tasks: list[tuple], name: str) -> None:
-        """Call `function(*task)` for every task, in any order. The first error ends the run."""
-        from tqdm.auto import tqdm
-
-        with tqdm(total=len(tasks), desc=name, unit="part", leave=False) as bar:
-            if self.pool is None:
-                for task in tasks:
-                    function(*task)
-                    bar.update()
-                return
-            futures = [self.pool.submit(function, *task) for task in tasks]
-            try:
-                for future in futures:
-                    future.result()
-                    bar.update()
-            except BrokenProcessPool as error:
-                raise UserError(
-                    f"a worker process died during '{name}' (out of memory?); finished parts are kept, "
-                    "run the same command again, with fewer --num-workers if memory is short"
-                ) from error
-            finally:
-                for future in futures:
-                    future.cancel()
 
 
 def _check(on_bad_input: str, personal_data: str, test_fraction: float, num_workers: int) -> None:

@@ -1,6 +1,6 @@
 """The typed records that travel through the pipeline, and the reason codes of what leaves it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from wildreward.dataset_builder.labelers.base import ChatMessage
@@ -32,7 +32,11 @@ class Rejected(NamedTuple):
 
 @dataclass(slots=True)
 class Conversation:
-    """One chat. `messages` is an optional system message, then user and assistant in turn, starting with the user."""
+    """One chat. `messages` is an optional system message, then user and assistant in turn, starting with the user.
+
+    `guessed`: the language was guessed from the script. `short_turns`: so many turns, from the first, are short enough
+    with all that comes before them.
+    """
 
     source_id: str | None
     user_id: str | None
@@ -42,6 +46,8 @@ class Conversation:
     message_languages: list[str | None] | None = None
     conversation_id: str = ""
     truncated: bool = False
+    guessed: bool = False
+    short_turns: int = 0
 
     @property
     def first(self) -> int:
@@ -75,7 +81,6 @@ class Turn:
     label_source: str = "explicit"
     dropped: str | None = None
     verdict: str | None = None
-    redactions: dict[str, int] = field(default_factory=dict)
 
     @property
     def position(self) -> int:

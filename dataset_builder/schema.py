@@ -50,6 +50,10 @@ ANSWERS = pa.schema(
         ("completion_tokens", pa.int64()),
     ]
 )
+# Pairs of turns that implicit feedback could connect, with the two texts, and then with how similar they are.
+_PAIR = [("conversation_id", pa.string()), ("turn", pa.int32()), ("later", pa.int32())]
+PAIRS = pa.schema([*_PAIR, ("first", pa.string()), ("second", pa.string())])
+SIMILARITIES = pa.schema([*_PAIR, ("cosine", pa.float32())])
 # An instance with what is needed to find duplicates and to put it on its side of the split.
 CANDIDATE = pa.schema(
     [*INSTANCE, ("split", pa.string()), ("exact_key", pa.int64()), ("signature", pa.binary(4 * PERMUTATIONS))]

@@ -5,17 +5,19 @@ goes on where it stopped, and it does not matter which process does which part.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from wildreward.dataset_builder.filters import first_reason
 from wildreward.dataset_builder.finish import Rules, apply_answers, finish_turns
 from wildreward.dataset_builder.ingest import ingest_slice, read_repeats
 from wildreward.dataset_builder.labelers.base import Answer, Labeler
-from wildreward.dataset_builder.labeling import label_part, read_answers, write_answers
+from wildreward.dataset_builder.labeling import label_free, read_answers, write_answers
 from wildreward.dataset_builder.mining import candidates
-from wildreward.dataset_builder.parts import read_part
+from wildreward.dataset_builder.parts import read_part, turn_counts
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.sources.base import Layout
 from wildreward.dataset_builder.sources.readers import Slice
@@ -67,6 +69,10 @@ class Plan:
         return self.folder / "refusals"
 
     @property
+    def pairs(self) -> Path:
+        return self.folder / "pairs"
+
+    @property
     def similarities(self) -> Path:
         return self.folder / "similarities"
 
@@ -83,10 +89,10 @@ class Plan:
         return self.folder / "repeats.json"
 
 
-def turns_of(plan: Plan, part: Path) -> Iterator[Turn]:
-    """All turns of a part, unlabelled."""
+def turns_of(plan: Plan, part: Path, wanted: set[int] | None = None) -> Iterator[Turn]:
+    """All turns of a part, unlabelled; with empty text where the conversation's row is not `wanted`."""
     rows = read_repeats(plan.repeats).get(part.name, {})
-    return extract(read_part(part, **rows), plan.languages, plan.max_words)
+    return extract(read_part(part, **rows, wanted=wanted), plan.languages)
 
 
 def labelled_turns_of(plan: Plan, part: Path) -> Iterator[Turn]:
@@ -94,47 +100,75 @@ def labelled_turns_of(plan: Plan, part: Path) -> Iterator[Turn]:
     return apply_answers(turns_of(plan, part), read_answers(plan.feedback, part), plan.labeler)
 
 
+def telling_turns_of(plan: Plan, part: Path) -> Iterator[Turn]:
+    """All turns of a part with their levels, and the text of the conversations that have any level but neutral."""
+    answers = read_answers(plan.feedback, part)
+    dropped = read_repeats(plan.repeats).get(part.name, {}).get("drop", ())
+    wanted, start = set(), 0
+    for row, count in turn_counts(part, dropped):
+        if any(answer.level not in (3, None) for answer in answers[start : start + count]):
+            wanted.add(row)
+        start += count
+    return apply_answers(turns_of(plan, part, wanted), answers, plan.labeler)
+
+
 def ingest(plan: Plan, name: str, piece: Slice, limit: int | None = None) -> int:
     """Read one slice of the source into parts."""
-    return ingest_slice(piece, plan.layout, plan.conversations, name, skip=plan.skip_bad_input, limit=limit)
+    return ingest_slice(
+        piece, plan.layout, plan.conversations, name, max_words=plan.max_words, skip=plan.skip_bad_input, limit=limit
+    )
 
 
 def label(plan: Plan, part: Path) -> None:
-    """Labels and refusal verdicts of one part, by a labeler that costs nothing."""
-    labeler = plan.make_labeler()
-    label_part(part, lambda p: turns_of(plan, p), labeler, "feedback", plan.feedback)
-    if labeler.judges_refusals:
-        label_part(part, lambda p: labelled_turns_of(plan, p), labeler, "refusal", plan.refusals)
+    """Labels, refusal verdicts and candidate pairs of one part, by a labeler that costs nothing."""
+    if (plan.pairs / part.name).exists():
+        return
+    labeler, turns = plan.make_labeler(), list(turns_of(plan, part))
+    feedback = label_free(turns, labeler, "feedback")
+    turns = list(apply_answers(turns, feedback, plan.labeler))
+    write_answers(plan.feedback / part.name, feedback)
+    nothing = [Answer("", None, attempts=0)] * len(turns)
+    write_answers(
+        plan.refusals / part.name, label_free(turns, labeler, "refusal") if labeler.judges_refusals else nothing
+    )
+    write_table(plan.pairs / part.name, list(pairs_of(plan, turns)), "PAIRS")
 
 
 def label_none(plan: Plan, part: Path) -> None:
     """Empty refusal answers, where the labeler does not judge."""
     if not (plan.refusals / part.name).exists():
-        count = len(read_answers(plan.feedback, part))
-        write_answers(plan.refusals / part.name, (Answer("", None, attempts=0) for _ in range(count)))
+        write_answers(
+            plan.refusals / part.name, [Answer("", None, attempts=0)] * len(read_answers(plan.feedback, part))
+        )
 
 
-def pairs_of(plan: Plan, part: Path) -> list[tuple[str, int, int, str, str]]:
-    """Candidates for implicit feedback: conversation id, neutral turn, later turn, and the two user messages.
+def pairs_of(plan: Plan, turns: Iterable[Turn]) -> Iterator[dict[str, Any]]:
+    """Candidates for implicit feedback (rows of `schema.PAIRS`) among labelled turns.
 
-    A turn that was dropped before labelling has no level, so it neither gives nor takes a signal.
+    A turn that was dropped before labelling has no level, so it neither gives nor takes a signal. Neutral turns that the
+    filters will drop anyway are not worth embedding.
     """
-    pairs = []
-    members: list[Turn] = []
-
-    def collect() -> None:
+    for conversation_id, group in groupby(turns, key=lambda turn: turn.conversation.conversation_id):
+        members = list(group)
         levels = [turn.level if turn.dropped is None else None for turn in members]
-        for number, later in candidates(levels, plan.mining_window):
-            first, second = members[number], members[later]
-            pairs.append((first.conversation.conversation_id, number, later, first.query, second.query))
+        pairs = candidates(levels, plan.mining_window)
+        keep = {number for number in dict(pairs) if first_reason(members[number], plan.rules.limits) is None}
+        for number, later in pairs:
+            if number in keep:
+                yield {
+                    "conversation_id": conversation_id,
+                    "turn": number,
+                    "later": later,
+                    "first": members[number].query,
+                    "second": members[later].query,
+                }
 
-    for turn in labelled_turns_of(plan, part):
-        if members and turn.number == 0:
-            collect()
-            members = []
-        members.append(turn)
-    collect()
-    return pairs
+
+def pair(plan: Plan, part: Path) -> None:
+    """Write the candidates for implicit feedback of one part."""
+    path = plan.pairs / part.name
+    if not path.exists():
+        write_table(path, list(pairs_of(plan, labelled_turns_of(plan, part))), "PAIRS")
 
 
 def compare(plan: Plan, part: Path, encode: Any) -> None:
@@ -143,36 +177,30 @@ def compare(plan: Plan, part: Path, encode: Any) -> None:
     Args:
         encode: list of texts → unit vectors (N, H).
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = plan.similarities / part.name
     if path.exists():
         return
-    pairs = pairs_of(plan, part)
-    texts = {text: row for row, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair[3:]))}
-    cosines: list[float] = []
+    pairs = pq.read_table(plan.pairs / part.name).to_pylist()
+    texts: dict[str, int] = {}
+    for row in pairs:
+        texts.setdefault(row["first"], len(texts))
+        texts.setdefault(row["second"], len(texts))
     if pairs:
         vectors = encode(list(texts))
-        first = vectors[[texts[pair[3]] for pair in pairs]]
-        second = vectors[[texts[pair[4]] for pair in pairs]]
-        cosines = (first * second).sum(1).tolist()
-    columns = {
-        "conversation_id": pa.array([pair[0] for pair in pairs], pa.string()),
-        "turn": pa.array([pair[1] for pair in pairs], pa.int32()),
-        "later": pa.array([pair[2] for pair in pairs], pa.int32()),
-        "cosine": pa.array(cosines, pa.float32()),
-    }
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+        first = vectors[[texts[row["first"]] for row in pairs]]
+        second = vectors[[texts[row["second"]] for row in pairs]]
+        for row, cosine in zip(pairs, (first * second).sum(1).tolist(), strict=True):
+            row["cosine"] = cosine
+    write_table(path, pairs, "SIMILARITIES")
 
 
 def finish(plan: Plan, part: Path) -> None:
     """Decide about every turn of one part; write the candidates of the dataset, all levels, and last the counts."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from wildreward.dataset_builder.schema import CANDIDATE, LEVELS, level_row
+    from wildreward.dataset_builder.schema import level_row
 
     marker = plan.candidates / f"{part.stem}.json"
     if marker.exists():
@@ -181,23 +209,33 @@ def finish(plan: Plan, part: Path) -> None:
         (row["conversation_id"], row["turn"], row["later"]): row["cosine"]
         for row in pq.read_table(plan.similarities / part.name).to_pylist()
     }
-    verdicts = [row["verdict"] for row in read_answers(plan.refusals, part)]
+    verdicts = [answer.verdict for answer in read_answers(plan.refusals, part)]
     counts: Counter = Counter()
     levels, rows = [], []
-    for turn in finish_turns(labelled_turns_of(plan, part), verdicts, similarities, plan.rules, counts):
+    for turn in finish_turns(telling_turns_of(plan, part), verdicts, similarities, plan.rules, counts):
         levels.append(level_row(turn))
         if turn.dropped is None:
             rows.append(_candidate_row(plan, turn))
     for folder in (plan.feedback, plan.refusals):
         for answer in read_answers(folder, part):
-            counts["requests"] += answer["attempts"]
-            counts["prompt_tokens"] += answer["prompt_tokens"]
-            counts["completion_tokens"] += answer["completion_tokens"]
-    with atomic_path(plan.turns / part.name) as temporary:
-        pq.write_table(pa.Table.from_pylist(levels, schema=LEVELS), temporary, compression="zstd")
-    with atomic_path(plan.candidates / part.name) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=CANDIDATE), temporary, compression="zstd")
+            counts["requests"] += answer.attempts
+            counts["prompt_tokens"] += answer.prompt_tokens
+            counts["completion_tokens"] += answer.completion_tokens
+    write_table(plan.turns / part.name, levels, "LEVELS")
+    write_table(plan.candidates / part.name, rows, "CANDIDATE")
     write_json(marker, dict(counts))
+
+
+def write_table(path: Path, rows: list[dict[str, Any]], schema: str) -> None:
+    """Write rows with one of the schemas of `schema.py`, complete or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from wildreward.dataset_builder import schema as schemas
+
+    table = pa.Table.from_pylist(rows, schema=getattr(schemas, schema))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=1, row_group_size=256)
 
 
 def _candidate_row(plan: Plan, turn: Turn) -> dict[str, Any]:

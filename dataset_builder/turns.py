@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from wildreward.dataset_builder.labelers.base import Request, Task
 from wildreward.dataset_builder.records import Conversation, Turn
-from wildreward.dataset_builder.words import guess_language, more_words_than
+from wildreward.dataset_builder.words import WordBudget, guess_language
 
 LANGUAGE = "language"
 TOO_LONG = "too_long"
@@ -13,27 +13,41 @@ TOO_LONG = "too_long"
 REQUEST_HISTORY = 20
 
 
-def extract(conversations: Iterable[Conversation], languages: list[str], max_words: int) -> Iterator[Turn]:
+def examine(conversation: Conversation, max_words: int) -> None:
+    """Find out once what needs the whole text: the language where the source tells none, and how many turns fit.
+
+    Args:
+        conversation: `language`, `guessed` and `short_turns` are set.
+        max_words: longest history, query and response together.
+    """
+    if conversation.language is None and conversation.message_languages is None:
+        conversation.language = guess_language(conversation.messages[conversation.first].content)
+        conversation.guessed = conversation.language is not None
+    budget = WordBudget(max_words)
+    for message in conversation.messages[: conversation.first]:
+        budget.add(message.content)
+    for turn in conversation.turns():
+        budget.add(turn.query)
+        budget.add(turn.response)
+        if budget.exceeded():
+            return
+        conversation.short_turns += 1
+
+
+def extract(conversations: Iterable[Conversation], languages: list[str]) -> Iterator[Turn]:
     """Every turn with a follow-up, in order. Those in other languages or too long are marked as dropped at once.
 
     Args:
-        conversations: with unique ids.
+        conversations: examined, with unique ids.
         languages: names to keep; an unknown language is kept; empty: keep all.
-        max_words: longest history, query and response together.
     """
     kept = {language.lower() for language in languages}
     for conversation in conversations:
-        if conversation.language is None and conversation.message_languages is None:
-            conversation.language = guess_language(conversation.messages[conversation.first].content)
-        too_long = False
         for turn in conversation.turns():
             language = turn.language
-            if not too_long:
-                texts = [message.content for message in conversation.messages[: turn.position + 2]]
-                too_long = more_words_than(texts, max_words)
             if kept and language and language.lower() not in kept:
                 turn.dropped = LANGUAGE
-            elif too_long:
+            elif turn.number >= conversation.short_turns:
                 turn.dropped = TOO_LONG
             yield turn
 

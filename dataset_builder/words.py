@@ -25,24 +25,31 @@ def count_words(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
 
 
-def more_words_than(texts: list[str], limit: int) -> bool:
-    """Whether the texts hold more than `limit` words together; looks closely only where length leaves it open."""
-    if sum(map(len, texts)) <= limit:
-        return False
-    left = limit
-    for text in texts:
-        if text.isascii() and len(text) > left:
-            left -= text.count(" ") + text.count("\n") + text.count("\t") + text.count("\r") + 1
-        else:
-            left -= len(text)
-    if left >= 0:
-        return False
-    total = 0
-    for text in texts:
-        total += count_words(text)
-        if total > limit:
-            return True
-    return False
+class WordBudget:
+    """Whether texts, added one after the other, stay within so many words; looks closely only where it must.
+
+    There are no more words than characters, and in ASCII text no more than blanks plus one; both are much faster to count
+    than words. Only when that bound passes the limit are the texts so far counted, each of them once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._words, self._loose = 0, 0
+        self._uncounted: list[str] = []
+
+    def add(self, text: str) -> None:
+        self._uncounted.append(text)
+        bound = len(text)
+        if self._words + self._loose + bound > self.limit and text.isascii():
+            bound = sum(map(text.count, " \n\t\r\v\f\x1c\x1d\x1e\x1f")) + 1
+        self._loose += bound
+
+    def exceeded(self) -> bool:
+        if self._words + self._loose <= self.limit:
+            return False
+        self._words += sum(map(count_words, self._uncounted))
+        self._uncounted, self._loose = [], 0
+        return self._words > self.limit
 
 
 def guess_language(text: str) -> str | None:

@@ -26,12 +26,18 @@ def make_labeler(name: str, *, labels: str | None = None, **options: Any) -> Lab
         if not labels:
             raise UserError("--labeler file needs --labels FILE: JSONL or parquet with the columns id and level")
         return FileLabeler(labels)
+    if name in ("llm", "transformers") and not options.get("model"):
+        raise UserError(f"--labeler {name} needs --model NAME")
     if name == "llm":
-        from wildreward.dataset_builder.labelers.llm import LLMLabeler
+        from wildreward.dataset_builder.labelers.llm import LlmLabeler
 
-        return LLMLabeler(**options)
+        return LlmLabeler(**options)
+    if name == "transformers" and options.get("base_url"):
+        from wildreward.dataset_builder.labelers.http_decision import HttpDecisionLabeler
+
+        return HttpDecisionLabeler(**options)
     if name == "transformers":
-        from wildreward.dataset_builder.labelers.decision import DecisionLabeler
+        from wildreward.dataset_builder.labelers.decision import TransformersLabeler
 
-        return DecisionLabeler(**options)
+        return TransformersLabeler(**options)
     raise UserError(f"unknown labeler {name!r}; expected one of {', '.join(NAMES)}")

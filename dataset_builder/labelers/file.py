@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import math
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wildreward.dataset_builder.labelers.base import (
     REFUSAL_VERDICTS,
@@ -13,13 +17,15 @@ from wildreward.dataset_builder.labelers.base import (
     Labeler,
     Request,
 )
+from wildreward.dataset_builder.parts import hash64
 from wildreward.errors import UserError
 
+_VERDICTS = (None, *REFUSAL_VERDICTS)
 _COLUMNS = ("id", "level", "confidence", "refusal")
 
 
 class FileLabeler(Labeler):
-    """Looks each turn up by its id; the whole file is held in memory (about 200 bytes a row)."""
+    """Looks each turn up by the hash of its id in sorted arrays: 14 bytes a row, however long the ids."""
 
     name = "file"
     judges_refusals = True
@@ -28,16 +34,39 @@ class FileLabeler(Labeler):
         self.path = Path(path)
         if not self.path.is_file():
             raise UserError(f"{path} does not exist; expected a JSONL or parquet file with the columns id and level")
-        self.version = hashlib.blake2b(self.path.read_bytes(), digest_size=8).hexdigest()
-        self._rows: dict[str, tuple[int | None, float | None, str | None]] = {}
+        self.version = _digest(self.path)
+        keys, levels, confidences, verdicts = array("q"), array("b"), array("f"), array("b")
         for number, row in enumerate(self._read()):
-            self._add(number, row)
+            level, verdict = self._checked(number, row)
+            confidence = row.get("confidence")
+            keys.append(hash64(row["id"]))
+            levels.append(level or 0)
+            confidences.append(math.nan if confidence is None else confidence)
+            verdicts.append(_VERDICTS.index(verdict))
+        self._sort(np.array(keys), np.array(levels), np.array(confidences), np.array(verdicts))
 
     def label(self, request: Request) -> Answer:
-        level, confidence, verdict = self._rows.get(request.turn_id, (None, None, None))
+        key = hash64(request.turn_id)
+        row = int(np.searchsorted(self._keys, key))
+        if row == len(self._keys) or self._keys[row] != key:
+            return Answer(request.key, None, None, UNLABELLED_NOT_FOUND, attempts=0)
+        level, confidence = int(self._levels[row]) or None, float(self._confidences[row])
+        confidence = None if math.isnan(confidence) else confidence
         if request.task == "refusal":
-            return Answer(request.key, None, confidence, "from_file" if verdict else UNLABELLED_NOT_FOUND, verdict, 0)
-        return Answer(request.key, level, confidence, "from_file" if level else UNLABELLED_NOT_FOUND, attempts=0)
+            verdict = _VERDICTS[self._verdicts[row]]
+            return Answer(request.key, None, None, "from_file" if verdict else UNLABELLED_NOT_FOUND, verdict, 0)
+        return Answer(request.key, level, confidence, "from_file" if level else "no_level_in_labels_file", attempts=0)
+
+    def _sort(self, keys: np.ndarray, levels: np.ndarray, confidences: np.ndarray, verdicts: np.ndarray) -> None:
+        order = np.argsort(keys, kind="stable")
+        keys, levels = keys[order], levels[order]
+        clash = np.flatnonzero((keys[1:] == keys[:-1]) & (levels[1:] != levels[:-1]))
+        if len(clash):
+            raise UserError(
+                f"{self.path} gives two different levels to one id (row {order[clash[0] + 1]}); keep one row for each id"
+            )
+        self._keys, self._levels = keys, levels
+        self._confidences, self._verdicts = confidences[order], verdicts[order]
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if self.path.suffix == ".parquet":
@@ -72,12 +101,17 @@ class FileLabeler(Labeler):
                 f"expected id, level (1-5), optional confidence, refusal; missing {', '.join(sorted(missing))}"
             )
 
-    def _add(self, number: int, row: dict[str, Any]) -> None:
+    def _checked(self, number: int, row: dict[str, Any]) -> tuple[int | None, str | None]:
         level, verdict = row["level"], row.get("refusal")
         if level is not None and (isinstance(level, bool) or level not in (1, 2, 3, 4, 5)):
             raise UserError(f"{self.path} row {number}: level must be 1, 2, 3, 4, 5 or null, got {level!r}")
-        if verdict is not None and verdict not in REFUSAL_VERDICTS:
+        if verdict not in _VERDICTS:
             raise UserError(f"{self.path} row {number}: refusal must be one of {REFUSAL_VERDICTS}, got {verdict!r}")
-        if row["id"] in self._rows and self._rows[row["id"]][0] != level:
-            raise UserError(f"{self.path} row {number}: {row['id']} has two different levels")
-        self._rows[row["id"]] = (None if level is None else int(level), row.get("confidence"), verdict)
+        if not isinstance(row["id"], str):
+            raise UserError(f"{self.path} row {number}: id must be text, got {row['id']!r}")
+        return None if level is None else int(level), verdict
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]

@@ -1,11 +1,10 @@
 """Reading records from files and from the Hub in bounded memory, in pieces that can be read side by side.
 
 A *slice* is a part of a source that one process reads on its own: some row groups of a parquet file, a byte range of a
-JSONL file, a whole JSON array, one file of a Hub dataset. Cut-off and corrupt input is an error that names the file, or
+JSON or JSONL file, one file of a Hub dataset. Cut-off and corrupt input is an error that names the file, or
 is counted in `Losses` when the user asked to skip it.
 """
 
-import codecs
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -14,18 +13,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from wildreward.dataset_builder.sources.json_array import read_array
 from wildreward.errors import UserError
 
-CHUNK = 4 << 20
+JSON_SLICE = 16 << 20
 JSONL_SLICE = 64 << 20
 PARQUET_SLICE_ROWS = 20_000
-MAX_RECORD_CHARS = 256 << 20
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A piece of a source: `start` and `stop` are row groups (parquet) or bytes (jsonl); `shard` a file index (hub)."""
+    """A piece of a source: `start` and `stop` are row groups (parquet), bytes (json, jsonl), or shard and shards (hub)."""
 
     kind: Literal["parquet", "jsonl", "json", "hub"]
     path: str
@@ -63,11 +62,11 @@ def find_slices(source: str, losses: Losses) -> list[Slice]:
         if file.stat().st_size == 0:
             losses.add("empty_file", f"{file} is empty")
         elif kind == "json" and not _is_array(file):
-            slices += _jsonl_slices(file)
+            slices += _ranges("jsonl", file, JSONL_SLICE)
         elif kind == "json":
-            slices.append(Slice("json", str(file)))
+            slices += _ranges("json", file, JSON_SLICE)
         elif kind == "jsonl":
-            slices += _jsonl_slices(file)
+            slices += _ranges("jsonl", file, JSONL_SLICE)
         else:
             slices += _parquet_slices(file, losses)
     return slices
@@ -90,7 +89,8 @@ def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]
     if piece.kind == "jsonl":
         return _read_jsonl(piece, losses)
     if piece.kind == "json":
-        return _read_json_array(Path(piece.path), losses)
+        key = wanted[0] if wanted else None
+        return read_array(Path(piece.path), piece.start, piece.stop, key, losses.add)
     return _read_hub(piece, wanted)
 
 
@@ -99,10 +99,10 @@ def _is_array(file: Path) -> bool:
         return handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
-def _jsonl_slices(file: Path) -> list[Slice]:
+def _ranges(kind: Literal["json", "jsonl"], file: Path, length: int) -> list[Slice]:
     size = file.stat().st_size
-    edges = [*range(0, size, JSONL_SLICE), size]
-    return [Slice("jsonl", str(file), start, stop) for start, stop in pairwise(edges)]
+    edges = [*range(0, size, length), size]
+    return [Slice(kind, str(file), start, stop) for start, stop in pairwise(edges)]
 
 
 def _parquet_slices(file: Path, losses: Losses) -> list[Slice]:
@@ -152,49 +152,6 @@ def _read_jsonl(piece: Slice, losses: Losses) -> Iterator[Any]:
                 yield json.loads(line)
             except ValueError as error:
                 losses.add("bad_json_line", f"{piece.path}: the line at byte {offset} is not JSON ({_short(error)})")
-
-
-def _read_json_array(file: Path, losses: Losses) -> Iterator[Any]:
-    """Elements of a JSON array, decoded one after the other from a sliding window over the file."""
-    decode = json.JSONDecoder().raw_decode
-    text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
-    window, position, seen, grow = "", 0, 0, CHUNK
-    with open(file, "rb") as handle:
-        while True:
-            position = _skip(window, position)
-            if position < len(window):
-                if window[position] == "]" and seen:
-                    return
-                if window[position] == "[" and not seen:
-                    position, seen = position + 1, 1
-                    continue
-                try:
-                    record, position = decode(window, position)
-                except ValueError as error:
-                    if len(window) - position > MAX_RECORD_CHARS:
-                        return _bad_array(file, losses, "corrupt_json", seen, error)
-                else:
-                    seen += 1
-                    grow = CHUNK
-                    yield record
-                    continue
-            data = handle.read(grow)
-            grow *= 2
-            if not data:
-                left = window[position:]
-                return _bad_array(file, losses, "cut_off_records" if left else "cut_off_file", seen, None)
-            window, position = window[position:] + text.decode(data), 0
-
-
-def _bad_array(file: Path, losses: Losses, reason: str, seen: int, error: ValueError | None) -> None:
-    detail = f": {_short(error)}" if error else ""
-    losses.add(reason, f"{file} is cut off or corrupt after {max(0, seen - 1)} complete records{detail}")
-
-
-def _skip(window: str, position: int) -> int:
-    while position < len(window) and window[position] in " \t\r\n,":
-        position += 1
-    return position
 
 
 def _hub_slices(source: str) -> list[Slice]:
