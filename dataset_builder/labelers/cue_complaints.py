@@ -41,7 +41,7 @@ _OPERATE = words(
     defined resolve solve fix help save saving print printing open opening move moving start match found detected"""
 )
 _STILL_BAD = either(
-    "not?|the same|same|wrong|incorrect|errors?|(?:this|the|an?) (?:\\w+ )?(?:errors?|issues?|problems?)|with errors?",
+    "not?|(?:the )?same(?: (?:errors?|issues?|problems?|results?|thing|output|message|answer|response|as)\\b|$)|wrong|incorrect|errors?|(?:this|the|an?) (?:\\w+ )?(?:errors?|issues?|problems?)|with errors?",
     "(?:doesn|isn|can|won|didn|aren)'?t|cannot|does not|is not|cant",
     words(
         r"""gives? giving gets? getting got too very generic missing incomplete unfinished broken using uses only shows?
@@ -122,7 +122,7 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "says_wrong",
         2,
-        r"(?:actually )?the (?:correct|right|actual) (?:\w+ ){1,4}(?:is|should be|are|was)\b(?! [a-e]$)",
+        r"(?:actually )?the (?:correct|right|actual) (?:\w+ ){1,4}(?:is|should be|are|was)\b(?! [a-f]\b)",
         "stated",
         "short",
         "unanswered",
@@ -373,7 +373,7 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "nonexistent",
         2,
-        r"(?!an? |list|give)(?:the |those |these |that |this )?(?:(?!that )[\w'./()&-]+ ){1,6}?(?:does not|doesn't|doesnt|don't|do not|didn't|did not) (?:even |actually )?(?:exist|appear)\b",
+        r"(?!an? |list|give|if |when )(?:the |those |these |that |this )?(?:(?!that )[\w'./()&-]+ ){1,6}?(?:does not|doesn't|doesnt|don't|do not|didn't|did not) (?:even |actually )?(?:exist|appear)\b",
         "stated",
         "short",
     ),
@@ -552,25 +552,26 @@ COMPLAINTS: tuple[Cue, ...] = (
 
 # A clause without any of these words cannot hold a cue of complaint.
 COMPLAINT_HINTS = hint_words(
-    """not no nope nah noo nooo don't dont doesn't doesnt dosent dosen't doesn;t didn't didnt isn't isnt aren't arent wasn't wasnt
-    weren't won't wont can't cant cannot couldn't hasn't haven't havent ain't never longer stopped failed fails fail still stil
-    same error errors exception exceptions traceback useless wasting waste wtf hell fuck bozo suck sucks stupid dumb kidding
-    drunk blind fired idiot moron terrible awful lazy lying liar hopeless incompetent repeating circles rubbish garbage
-    nonsense bullshit crap worse fan hate wrong incorrect incorrectly inaccurate false untrue invalid broken horrible bad poor
-    boring generic vague confusing repetitive redundant unfinished incomplete bs trash lame ridiculous absurd off mistaken
-    misleading outdated unreadable unusable mistake mistakes lie lies wordy cliche cheesy unclear irrelevant unrelated bland
-    weak cringe unnatural overkill contradictory gibberish made making fake messy weird odd awkward strange ugly stiff forced
-    unrealistic unprofessional inappropriate nonsensical almost close missing miss missed issue issues problem problems bug
-    bugs typo typos correct right actual none neither nothing avail forget forgot forgotten misunderstood misunderstand
-    misunderstanding misread ignored ignoring skipped skipping omit omits omitted omitting left repeated messed screwed mixed
-    confused contradict contradicts contradicted contradicting lied lost cut gave wrote used changed put did said told asked
-    specified requested instructed already meant mean mean't wanted asking talking referring looking hoping expecting tried
-    done mentioned stated claimed assumed say says state claim sure certain really seriously why notice shouldn't should
-    truncated lacking lacks too enough better harder on again recalculate recheck check double fix yourself your it it's theres
-    don;t ment missign accessible available valid nearly partly partially opposite inverse reverse seem seems but expect expected thought only
-    want need blank empty null undefined nan erroring failing crashing breaking throwing crashed crashes crash broke breaks gives gave
-    generates raises produces reports bad excluded what when throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona sbagliato nicht
-    falsch niet"""
+    """not no nope nah noo nooo don't dont doesn't doesnt dosent dosen't doesn;t didn't didnt isn't isnt aren't arent
+    wasn't wasnt weren't won't wont can't cant cannot couldn't hasn't haven't havent ain't never longer stopped failed
+    fails fail still stil same error errors exception exceptions traceback useless wasting waste wtf hell fuck bozo suck
+    sucks stupid dumb kidding drunk blind fired idiot moron terrible awful lazy lying liar hopeless incompetent
+    repeating circles rubbish garbage nonsense bullshit crap worse fan hate wrong incorrect incorrectly inaccurate false
+    untrue invalid broken horrible bad poor boring generic vague confusing repetitive redundant unfinished incomplete bs
+    trash lame ridiculous absurd off mistaken misleading outdated unreadable unusable mistake mistakes lie lies wordy
+    cliche cheesy unclear irrelevant unrelated bland weak cringe unnatural overkill contradictory gibberish made making
+    fake messy weird odd awkward strange ugly stiff forced unrealistic unprofessional inappropriate nonsensical almost
+    close missing miss missed issue issues problem problems bug bugs typo typos correct actual none neither nothing
+    avail forget forgot forgotten misunderstood misunderstand misunderstanding misread ignored ignoring skipped skipping
+    omit omits omitted omitting left repeated messed screwed mixed confused contradict contradicts contradicted
+    contradicting lied lost cut said told asked specified requested instructed already meant mean mean't wanted asking
+    talking referring looking hoping expecting tried done mentioned stated claimed assumed say says state claim sure
+    certain really seriously why notice shouldn't should truncated lacking lacks too enough better harder again
+    recalculate recheck check double fix yourself theres don;t ment missign accessible available valid nearly partly
+    partially opposite inverse reverse seem seems expect expected thought only blank empty null undefined nan erroring
+    failing crashing breaking throwing crashed crashes crash broke breaks gives generates raises produces reports
+    excluded throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona
+    sbagliato nicht falsch niet come ignore"""
 )
 ERROR_HINTS = (
     *("error", "exception", "traceback", "uncaught", "fault", "errno", "undefined", "unexpected", "unable", "failed"),

@@ -305,13 +305,14 @@ APPROVAL: tuple[Cue, ...] = (
 
 # A clause without any of these words cannot hold a cue of approval; looking for them first saves most of the time.
 APPROVAL_HINTS = hint_words(
-    """thank thanks thankyou thanx thnx thnks thx thks tks ty tysm tyvm cheers appreciate appreciated great perfect perfectly
-    awesome awsome excellent amazing brilliant wonderful fantastic superb incredible outstanding fabulous lovely beautiful splendid
-    magnificent terrific marvelous marvellous phenomenal stunning impressive genius hilarious gorgeous exceptional spot point
-    bravo stellar masterful fascinating good nice nicely cool neat sweet solid helpful useful insightful informative better
-    closer clearer like love loved liked enjoyed adore loving works work worked working runs run ran help helps helped solved
-    solves fixed fixes did hurrah correct right true accurate sense exactly precisely best legend lifesaver saver rock rocks
-    smart impressed amazed blown well fine kudos congrats congratulations hats nailed it wanted needed what gracias merci
-    danke obrigado obrigada grazie dank dankjewel bedankt tack takk terima perfecto excelente genial estupendo parfait perfekt
-    ausgezeichnet wunderbar perfeito beeindruckt muito muy perfetto ottimo mantap harika"""
+    """thank thanks thankyou thanx thnx thnks thx thks tks ty tysm tyvm cheers appreciate appreciated great perfect
+    perfectly awesome awsome excellent amazing brilliant wonderful fantastic superb incredible outstanding fabulous
+    lovely beautiful splendid magnificent terrific marvelous marvellous phenomenal stunning impressive genius hilarious
+    gorgeous exceptional spot bravo stellar masterful fascinating good nice nicely cool neat sweet solid helpful useful
+    insightful informative better closer clearer like love loved liked enjoyed adore loving works worked working ran
+    helps helped solved solves fixed fixes did hurrah correct right accurate sense exactly precisely best legend
+    lifesaver saver rock rocks smart impressed amazed blown well fine kudos congrats congratulations hats nailed wanted
+    needed gracias merci danke obrigado obrigada grazie dank dankjewel bedankt tack takk terima perfecto excelente
+    genial estupendo parfait perfekt ausgezeichnet wunderbar perfeito beeindruckt muito muy perfetto ottimo mantap
+    harika trick"""
 )

@@ -18,6 +18,7 @@ CUES_VERSION = "1"
 
 HEAD, TAIL = 420, 160  # characters of a long follow-up that are read
 MAX_CLAUSES = 16
+CONTRASTS = frozenset({"but", "however", "although", "except", "though", "yet"})
 ELSEWHERE = "¤"  # stands for code and quotations, which are not the user's own words
 
 _CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]{1,200}`", re.S)
@@ -251,7 +252,11 @@ def _breaks(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _first_hit(cues: tuple[Cue, ...], turn: _Turn, hints: frozenset[str]) -> tuple[Cue, _Clause] | None:
     for clause in turn.clauses:
-        if clause.text.isascii() and hints.isdisjoint(clause.text.translate(_PUNCTUATION).split()):
+        if (
+            clause.text.isascii()
+            and not clause.after_but
+            and hints.isdisjoint(clause.text.translate(_PUNCTUATION).split())
+        ):
             continue
         for cue in cues:
             if cue.first and clause.index > 1:
@@ -280,6 +285,7 @@ def classify(feedback: str, *, query: str = "", response: str = "", language: st
     foreign = not turn.raw.isascii()
     may_complain = foreign or not COMPLAINT_HINTS.isdisjoint(turn.words)
     may_approve = foreign or not APPROVAL_HINTS.isdisjoint(turn.words)
+    may_complain = may_complain or (may_approve and not CONTRASTS.isdisjoint(turn.words))
     if not (may_complain or may_approve or turn.shows_error) or turn.roleplay or _LETTER.match(turn.raw):
         return NEUTRAL
     if turn.shows_error and turn.tryable:
