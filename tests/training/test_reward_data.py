@@ -1,0 +1,187 @@
+"""From rows to features: formats, what is refused or left out, the split by user, weights, collation."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, load_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tiny import tokenizer_for
+from tests.training.reward_tiny import toy_dataset, toy_rows
+from wildreward.errors import UserError
+from wildreward.modeling_wildreward.template import encode
+from wildreward.training.reward_collators import RewardCollator
+from wildreward.training.reward_data import (
+    hold_out,
+    load_rows,
+    prepare_features,
+    usable_rows,
+    validation_share_of,
+)
+from wildreward.training.reward_weights import sample_weights, threshold_weights
+
+TOKENIZER = tokenizer_for("llama")
+
+
+def prepared(rows, max_length=128):
+    return prepare_features(Dataset.from_list(rows), TOKENIZER, max_length, num_levels=4)
+
+
+def test_history_and_messages_are_one_conversation():
+    row = toy_rows(2)[1]
+    feature = prepared([row])[0]
+    assert feature["input_ids"] == encode(TOKENIZER, row["history"] + row["messages"], 128).input_ids
+    assert feature["length"] == len(feature["input_ids"])
+    assert (feature["id"], feature["group"], feature["label"]) == ("c0_turn1", "user:u0", row["label"])
+    assert feature["confidence"] == pytest.approx(row["label_confidence"])
+
+
+def test_whole_conversations_and_rendered_texts_work_too():
+    row = toy_rows(2)[1]
+    whole = prepared([{"messages": row["history"] + row["messages"], "label": 2}])[0]
+    assert whole["input_ids"] == prepared([row])[0]["input_ids"]
+    assert whole["group"] == "conversation:row 0"
+    text = prepared([{"text": "the cat sat", "label": 2}])[0]
+    assert text["input_ids"] == TOKENIZER("the cat sat")["input_ids"]
+    long = prepared([{"text": "the cat sat " * 200, "label": 2}], max_length=32)[0]
+    assert long["input_ids"][-5:] == TOKENIZER("the cat sat " * 200)["input_ids"][-5:] and long["length"] == 32
+
+
+def test_without_a_user_the_conversation_is_the_group():
+    row = toy_rows(2)[1] | {"user_id": None}
+    assert prepared([row])[0]["group"] == "conversation:c0"
+    del row["conversation_id"]
+    assert prepared([row])[0]["group"] == "conversation:c0"  # from the id
+
+
+def test_long_history_goes_but_a_cut_response_leaves_the_row_out():
+    long_history, long_response, no_label = toy_rows(3)
+    long_history["history"] = [{"role": "user", "content": "again " * 300}, {"role": "assistant", "content": "sat"}]
+    long_response["messages"][1]["content"] = "wrong " * 300
+    no_label["label"] = None
+    features = prepared([long_history, long_response, no_label])
+    assert features["dropped_messages"][0] >= 1
+    kept, dropped = usable_rows(features)
+    assert kept["id"][:] == [long_history["id"]]
+    assert dropped == {"no label": 1, "response longer than max_length": 1}
+    kept, dropped = usable_rows(features, keep_cut_responses=True)
+    assert len(kept) == 2 and dropped == {"no label": 1}
+
+
+@pytest.mark.parametrize("label", [0, 5, 2.5, -1])
+def test_labels_outside_the_levels_are_refused_by_row(label):
+    rows = toy_rows(3)
+    rows[1]["label"] = label
+    with pytest.raises(
+        UserError, match=r"row c0_turn1 of the dataset has label .*; expected a whole number from 1 to 4"
+    ):
+        prepared([{**row, "label": float(row["label"])} for row in rows])
+
+
+def test_a_conversation_without_a_response_is_refused_by_row():
+    rows = toy_rows(3)
+    rows[2]["messages"] = rows[2]["messages"][:1]
+    with pytest.raises(UserError, match=r"row c1_turn0 of the dataset cannot be used: .*expected 'assistant'"):
+        prepared(rows)
+
+
+def test_missing_columns_are_listed_with_those_found():
+    with pytest.raises(UserError, match=r"the dataset has the columns prompt, score; expected `label` together with"):
+        prepared([{"prompt": "a", "score": 1}])
+
+
+def test_unknown_datasets_are_a_clear_error(tmp_path):
+    with pytest.raises(UserError, match=r"cannot load split 'train' of .*missing.*expected a folder written by"):
+        load_rows(str(tmp_path / "missing"), "train")
+
+
+def test_preparation_is_done_once(tmp_path):
+    toy_dataset(20).to_parquet(tmp_path / "rows.parquet")
+
+    def load():
+        files = {"train": str(tmp_path / "rows.parquet")}
+        return load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+
+    first = prepare_features(load(), TOKENIZER, 64, 4)
+    stamp = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("cache-*.arrow")}
+    again = prepare_features(load(), tokenizer_for("llama"), 64, 4)
+    assert stamp and {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("cache-*.arrow")} == stamp
+    assert again[:] == first[:]
+    other = prepare_features(load(), TOKENIZER, 32, 4)
+    assert max(other["length"][:]) <= 32 and other._fingerprint != first._fingerprint
+    assert prepare_features(first, TOKENIZER, 64, 4) is first
+
+
+def test_a_user_is_on_one_side_only_and_the_split_is_stable():
+    features = prepared(toy_rows(80))
+    train, held = hold_out(features, 0.3, seed=1)
+    assert len(train) + len(held) == 80 and 0 < len(held) < 60
+    assert not set(train["group"][:]) & set(held["group"][:])
+    assert hold_out(features, 0.3, seed=1)[1]["id"][:] == held["id"][:]
+    assert hold_out(features, 0.3, seed=2)[1]["id"][:] != held["id"][:]
+    few = prepared(toy_rows(80)[:40])
+    assert set(hold_out(few, 0.3, seed=1)[1]["id"][:]) <= set(held["id"][:])  # other users decide nothing
+    capped = hold_out(features, 0.9, seed=1, most=12)[1]
+    assert 0 < len(capped) <= 12
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=20), st.integers(0, 2**31))
+def test_places_are_in_the_unit_interval(group, seed):
+    assert 0 <= validation_share_of(group, seed) < 1
+
+
+def test_weights_have_a_mean_of_one():
+    labels = [1, 2, 2, 2, 2, 4, 4, 4, 4, 4]
+    balanced = sample_weights(labels, [1.0] * 10, 4, "balanced")
+    assert balanced.mean() == pytest.approx(1.0)
+    assert balanced[0] == pytest.approx(4 * balanced[1]) and balanced[0] == pytest.approx(5 * balanced[5])
+    root = sample_weights(labels, [1.0] * 10, 4, "sqrt")
+    assert root[0] == pytest.approx(2 * root[1])
+    trust = sample_weights([1, 1], [0.2, 0.6], 4, use_confidence=True)
+    assert trust == pytest.approx([0.5, 1.5])
+    with pytest.raises(ValueError, match="negative or non-finite"):
+        sample_weights([1, 1], [0.2, -0.6], 4, use_confidence=True)
+
+
+def test_importance_of_thresholds_by_hand():
+    # above 1: 9 of 10, above 2: 5, above 3: 5 -> larger sides 9, 5, 5
+    weights = threshold_weights([1, 2, 2, 2, 2, 4, 4, 4, 4, 4], 4, "importance")
+    roots = np.sqrt([9, 5, 5])
+    assert weights == pytest.approx((roots * 3 / roots.sum()).tolist())
+    assert threshold_weights([1, 2], 4, "none") is None
+
+
+def features(*lengths):
+    return [{"input_ids": list(range(1, n + 1)), "label": 2, "weight": 0.5, "id": f"r{n}", "row": n} for n in lengths]
+
+
+def test_padded_and_packed_batches_by_hand():
+    padded = RewardCollator(pad_token_id=0)([features(3, 1)])["micro_batches"][0]
+    assert padded["input_ids"].tolist() == [[1, 2, 3], [1, 0, 0]]
+    assert padded["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert padded["sample_weights"].tolist() == [0.5, 0.5] and padded["ids"] == ["r3", "r1"]
+    packed = RewardCollator(pad_token_id=0, packed=True)([features(3, 1)])["micro_batches"][0]
+    assert packed["input_ids"].tolist() == [[1, 2, 3, 1]]
+    assert packed["position_ids"].tolist() == [[0, 1, 2, 0]]
+    assert packed["cu_seq_lens_q"].tolist() == [0, 3, 4] and packed["cu_seq_lens_q"].dtype == torch.int32
+
+
+def test_a_process_without_rows_gets_a_row_that_does_not_count():
+    batch = RewardCollator(pad_token_id=0)([[], features(2)])
+    assert batch["labels"].tolist() == [2]
+    assert batch["micro_batches"][0]["sample_weights"].tolist() == [0.0]
+
+
+def test_padding_can_be_rounded_up():
+    batch = RewardCollator(pad_token_id=0, pad_to_multiple_of=8)([features(3, 9)])["micro_batches"][0]
+    assert batch["input_ids"].shape == (2, 16) and batch["attention_mask"].sum().item() == 12
+
+
+def test_json_lines_and_slices_load(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in toy_rows(4)))
+    assert len(load_rows(str(path), "train")) == 4

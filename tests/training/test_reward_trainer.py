@@ -1,0 +1,199 @@
+"""The trainer: equal results however the work is cut, metrics, checkpoints, faults."""
+
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+
+from tests.tiny import reward_model, tokenizer_for
+from tests.training.reward_tiny import config, losses, toy_dataset, toy_rows, trainer, weights
+from wildreward.errors import UserError
+from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
+
+
+def assert_same(first, second, tolerance=2e-5):
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=tolerance, rtol=1e-3, msg=name)
+
+
+def trained(folder, **settings):
+    made = trainer(folder, **settings)
+    made.train()
+    return made
+
+
+def test_small_passes_add_up_to_the_large_batch(tmp_path):
+    large = trained(tmp_path / "a", tokens_per_device=100_000, pass_overhead=100_000)
+    small = trained(tmp_path / "b", tokens_per_device=1)  # every row alone
+    assert losses(large) == pytest.approx(losses(small), abs=1e-5)
+    assert_same(weights(large), weights(small))
+
+
+def test_packed_rows_train_like_padded_ones(tmp_path):
+    padded = trained(tmp_path / "a", padding_free="off", pass_overhead=10_000)
+    packed = trained(tmp_path / "b", padding_free="on")
+    batch = next(iter(packed.get_train_dataloader()))["micro_batches"][0]
+    assert batch["input_ids"].shape[0] == 1 and len(batch["labels"]) > 1
+    assert losses(padded) == pytest.approx(losses(packed), abs=1e-5)
+    assert_same(weights(padded), weights(packed))
+
+
+def test_gradient_accumulation_makes_the_step_larger(tmp_path):
+    accumulated = trained(tmp_path / "a", per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    direct = trained(tmp_path / "b", per_device_train_batch_size=8)
+    assert accumulated.args.rows_per_step == 8
+    assert losses(accumulated) == losses(direct)
+
+
+def test_packing_is_refused_where_attention_mixes_the_rows(tmp_path):
+    with pytest.raises(UserError, match="padding_free is on, but this model's attention cannot"):
+        trainer(tmp_path, kind="bert", padding_free="on")
+
+
+@pytest.mark.parametrize("head", ["coral", "corn", "independent"])
+def test_it_learns_and_reports_metrics(tmp_path, head):
+    made = trainer(
+        tmp_path,
+        kind="bert",
+        model=reward_model("bert", head),
+        rows=toy_dataset(120),
+        eval_rows=toy_dataset(60, seed=1),
+        num_train_epochs=3,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+    )
+    made.train()
+    logged = [entry for entry in made.state.log_history if "eval_roc_auc" in entry]
+    assert len(logged) == 3
+    assert {"eval_loss", "eval_mae", "eval_qwk", "eval_accuracy", "eval_ece", "eval_spearman"} <= logged[0].keys()
+    assert logged[-1]["eval_roc_auc"] > 0.9
+    best = max(logged, key=lambda entry: entry["eval_roc_auc"])
+    assert made.state.best_metric == best["eval_roc_auc"]
+    assert made.evaluate()["eval_roc_auc"] == pytest.approx(made.state.best_metric)  # the best weights are back
+
+
+def test_calibration_lowers_the_loss_and_keeps_the_order_of_scores(tmp_path):
+    made = trainer(tmp_path, kind="bert", rows=toy_dataset(120), eval_rows=toy_dataset(60, seed=1), learning_rate=5e-3)
+    made.train()
+    before = made.evaluate()
+    temperatures = made.calibrate()
+    after = made.evaluate()
+    assert temperatures == made.model.config.temperatures != [1.0, 1.0, 1.0]
+    assert after["eval_roc_auc"] == pytest.approx(before["eval_roc_auc"])
+
+
+def test_training_stops_early_when_nothing_improves(tmp_path):
+    made = trainer(
+        tmp_path,
+        eval_rows=toy_dataset(24, seed=1),
+        num_train_epochs=8,
+        learning_rate=0.0,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        early_stopping_patience=2,
+    )
+    made.train()
+    assert made.state.epoch == 3.0
+
+
+def test_a_loss_that_is_not_a_number_names_the_rows_and_keeps_the_last_checkpoint(tmp_path):
+    class Poisoned(OrdinalRewardTrainer):
+        def _inputs(self, batch):
+            if "c7_turn1" in batch["ids"] and self.state.global_step >= 6 and self.model.training:
+                batch = batch | {"sample_weights": batch["sample_weights"] * math.nan}
+            return super()._inputs(batch)
+
+    model = reward_model("llama")
+    made = Poisoned(
+        model=model,
+        args=config(tmp_path, num_train_epochs=2, save_strategy="steps", save_steps=5, tokens_per_device=1),
+        train_dataset=toy_dataset(),
+        processing_class=tokenizer_for("llama"),
+    )
+    with pytest.raises(NonFiniteLoss, match=r"the loss is nan at step \d+, with the rows c7_turn1; no update was made"):
+        made.train()
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+    assert (tmp_path / "checkpoint-5" / "trainer_state.json").exists()
+
+
+def test_an_infinite_gradient_is_refused_too(tmp_path):
+    made = trainer(tmp_path)
+    made.model.score.bias.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(NonFiniteLoss, match=r"the gradient's norm is .* at step 1, with the rows c"):
+        made.train()
+
+
+def test_adapters_are_trained_alone_and_merged_into_the_saved_model(tmp_path):
+    from peft import LoraConfig
+    from transformers import AutoModelForSequenceClassification
+
+    model = reward_model("llama")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    adapters = LoraConfig(r=4, target_modules="all-linear", exclude_modules=["score"], modules_to_save=["score"])
+    made = trainer(tmp_path / "work", model=model, peft_config=adapters, num_train_epochs=2)
+    made.train()
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.no_grad():
+        expected = made.model.eval()(input_ids=ids).threshold_logits
+    base = made.model.get_base_model().model.layers[0].self_attn.q_proj.base_layer.weight
+    assert torch.equal(base, before["model.layers.0.self_attn.q_proj.weight"])
+    made.save_reward_model(str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(input_ids=ids).threshold_logits, expected, atol=1e-5, rtol=1e-4)
+    assert not torch.equal(loaded.score.weight, before["score.weight"])
+
+
+def test_a_stream_trains_like_the_same_rows_in_one_step(tmp_path):
+    rows = toy_rows(24)
+    stored = trained(tmp_path / "a", rows=Dataset.from_list(rows), per_device_train_batch_size=24)
+    streamed = trained(
+        tmp_path / "b", rows=Dataset.from_list(rows).to_iterable_dataset(), per_device_train_batch_size=24, max_steps=1
+    )
+    assert losses(stored) == pytest.approx(losses(streamed), abs=1e-5)
+    assert_same(weights(stored), weights(streamed))
+
+
+def test_a_stream_is_reshuffled_and_cut_into_full_steps(tmp_path):
+    made = trainer(tmp_path, rows=toy_dataset(20).to_iterable_dataset(), max_steps=5, per_device_train_batch_size=8)
+    made.train()
+    assert made.state.global_step == 5
+    ids = []
+    for epoch in (0, 1, 0):
+        made.train_dataset.set_epoch(epoch)
+        steps = [[f["id"] for rows in step for f in rows] for step in made.train_dataset]
+        ids.append([row for step in steps for row in step])
+        assert [len(step) for step in steps] == [8, 8, 4]
+    assert ids[0] == ids[2] != ids[1] and sorted(ids[0]) == sorted(ids[1])
+
+
+def test_smoothing_and_weights_reach_the_loss(tmp_path):
+    plain = losses(trained(tmp_path / "a"))
+    for number, settings in enumerate(
+        [
+            {"label_smoothing_factor": 0.2},
+            {"level_weighting": "balanced"},
+            {"threshold_weighting": "importance"},
+            {"use_confidence": True},
+        ]
+    ):
+        assert losses(trained(tmp_path / f"b{number}", **settings)) != pytest.approx(plain, abs=1e-6)
+
+
+def test_a_model_by_name_gets_a_head_with_the_levels_frequencies(tmp_path):
+    from tests.tiny import save_backbone
+
+    name = save_backbone("llama", tmp_path / "base")
+    rows = [row for row in toy_rows(60) if row["label"] != 1]
+    made = OrdinalRewardTrainer(model=name, args=config(tmp_path / "out"), train_dataset=Dataset.from_list(rows))
+    counts = [sum(row["label"] == level for row in rows) + 1 for level in (1, 2, 3, 4)]
+    above_one = made.model.score.biases().sigmoid()[0].item()
+    assert above_one == pytest.approx(1 - counts[0] / sum(counts), abs=1e-4)
+
+
+def test_evaluation_needs_rows(tmp_path):
+    with pytest.raises(UserError, match="eval_strategy is set but there is no eval_dataset"):
+        trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch")
