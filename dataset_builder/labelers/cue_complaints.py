@@ -41,7 +41,7 @@ _OPERATE = words(
     defined resolve solve fix help save saving print printing open opening move moving start match found detected"""
 )
 _STILL_BAD = either(
-    "not?|(?:the )?same(?: (?:errors?|issues?|problems?|results?|thing|output|message|answer|response|as)\\b|$)|wrong|incorrect|errors?|(?:this|the|an?) (?:\\w+ )?(?:errors?|issues?|problems?)|with errors?",
+    "not?|an? similar|similar|(?:the )?same(?: (?:errors?|issues?|problems?|results?|thing|output|message|answer|response|as)\\b|$)|wrong|incorrect|errors?|(?:this|the|an?) (?:\\w+ )?(?:errors?|issues?|problems?)|with errors?",
     "(?:doesn|isn|can|won|didn|aren)'?t|cannot|does not|is not|cant",
     words(
         r"""gives? giving gets? getting got too very generic missing incomplete unfinished broken using uses only shows?
@@ -517,9 +517,63 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "flawed",
         2,
-        r"(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still))\b(?! (?:can|could|please|would))",
+        r"(?:still )?(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still))\b(?! (?:can|could|please|would))",
         "stated",
         "after_approval",
+    ),
+    cue(
+        "says_wrong",
+        2,
+        r"i (?:do not|don't|dont) (?:think|believe) (?:that|that's|this|this is|it|it's|you|your|what|these|those)\b.{0,40}\b(?:accurate|correct|right|true|works?|working)\b",
+        "short",
+        first=True,
+    ),
+    cue(
+        "says_wrong",
+        2,
+        r"(?:it|this|that|the [\w'-]+|your [\w'-]+)(?:'s| is| are| uses?| using)* .{0,20}(?:deprecated|outdated|obsolete)\b",
+        "stated",
+        "near",
+    ),
+    cue("says_wrong", 2, r"(?:that|this|it)(?:'s| is) only (?:an?|the|one|\d)\b", "stated", "opening", "unanswered"),
+    cue("missing", 2, r"missing (?:the|an?|some|part)\b", "opening", "brief"),
+    cue("missing", 2, r"(?:the |your )?(?:\w+ )?¤ (?:is|are) (?:still )?missing\b", "stated", "early"),
+    cue(
+        "too_much",
+        2,
+        r"(?:the |your )?(?:[\w'-]+ ){0,3}?¤ (?:is|are|sounds?|seems?|looks?|feels?) (?:\w+ ){0,3}?too\b",
+        "stated",
+        "early",
+    ),
+    cue("not_working", 2, r"i (?:only|just) (?:got|get|see|have)\b", "tryable", "brief", "stated"),
+    cue(
+        "says_not",
+        2,
+        rf"(?:the|my|it|this|that|there|\w+ )(?: [\w'./-]+){{0,4}}?{NOT} (?!{_HARMLESS}\b)\w+",
+        "stated",
+        "but",
+        "tryable",
+        "short",
+    ),
+    cue(
+        "you_failed",
+        2,
+        r"(?:you|u) seem .{0,40}to have (?:forgotten|missed|ignored|misunderstood|skipped|lost)\b",
+        "near",
+    ),
+    cue(
+        "dislike",
+        2,
+        r"(?:i'm|i am|im|still) not (?:feeling like|feeling it|happy|satisfied|convinced|impressed)\b",
+        "short",
+    ),
+    cue(
+        "i_said",
+        2,
+        r"(?:i|we) (?:do not|don't|dont|didn't) (?:only|just) (?:want|waant|need)\b|as i (?:have )?(?:said|mentioned|alluded|explained|told|stated|wrote|asked)\b",
+        "short",
+        "early",
+        "unanswered",
     ),
     cue(
         "zh_complaint",
@@ -571,10 +625,22 @@ COMPLAINT_HINTS = hint_words(
     partially opposite inverse reverse seem seems expect expected thought only blank empty null undefined nan erroring
     failing crashing breaking throwing crashed crashes crash broke breaks gives generates raises produces reports
     excluded throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona
-    sbagliato nicht falsch niet come ignore"""
+    sbagliato nicht falsch niet come ignore deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
 )
 ERROR_HINTS = (
-    *("error", "exception", "traceback", "uncaught", "fault", "errno", "undefined", "unexpected", "unable", "failed"),
+    *(
+        "error",
+        "exception",
+        "traceback",
+        "curl:",
+        "uncaught",
+        "fault",
+        "errno",
+        "undefined",
+        "unexpected",
+        "unable",
+        "failed",
+    ),
     *(
         "denied",
         "unknown",
@@ -602,7 +668,7 @@ ERROR_HINTS = (
 # A pasted message of something that failed.
 ERROR_TEXT = re.compile(
     either(
-        r"traceback \(most recent|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
+        r"traceback \(most recent|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
         r"\b(?:is|was) not (?:recognized as|defined\b|a function)|no module named|cannot find (?:module|name|symbol)|undefined (?:reference|method|variable|index)",
         r"could not (?:find|resolve|load|be (?:found|resolved|located))|command not found|no such (?:file|table|column|module)|permission denied",
         r"has no (?:attribute|exported member|member)|unexpected (?:token|eof|end of|identifier|indent)|unable to (?:locate|load|resolve|import)",

@@ -46,7 +46,7 @@ FILLER = re.compile(
         r"""ok okay k oh ah+ aha wow woah whoa wooo+ well hmm+ hm+ um+ yes yeah yea yep yup ya alright all_right hey hi hello
         sure right lol haha\w* omg mm+ huh so and but however although though sorry please sir bro dude chatgpt gpt chat now
         also then yet unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like seems_like
-        it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray i_mean"""
+        it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray i_mean actually as_you_can_see"""
     )
     + r"\b[\s~-]*)+"
 )
@@ -77,7 +77,7 @@ SUBJECT = either(
     "you|u|both|everything",
     r"all(?: of (?:this|that|these|them|those))?",
     r"(?:your |the )?(?:first|second|third|fourth|last)(?: (?:and|one|two|part)(?: \w+)?)?",
-    rf"(?!(?:[\w'-]+ ){{0,2}}my )(?:(?:the|your|this|that|these|those|some|most|half) )?(?:of )?(?:the |your |these |them )?(?:[\w'-]+ ){{0,3}}{PRODUCT}"
+    rf"(?!(?:[\w'-]+ ){{0,2}}my |(?:is|are|does|do|did|can|could|what|which|how|if|any|was|were|make)\b)(?:(?:the|your|this|that|these|those|some|most|half) )?(?:of )?(?:the |your |these |them )?(?:[\w'-]+ ){{0,3}}{PRODUCT}"
     r"(?: (?:you (?:gave|wrote|provided|sent|made|generated|mentioned)(?: me)?|above|here))?",
 )
 BE = either(
@@ -174,6 +174,7 @@ APPROVAL: tuple[Cue, ...] = (
         rf"(?!you |you'|u )(?:{SUBJECT}|(?:number|option|version) \w+|which|conversation){BE}(?: working| looking)? (?:an? |such an? |some |the )?{ADVERBS}"
         rf"(?:{_GREAT}|good|nice|cool|neat|helpful|useful|insightful|better|closer|(?:exactly )?what i (?:wanted|needed|was looking for)|well done|the best){_GOES_ON}",
         "unprompted",
+        "stated",
     ),
     cue(
         "praise_statement",
@@ -209,6 +210,7 @@ APPROVAL: tuple[Cue, ...] = (
         "unanswered",
     ),
     cue("liking", 4, r"this is what i (?:love|like|wanted|needed|was looking for)\b", first=True),
+    cue("praise", 4, r"(?:(?:that's|this is|it's|that is) )?(?:much |way |a lot |even )?better$", "opening"),
     cue(
         "liking",
         4,
@@ -258,6 +260,7 @@ APPROVAL: tuple[Cue, ...] = (
             r"(?:correct|exactly|precisely|makes (?:perfect |total |a lot of )?sense|spot on)(?! (?:it|this|that|the|my|with|what|how|as|where|like|why|you))",
         )
         + _GOES_ON,
+        "unprompted",
         first=True,
     ),
     cue(

@@ -28,7 +28,7 @@ _PASTED_LINE = re.compile(r"^.*(?:[{};]\s*$|=>|\bat [\w.$]+\(|File \"|^\s*\|.*\|
 _MATERIAL = re.compile(
     r"(?:please |pls |can you |could you |now |ok |okay )*(?:re-?write|rephrase|re-?word|translate|give|write|summari[sz]e|correct|"
     r"proofread|paraphrase|edit|improve|simplify|check|reply|respond|expand|elaborate|grammar|explain|analy[sz]e|continue|shorten|"
-    r"make|turn|convert|act|what does|is (?:this|it|the))\b[^\n]{0,160}?(?::\s|\n)"
+    r"make|turn|convert|act|incorporate|use|add|include|post|what does|is (?:this|it|the))\b[^\n]{0,160}?(?::\s|\n)"
 )
 _SPACE = re.compile(r"[ \t\r\f\v]+")
 _CONTRAST = re.compile(r" (?:but|however|although|except that) | [–—-]{1,2} ")
@@ -66,7 +66,9 @@ _APOLOGY = re.compile(
     r"(?:oh |ah |wait |no[, ]+|ok )*(?:sorry[, ]+(?:i\b|my|maybe (?:i|my)|bro i)|my bad|my mistake|oops|i (?:just )?(?:forgot|made an? (?:mistake|error))|"
     r"i guess i)|.{0,12}\bi made an? (?:mistake|error)"
 )
-_LETTER = re.compile(r"(?:(?:[\w']+ ){0,3}(?:reply|response|email)? ?[\"“]?)?(?:dear |subject: |to whom )")
+_LETTER = re.compile(
+    r"(?:(?:[\w']+ ){0,3}(?:reply|response|email)? ?[\"“]?)?(?:dear |subject: |to whom )|(?:[a-z]|user|client|customer|system|interviewer): "
+)
 _INSISTENCE = re.compile(r"again, (?:we|i|this|that|it|you|the|no|not|please|don't|do not)\b(?! think)")
 _ASKED_FIX = re.compile(r"(?:please|pls|plz|kindly) (?:correct|fix)\b")
 _THANKS_FOR = re.compile(
@@ -223,7 +225,9 @@ class _Turn:
                     self.length < 400 or " for " not in self.raw[:40] or _THANKS_FOR.search(self.raw[:90]) is not None
                 )
             case "unprompted":
-                return not (self.asked and clause.text.startswith("it"))
+                return not (self.asked and clause.text.startswith(("it", "correct", "exactly", "precisely")))
+            case "but":
+                return clause.after_but
             case "subject_named":
                 return clause.text.split(" ", 1)[0] in self.response.lower()
             case "tryable":
