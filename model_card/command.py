@@ -18,7 +18,8 @@ class PushConfig:
         metadata={"help": "Create the repository private. Without it, the account's own default decides."},
     )
     license: str | None = field(
-        default=None, metadata={"help": "License id of a model, for its card; default: the base model's license."}
+        default=None,
+        metadata={"help": "License id for the card, kept in later pushes; a model's default: its base model's."},
     )
     message: str | None = field(default=None, metadata={"help": "Commit message."})
 

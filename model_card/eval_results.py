@@ -1,18 +1,10 @@
 """Evaluation results in the Hub's own form: `.eval_results/*.yaml`, read from results.json."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wildreward.model_card.facts import is_hub_id
 
-# Benchmark → (dataset on the Hub, task in it).
-BENCHMARKS = {
-    "reward_bench": ("allenai/reward-bench", "default"),
-    "reward_bench_2": ("allenai/reward-bench-2", "default"),
-    "rm_bench": ("THU-KEG/RM-Bench", "default"),
-    "ppe_human": ("lmarena-ai/PPE-Human-Preference-V1", "default"),
-    "judge_bench": ("ScalerLab/JudgeBench", "default"),
-}
 DATASET_MEASURES = ("roc_auc", "qwk", "mae", "accuracy", "spearman")
 
 
@@ -28,14 +20,11 @@ def result_entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     entries = []
-    for name, result in (results.get("benchmarks") or {}).items():
-        if name not in BENCHMARKS or result["score"]["value"] is None:
-            continue
-        dataset, task = BENCHMARKS[name]
-        value = round(100 * result["score"]["value"], 2)
-        entries.append(
-            EvalResultEntry(dataset, task, value, notes=_notes(result["score"], f"{result['n']} items", 100))
-        )
+    for result in (results.get("benchmarks") or {}).values():
+        for source, estimate in _by_source(result):
+            if estimate["value"] is not None:
+                notes = _notes(estimate, f"{estimate.get('n', result['n'])} items", 100)
+                entries.append(EvalResultEntry(source, "default", round(100 * estimate["value"], 2), notes=notes))
     for name, result in (results.get("datasets") or {}).items():
         if not is_hub_id(name):
             continue
@@ -45,6 +34,18 @@ def result_entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 notes = _notes(estimate, f"split {result['split']}, {result['n']} instances")
                 entries.append(EvalResultEntry(name, measure, round(estimate["value"], 4), notes=notes))
     return eval_result_entries_to_yaml(entries)
+
+
+def _by_source(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The dataset on the Hub behind a benchmark with its score; of a benchmark made of several, each with its own."""
+    sources = [source for source in result.get("sources") or [] if is_hub_id(source)]
+    if len(sources) == 1:
+        yield sources[0], result["score"]
+        return
+    for name, estimate in result.get("subsets", {}).items():
+        found = [source for source in sources if name.replace("_", "-").lower() in source.lower()]
+        if len(found) == 1:
+            yield found[0], estimate
 
 
 def _notes(estimate: Mapping[str, float | None], sample: str, factor: float = 1.0) -> str:

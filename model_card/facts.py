@@ -24,13 +24,17 @@ LANGUAGES = {
 }  # fmt: skip
 # Training arguments worth a reader's time; never paths, hosts or tokens.
 TRAINING_ARGUMENTS = (
+    "head", "pooling", "num_levels", "max_length", "rows_per_step", "prompts_per_step", "num_generations",
     "learning_rate", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "num_train_epochs", "max_steps",
-    "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "optim", "weight_decay",
-    "adam_beta1", "adam_beta2", "max_grad_norm", "label_smoothing", "label_smoothing_factor", "head", "pooling",
-    "num_levels", "max_length", "padding_free", "class_weights", "threshold_weights", "bf16", "fp16",
-    "gradient_checkpointing", "use_peft", "lora_r", "lora_alpha", "beta", "num_generations", "temperature",
-    "min_margin", "loss_type", "max_completion_length", "seed", "data_seed",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2",
+    "adam_epsilon", "max_grad_norm", "label_smoothing_factor", "level_weighting", "threshold_weighting",
+    "use_confidence", "keep_cut_responses", "calibrate", "validation_share", "metric_for_best_model",
+    "early_stopping_patience", "bf16", "fp16", "dtype", "gradient_checkpointing", "lora_rank", "lora_alpha",
+    "lora_dropout", "beta", "temperature", "top_p", "min_margin", "loss_type", "max_prompt_length",
+    "max_completion_length", "seed", "data_seed",
 )  # fmt: skip
+# Files of a training run that a card reads: reward training writes the first, online DPO the second.
+SUMMARIES = ("training_summary.json", "dpo_results.json")
 
 
 @dataclass(frozen=True)
@@ -45,27 +49,29 @@ class ModelFacts:
     repo_id: str | None = None
     base_model: str | None = None
     license: str | None = None
+    """The base model's, where its card is at hand."""
     datasets: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     figures: tuple[str, ...] = ()
+    reward_models: tuple[str, ...] = ()
+    """Of a policy: the reward models on the Hub that it was trained with."""
     peft: bool = False
 
     @property
     def training_arguments(self) -> dict[str, Any]:
         """The training arguments a card lists, in a fixed order."""
-        given = self.training.get("training_arguments") or {}
+        given = self.training.get("arguments") or self.training.get("settings") or {}
         return {name: given[name] for name in TRAINING_ARGUMENTS if given.get(name) not in (None, False, "", [], {})}
 
 
-def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None, license: str | None = None) -> ModelFacts:
-    """Read config.json (or adapter_config.json), training_summary.json, results.json and figures/ of a model folder.
+def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None) -> ModelFacts:
+    """Read a model folder: config.json (or adapter_config.json), what training and evaluation wrote, figures/.
 
     Args:
         folder: what `save_pretrained` or a trainer wrote.
         repo_id: where the model will live; the folder's name stands in for it.
-        license: overrides what the base model's own card says.
 
     Raises:
         UserError: the folder holds no model, or one of these files cannot be read.
@@ -76,24 +82,29 @@ def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None, lice
     if not config_file.exists():
         raise UserError(f"{folder} holds no model: expected config.json in it; give a folder that a training run wrote")
     config = _mapping(config_file)
-    training = _mapping(folder / "training_summary.json", optional=True)
+    training = {key: value for name in SUMMARIES for key, value in _mapping(folder / name, optional=True).items()}
+    asked = training.get("arguments") or training.get("settings") or {}
     results = _mapping(folder / "results.json", optional=True)
     base = _first_text(
-        config.get("base_model"), training.get("base_model"), config.get("base_model_name_or_path") if peft else None
+        config.get("base_model"),
+        training.get("base_model"),
+        config.get("base_model_name_or_path") if peft else None,
+        asked.get("model"),
     )
     return ModelFacts(
         name=repo_id.split("/")[-1] if repo_id else folder.name,
-        role=_role(config, training, peft),
+        role=_role(config, peft),
         model_type=str(config.get("model_type") or config.get("peft_type") or "unknown"),
         config=config,
         repo_id=repo_id,
         base_model=base if base and is_hub_id(base) else None,
-        license=license or training.get("license") or (_license_of(base) if base else None),
-        datasets=tuple(name for name in _names(training.get("dataset")) if is_hub_id(name)),
+        license=_license_of(base) if base else None,
+        datasets=tuple(filter(is_hub_id, _names(training.get("dataset") or asked.get("dataset")))),
         languages=_languages(training, results),
         training=training,
         results=results,
         figures=tuple(sorted(f"figures/{path.name}" for path in (folder / "figures").glob("*.png"))),
+        reward_models=tuple(filter(is_hub_id, _names(asked.get("reward_model")))),
         peft=peft,
     )
 
@@ -103,12 +114,12 @@ def is_hub_id(name: str) -> bool:
     return bool(HUB_ID.fullmatch(name)) and not name.startswith((".", "/")) and not Path(name).exists()
 
 
-def _role(config: Mapping[str, Any], training: Mapping[str, Any], peft: bool) -> str:
+def _role(config: Mapping[str, Any], peft: bool) -> str:
     if config.get("model_type") == "wildreward":
         return REWARD
     names = " ".join(config.get("architectures") or []) + (f" {config.get('task_type')}" if peft else "")
     if "ForSequenceClassification" in names or "SEQ_CLS" in names:
-        return REWARD if training.get("head") and peft else CLASSIFIER
+        return CLASSIFIER
     if "ForCausalLM" in names or "CAUSAL_LM" in names or "ForConditionalGeneration" in names:
         return POLICY
     raise UserError(

@@ -22,7 +22,7 @@ _BOTH = (
 ALLOWED = {
     MODEL: (
         *_BOTH, "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-        "training_summary.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json",
+        "training_summary.json", "dpo_results.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json",
         "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model", "*.jinja",
         "additional_chat_templates/*.jinja", "*.py", ".eval_results/*.yaml", "modules.json",
         "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json",

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import httpx2
 from huggingface_hub import DiscussionWithDetails, HfApi, RepoFile
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from wildreward.errors import UserError
 from wildreward.model_card.files import matches
@@ -36,7 +42,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         raise UserError(f"{repo_id!r} is not a repository id: expected OWNER/NAME ({error})") from error
     except HfHubHTTPError as error:
         raise UserError(_explain(error, repo_id)) from error
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
         raise UserError(_network(error)) from error
     except RuntimeError as error:  # the client wraps what went wrong with a single large file
         if isinstance(error.__cause__, HfHubHTTPError):
@@ -150,8 +156,8 @@ def _explain(error: HfHubHTTPError, repo_id: str) -> str:
     return f"the Hub answered {status} for {repo_id}{said}{again}"
 
 
-def _network(error: httpx2.HTTPError) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
+def _network(error: Exception) -> str:
+    reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
     return f"lost the connection to {_endpoint()} ({reason}); run the same push again: it goes on where it stopped"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wildreward.cards import merge_card, seal
+from wildreward.cards import merge_card, seal, set_field
 from wildreward.errors import UserError
 from wildreward.files import atomic_path
 from wildreward.model_card.eval_results import result_entries
@@ -31,7 +31,7 @@ def write_model_card(
     Args:
         folder: a model folder; config.json, training_summary.json, results.json and figures/ are read.
         repo_id: id on the Hub, shown in the usage examples; the folder's name stands in for it.
-        license: license of the model; by default the base model's, where its card is at hand.
+        license: license of the model, kept from then on; by default the base model's, where its card is at hand.
         log: say where the card went.
 
     Returns:
@@ -41,11 +41,12 @@ def write_model_card(
         UserError: no model in the folder, or a file of it (the old README.md included) cannot be read.
     """
     folder = Path(folder)
-    facts = read_model_facts(folder, repo_id, license)
+    facts = read_model_facts(folder, repo_id)
     readme = folder / "README.md"
     old = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    text = merge_card(old, render_model_card(facts))
     with atomic_path(readme) as temporary:
-        temporary.write_text(merge_card(old, render_model_card(facts)), encoding="utf-8")
+        temporary.write_text(set_field(text, "license", license) if license else text, encoding="utf-8")
     entries = render_eval_results(facts.results)
     if entries:
         with atomic_path(folder / EVAL_RESULTS) as temporary:
@@ -69,10 +70,8 @@ def render_model_card(facts: ModelFacts) -> str:
         arxiv=ARXIV,
         paper=PAPER,
         results=render_results(facts.results),
-        versions=facts.training.get("libraries")
-        or facts.training.get("versions")
-        or facts.results.get("versions")
-        or {},
+        held_out=_held_out_rows(facts.training.get("held_out") or {}),
+        versions=facts.training.get("versions") or facts.results.get("versions") or {},
     )
     body = re.sub(r"\n{3,}", "\n\n", body)
     return seal(f"---\n{yaml_dump(card_metadata(facts), sort_keys=False)}---\n\n{body}")
@@ -120,6 +119,23 @@ def render_eval_results(results: Mapping[str, Any]) -> str:
 
     entries = result_entries(results)
     return yaml_dump(entries, sort_keys=False) if entries else ""
+
+
+def _held_out_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Of a policy: reward and length on held-out prompts before and after training, with intervals."""
+    rows = []
+    for name in ("reward", "length"):
+        if report.get(name):
+            shown = [_estimate(report[name][key]) for key in ("before", "after", "difference")]
+            rows.append((name, shown[0], shown[1], shown[2]))
+    return rows
+
+
+def _estimate(estimate: Mapping[str, float | None]) -> str:
+    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
 
 
 def _figure_title(path: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from wildreward.cards import mark_pushed, merge_card, parse_card, reconcile
+from wildreward.cards import mark_pushed, merge_card, parse_card, reconcile, set_field
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, atomic_path
 from wildreward.model_card import hub
@@ -53,7 +53,7 @@ def push(
         path: the folder; from its contents it is told whether it is a model or a dataset.
         repo_id: `OWNER/NAME`, or `NAME` for the account of the access token. Created if needed.
         private: create the repository private (True) or public (False); None leaves it to the account's setting.
-        license: license of a model; by default the base model's.
+        license: license for the card, kept in later pushes; a model's default is its base model's.
         message: commit message.
         api: client to use; by default one with the token from HF_TOKEN or `hf auth login`.
 
@@ -93,7 +93,7 @@ def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: s
     readme = folder / "README.md"
     local = readme.read_text(encoding="utf-8") if readme.exists() else ""
     if kind == MODEL:
-        fresh = render_model_card(read_model_facts(folder, repo_id if "/" in repo_id else None, license))
+        fresh = render_model_card(read_model_facts(folder, repo_id if "/" in repo_id else None))
     elif local:
         fresh = local
     else:
@@ -105,7 +105,8 @@ def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: s
             parse_card(text)
         except UserError as error:
             raise UserError(f"{name} is not ready to be pushed: {error}") from error
-    card = mark_pushed(merge_card(reconcile(on_hub, local), fresh))
+    card = merge_card(reconcile(on_hub, local), fresh)
+    card = mark_pushed(set_field(card, "license", license) if license else card)
     selection = validate_folder(folder, card)
     files = tuple(sorted({*selection.files, "README.md"}))
     return card, Selection(kind, files, selection.left_out)

@@ -144,6 +144,13 @@ def unsealed(text: str) -> str:
     return _SEAL.sub("", text)
 
 
+def set_field(text: str, key: str, value: Any) -> str:
+    """Set a metadata field the way a person would: later renderings leave it alone."""
+    card = parse_card(text)
+    card.metadata[key] = value
+    return render_card(card)
+
+
 def merge_card(old_text: str, new_text: str) -> str:
     """Carry a person's edits of a card over to a new rendering of it.
 

@@ -38,8 +38,10 @@ def reward_folder_made_once(tmp_path_factory):
     model.save_pretrained(folder)
     tokenizer_for("bert").save_pretrained(folder)
     summary = {
-        "dataset": "user/chats", "train_rows": 1234, "training_arguments": {"learning_rate": 2e-5, "output_dir": "/home/me"},
-        "libraries": {"transformers": "5.23", "trl": "1.16"}, "license": "apache-2.0",
+        "base_model": "sentence-transformers/all-MiniLM-L6-v2", "dataset": "user/chats",
+        "arguments": {"learning_rate": 2e-5, "output_dir": "/home/me", "head": "coral"},
+        "rows": {"train": 1234, "validation": 100, "left_out": {}}, "steps": 77,
+        "versions": {"transformers": "5.23", "torch": "2.13"},
     }  # fmt: skip
     (folder / "training_summary.json").write_text(json.dumps(summary))
     return folder
