@@ -432,7 +432,7 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "says_not",
         2,
-        r"(?:doesn't|doesnt|does not|don't|dont|isn't|not) (?:even |really )?(?:seem|look|sound|appear|make sense|fit|match|rhyme)\b",
+        r"(?:doesn't|doesnt|does not|isn't|not) (?:even |really )?(?:seem|look|sound|appear|make sense|fit|match|rhyme)\b",
         "stated",
         "early",
         first=True,
@@ -449,7 +449,7 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "says_not",
         2,
-        r"[\w'-]+ (?:isn't|isnt|is not|aren't) (?:an?|the|part of|in|on|from)\b",
+        r"[\w'-]+ (?:isn't|isnt|is not|aren't) (?:an?|the|part of|in|on|from) (?!problem|issue|big)\w+",
         "stated",
         "opening",
         "brief",
@@ -490,7 +490,7 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "i_said",
         2,
-        r"(?:my (?:request|prompt|question|instructions?|message) (?:says|said|was|is|clearly|specif\w+)\b|(?:that'?s |that is |this is )?what i (?:just )?(?:said|told you)$|when i (?:said|say|wrote|asked)\b)",
+        r"(?:my (?:request|prompt|question|instructions?|message) (?:says|said|was|is|clearly|specif\w+)\b|(?:that'?s |that is |this is )?what i (?:just )?(?:said|told you)$|when i (?:said|wrote|asked)\b)",
         "short",
         "unanswered",
         first=True,
@@ -498,7 +498,7 @@ COMPLAINTS: tuple[Cue, ...] = (
     cue(
         "i_said",
         2,
-        r"i (?:want|need|wanted|needed|expect|expected) (?:it |them |you |the |an? |your )?(?:to be )?(?:[\w'-]+ ){1,6}not (?!just|only|to|sure)\w+",
+        r"i (?:want|need|wanted|needed|expect|expected) (?:it |them |you |the |an? |your )?(?:to be )?(?:[\w'-]+ ){1,6}not (?!just|only|to|sure|typically|usually|always|the whole)\w+",
         "brief",
         "unanswered",
         "opening",
@@ -520,6 +520,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         r"(?:still )?(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still))\b(?! (?:can|could|please|would))",
         "stated",
         "after_approval",
+        "unanswered",
     ),
     cue(
         "says_wrong",
