@@ -13,6 +13,7 @@ import pytest
 from evaluation_tiny import classifier_folder, reward_model_folder, text, write_jsonl
 
 from wildreward.errors import UserError
+from wildreward.evaluation.command import Options, evaluate_model
 from wildreward.evaluation.store import Group, Scored, ScoreStore, candidate_key, score_groups
 
 USER = [{"role": "user", "content": "question"}]
@@ -158,25 +159,24 @@ def test_benchmark_killed_and_rerun_scores_no_candidate_twice(tmp_path):
         child = subprocess.Popen(
             command(server.url, file, tmp_path / "out"), env=environment, stderr=subprocess.DEVNULL
         )
-        assert server.holding.wait(120)
+        assert server.holding.wait(250)
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
         assert len(server.answered) == 30  # five chunks of six
         server.hold_after = None
-        subprocess.run(command(server.url, file, tmp_path / "out"), env=environment, check=True, capture_output=True)
+        again = command(server.url, file, tmp_path / "out")
+        rerun = subprocess.run(again, env=environment, check=True, capture_output=True)
         assert len(server.answered) == len(set(server.answered)) == 72
-        undisturbed = subprocess.run(
-            command(server.url, file, tmp_path / "other"), env=environment, check=True, capture_output=True
-        )
+        # An undisturbed run, in this process: the same settings as the command's.
+        options = Options(bootstrap=50, plots=False, chunk_size=6)
+        evaluate_model(server.url, tmp_path / "other", benchmarks=[f"rm_bench={file}"], options=options)
     first, second = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("out", "other"))
     assert first == second
     table = (tmp_path / "out" / "results.md").read_text()
-    assert table == (tmp_path / "other" / "results.md").read_text() and table in undisturbed.stdout.decode()
+    assert table == (tmp_path / "other" / "results.md").read_text() and table in rerun.stdout.decode()
 
 
 def test_rerun_and_new_metric_ask_nothing_and_a_missing_reward_is_an_error(tmp_path):
-    from wildreward.evaluation.command import Options, evaluate_model
-
     file = rm_bench_file(tmp_path / "rm.jsonl", 4)
     with Server() as server:
         options = Options(bootstrap=10, plots=False)

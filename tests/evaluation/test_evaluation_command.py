@@ -1,0 +1,225 @@
+"""The evaluate command end to end on tiny models: results.json, figures, comparison, errors; and labeler evaluation."""
+
+import json
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from evaluation_tiny import classifier_folder, dataset_folder, reward_model_folder, rows, write_jsonl
+
+from wildreward.errors import UserError
+from wildreward.evaluation import bootstrap as B
+from wildreward.evaluation import labelers as L
+from wildreward.evaluation.command import EvaluateConfig, Options, evaluate_model, main
+from wildreward.evaluation.labeler_command import EvaluateLabelerConfig
+from wildreward.evaluation.labeler_command import main as labeler_main
+from wildreward.evaluation.pairs import make_pairs, pair_weights, sample_pairs
+from wildreward.evaluation.wildfb import evaluate_split, held_out
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return reward_model_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return dataset_folder(tmp_path_factory.mktemp("data"))
+
+
+def png_size(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+def test_evaluate_writes_results_figures_and_table(model, dataset, tmp_path, capsys):
+    main(EvaluateConfig(model=str(model), dataset=[str(dataset)], output=str(tmp_path), bootstrap=50))
+    text = (tmp_path / "results.json").read_text()
+    results = json.loads(text)
+    result = results["datasets"]["feedback"]
+    for name in ("mae", "rmse", "accuracy", "within_one_accuracy", "qwk", "spearman", "kendall_tau_b", "roc_auc"):
+        assert set(result[name]) == {"value", "low", "high"}
+        assert result[name]["low"] <= result[name]["value"] <= result[name]["high"], name
+    assert result["n"] == 40 and result["users"] == 12 and sum(result["labels"].values()) == 40
+    assert result["n_positive"] + result["n_negative"] == 40
+    assert sum(result["calibration"]["bins"]["count"]) == 40
+    assert result["pairs"]["accuracy_same_conversation"] is not None
+    assert set(result["languages"]) == {"English", "Chinese"}
+    assert results["settings"]["seed"] == 0 and results["versions"]["torch"]
+    assert str(tmp_path) not in text and str(dataset) not in text and str(model.parent) not in text
+    for figure in ("score_by_label", "reliability", "accuracy_by_margin"):
+        width, height = png_size(tmp_path / "figures" / f"{figure}.png")
+        assert width > 600 and height > 400
+    assert "| ROC-AUC, positive against negative |" in (tmp_path / "results.md").read_text()
+    assert "ROC-AUC" in capsys.readouterr().out
+
+
+def test_results_match_metrics_of_the_scores_and_repeat_exactly(model, dataset, tmp_path):
+    from sklearn.metrics import roc_auc_score
+
+    from wildreward.scorer import RewardScorer
+
+    options = Options(bootstrap=20, plots=False)
+    first = evaluate_model(str(model), tmp_path / "a", [str(dataset)], options=options)
+    second = evaluate_model(str(model), tmp_path / "b", [str(dataset)], options=options)
+    assert first == second
+    table = rows()
+    scores = RewardScorer.from_pretrained(model).score([[*r["history"], *r["messages"]] for r in table])
+    labels = np.array([r["label"] for r in table])
+    assert first["datasets"]["feedback"]["mae"]["value"] == pytest.approx(abs(labels - scores).mean(), abs=1e-5)
+    assert first["datasets"]["feedback"]["roc_auc"]["value"] == pytest.approx(roc_auc_score(labels >= 3, scores))
+
+
+def test_classifier_gets_rank_measures_only(dataset, tmp_path):
+    folder = classifier_folder(tmp_path)
+    results = evaluate_model(str(folder), tmp_path / "out", [str(dataset)], options=Options(bootstrap=10))
+    result = results["datasets"]["feedback"]
+    assert "mae" not in result and "calibration" not in result
+    assert result["roc_auc"]["value"] is not None and result["pairs"]["nll"] > 0
+
+
+def test_compare_is_paired(model, dataset, tmp_path):
+    from wildreward.evaluation.compare import compare_models
+
+    (tmp_path / "other").mkdir()
+    other = reward_model_folder(tmp_path / "other", seed=1)
+    options = Options(bootstrap=40, plots=False)
+    results = compare_models([str(model), str(other)], tmp_path / "out", [str(dataset)], options=options)
+    difference = results["comparison"]["differences"]["feedback roc_auc"]
+    a, b = (results["models"][k]["datasets"]["feedback"]["roc_auc"]["value"] for k in "ab")
+    assert difference["difference"] == pytest.approx(a - b) and 0 < difference["p_value"] <= 1
+    assert difference["low"] <= difference["difference"] <= difference["high"]
+    assert "A − B" in (tmp_path / "out" / "results.md").read_text()
+    same = compare_models([str(model), str(model)], tmp_path / "same", [str(dataset)], options=options)
+    difference = same["comparison"]["differences"]["feedback mae"]
+    assert difference["difference"] == difference["low"] == difference["high"] == 0 and difference["p_value"] == 1
+
+
+def test_errors_say_what_to_do(model, dataset, tmp_path):
+    with pytest.raises(UserError, match="nothing to evaluate on; give --dataset DIR_OR_ID or --benchmark"):
+        evaluate_model(str(model), tmp_path)
+    with pytest.raises(UserError, match="either --model MODEL or --compare A B"):
+        main(EvaluateConfig())
+    with pytest.raises(UserError, match=r"has no data/dev-\*\.parquet"):
+        evaluate_model(str(model), tmp_path, [str(dataset)], options=Options(split="dev"))
+    with pytest.raises(UserError, match="is not a folder, so results cannot be written into it; give --output"):
+        evaluate_model("http://127.0.0.1:1/", None, [str(dataset)])
+    bare = dataset_folder(tmp_path, [{"text": "x", "label": 1}])
+    with pytest.raises(
+        UserError, match="lacks the columns history, messages; expected history, messages, label, found text"
+    ):
+        evaluate_model(str(model), tmp_path, [str(bare)])
+    bare = dataset_folder(tmp_path, [{**rows(1)[0], "label": 0}])
+    with pytest.raises(UserError, match="c0_turn0: label is 0; expected a whole level from 1"):
+        evaluate_model(str(model), tmp_path, [str(bare)])
+
+
+def test_figures_without_matplotlib_name_the_extra(monkeypatch):
+    import sys
+
+    from wildreward.evaluation.plots import new_figure
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match=r"pip install 'wildreward\[plots\]'"):
+        new_figure()
+
+
+def test_user_diversity_figure(tmp_path):
+    from wildreward.evaluation.plots import user_diversity
+
+    points = [{"users": u, "value": 0.6, "low": 0.5, "high": 0.7, "instances": 800} for u in (10, 100)]
+    user_diversity(points, tmp_path / "x.png", "title")
+    assert png_size(tmp_path / "x.png")[0] > 600
+
+
+def test_resampling_draws_whole_clusters_and_widens_intervals():
+    clusters = [f"u{i // 10}" for i in range(200)]
+    for drawn in B.resamples(clusters, 20, 0):
+        assert drawn.size == 200
+        counts = np.bincount(drawn, minlength=200).reshape(20, 10)
+        assert (counts == counts[:, :1]).all()
+    values = np.repeat(np.random.default_rng(0).normal(size=20), 10)
+    statistic = {"mean": lambda chosen: float(values[chosen].mean())}
+    by_user = B.bootstrap(statistic, clusters, 500)["mean"]
+    by_row = B.bootstrap(statistic, list(range(200)), 500)["mean"]
+    assert by_user.high - by_user.low > 2 * (by_row.high - by_row.low)
+    assert B.bootstrap({"x": lambda chosen: float("nan")}, clusters, 10)["x"] == B.Estimate(None, None, None)
+
+
+def test_pairs_are_of_different_labels_better_first():
+    labels = np.array([1, 2, 2, 4])
+    better, worse = sample_pairs(labels, 100, 0)
+    assert sorted(zip(better, worse, strict=True)) == [(1, 0), (2, 0), (3, 0), (3, 1), (3, 2)]
+    many = np.random.default_rng(0).integers(1, 5, 2000)
+    better, worse = sample_pairs(many, 500, 0)
+    assert better.size == 500 and (many[better] > many[worse]).all()
+    assert len(set(zip(better.tolist(), worse.tolist(), strict=True))) == 500
+    pairs = make_pairs(np.array([1.0, 2.0, 3.0, 4.0]), None, labels, 100, 0)
+    weights = pair_weights(pairs, ["a", "a", "b", "c"], 50, 0)
+    assert weights.shape == (50, 5) and np.allclose(weights.mean(), 1, atol=0.5)
+
+
+def test_one_class_and_constant_scores_give_null_not_nan():
+    from wildreward.evaluation.store import Scored
+
+    table = [{**row, "label": 4} for row in rows(6)]
+    result, curves = evaluate_split(held_out(table), [Scored(2.0, (0.25, 0.25, 0.25, 0.25))] * 6, repeats=5)
+    assert result["roc_auc"]["value"] is None and result["spearman"]["value"] is None
+    assert "pairs" not in result and len(curves.pairs) == 0
+    json.dumps(result, allow_nan=False)
+
+
+def labels_of(levels, confidence=None):
+    return [
+        {"id": f"c{i}_turn0", "level": level} | ({} if confidence is None else {"confidence": confidence[i]})
+        for i, level in enumerate(levels)
+    ]
+
+
+def test_labeler_agreement_by_hand_and_against_sklearn(tmp_path, capsys):
+    from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
+
+    gold, said = [1, 2, 2, 3, 3, 3, 4, 5, 4, 3], [2, 2, 3, 3, 3, 4, 4, 5, None, 3]
+    gold_file = write_jsonl(tmp_path / "gold.jsonl", labels_of(gold))
+    labels_file = tmp_path / "levels.parquet"
+    pq.write_table(pa.Table.from_pylist(labels_of(said, [0.9] * 10)), labels_file)
+    labeler_main(EvaluateLabelerConfig(str(gold_file), str(labels_file), str(tmp_path / "out"), bootstrap=20))
+    result = json.loads((tmp_path / "out" / "labeler_results.json").read_text())
+    assert result["n"] == 10 and result["labelled"] == 9
+    assert result["accuracy"]["value"] == pytest.approx(0.6)
+    assert result["polarity"]["negative"]["precision"]["value"] == 1.0  # both that were called negative are
+    assert result["polarity"]["negative"]["recall"]["value"] == pytest.approx(2 / 3)
+    assert result["polarity"]["positive"]["recall"]["value"] == pytest.approx(2 / 3)  # the unlabelled one is missed
+    assert result["polarity"]["positive"]["precision"]["value"] == pytest.approx(2 / 3)
+    kept = [i for i, level in enumerate(said) if level]
+    theirs = cohen_kappa_score([gold[i] for i in kept], [said[i] for i in kept])
+    assert result["kappa"]["value"] == pytest.approx(theirs)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        gold, [level or 0 for level in said], labels=[1, 2, 3, 4, 5], zero_division=np.nan
+    )
+    for k in range(1, 6):
+        part = result["levels"][str(k)]
+        for name, value in (("precision", precision), ("recall", recall), ("f1", f1)):
+            ours = part[name]["value"]
+            assert ours is None if np.isnan(value[k - 1]) else ours == pytest.approx(value[k - 1])
+    assert result["confidence"]["ece"] == pytest.approx(0.9 - 6 / 9)
+    assert png_size(tmp_path / "out" / "confusion.png")[0] > 500
+    assert "| **negative** | 3 | 2 | 1.000" in capsys.readouterr().out
+
+
+def test_labeler_files_are_checked(tmp_path):
+    bad = [
+        ([{"id": "a", "level": 6}], "line 1: level is 6; expected 1 to 5"),
+        ([{"id": "a", "level": 1}, {"id": "a", "level": 1}], "line 2: id 'a' occurs twice"),
+        ([{"level": 1}], "line 1: id is None"),
+        ([{"id": "a", "level": 2, "confidence": 2}], "confidence is 2; expected 0 to 1"),
+    ]
+    for items, message in bad:
+        with pytest.raises(UserError, match=message):
+            L.read_labels(write_jsonl(tmp_path / "x.jsonl", items))
+    with pytest.raises(UserError, match="no id in common"):
+        L.agreement({"a": L.Label(1, None)}, {"b": L.Label(1, None)})
