@@ -95,9 +95,13 @@ def error(status: int, message: str, code: str | None = None, **headers: str) ->
 
 
 def level_by_content(request: Request) -> Reply:
-    """A level that depends on the request's text only, so that every run over the same rows gives the same answers."""
-    level = hashlib.sha256(request.body["messages"][-1]["content"].encode()).digest()[0] % 5 + 1
-    return Reply(chat(json.dumps({"level": level})))
+    """A level or verdict that depends on the request's text only: every run over the same rows gets the same answers."""
+    instructions, question = (message["content"] for message in request.body["messages"][:2])
+    number = hashlib.sha256(question.encode()).digest()[0]
+    if '{"verdict": V}' in instructions:
+        verdict = ("answered", "justified_refusal", "false_refusal")[number % 3]
+        return Reply(chat(json.dumps({"verdict": verdict})))
+    return Reply(chat(json.dumps({"level": number % 5 + 1})))
 
 
 class _Connection(asyncio.Protocol):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wildreward.dataset_builder.labelers.base import Answer, Request, Task
-from wildreward.dataset_builder.labelers.endpoint import Endpoint, Rejected, Throttled, Transient
+from wildreward.dataset_builder.labelers.endpoint import Endpoint, Rejected, Throttled, TimedOut, Transient
 from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
 from wildreward.dataset_builder.labelers.rate import AdaptiveLimit
 from wildreward.errors import UserError
@@ -248,6 +248,8 @@ class Asker:
             except Transient as error:
                 row.failing_since = row.failing_since if row.failures else sent_at
                 row.failures += 1
+                if isinstance(error, TimedOut):
+                    limit.throttled(sent_at, retry_after=0.0)
                 health.failed(str(error))
                 if row.failures >= self.patience.max_failures and health.row_is_to_blame(row):
                     return self._unlabelled(row, SERVER_ERROR)

@@ -18,7 +18,7 @@ from wildreward.dataset_builder.labelers.prompts import (
     request_record,
     settings_digest,
 )
-from wildreward.dataset_builder.labelers.quoting import Budget
+from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
 from wildreward.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class TransformersLabeler(Labeler):
 
     def close(self) -> None:
         self._pipeline = None
+        report_cut_rows(self.cut_rows)
 
 
 def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":

@@ -34,6 +34,10 @@ class Transient(Exception):
     """A failure that asking again may cure: a server error, a broken connection, a timeout."""
 
 
+class TimedOut(Transient):
+    """No complete answer in time: perhaps more is asked at once than the server can do."""
+
+
 class Rejected(Exception):
     """The server refuses this very request: its size, its content or one of its parameters."""
 
@@ -88,7 +92,7 @@ class Endpoint:
         """Send one request and return the parsed JSON of the answer, within `seconds` from start to end.
 
         Raises:
-            Throttled, Transient, Rejected: see there.
+            Throttled, Transient, TimedOut, Rejected: see there.
             UserError: no request can succeed: wrong key, no permission, unknown model, no credit.
         """
         openai = load_openai()
@@ -96,7 +100,7 @@ class Endpoint:
             async with asyncio.timeout(seconds):
                 return await self._client.post(path, cast_to=object, body=body)
         except TimeoutError as error:
-            raise Transient(f"no complete answer within {seconds:g} s") from error
+            raise TimedOut(f"no complete answer within {seconds:g} s") from error
         except openai.APIStatusError as error:
             raise self._meaning(error) from error
         except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them

@@ -17,7 +17,7 @@ from wildreward.dataset_builder.labelers.decision import (
 from wildreward.dataset_builder.labelers.endpoint import Endpoint, check_api_key, load_openai
 from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
 from wildreward.dataset_builder.labelers.prompts import PROMPT_VERSION, settings_digest
-from wildreward.dataset_builder.labelers.quoting import Budget
+from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
 
 
 class DecisionForm:
@@ -98,3 +98,6 @@ class HttpDecisionLabeler(Labeler):
 
     def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
         return self._asker.answer_all(requests)
+
+    def close(self) -> None:
+        report_cut_rows(self.form.cut_rows)

@@ -24,7 +24,7 @@ from wildreward.dataset_builder.labelers.prompts import (
     response_format,
     settings_digest,
 )
-from wildreward.dataset_builder.labelers.quoting import Budget
+from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
 from wildreward.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,9 @@ class LlmLabeler(Labeler):
 
     def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
         return self._asker.answer_all(requests)
+
+    def close(self) -> None:
+        report_cut_rows(self.form.cut_rows)
 
 
 def read_extra_body(text: str) -> dict[str, Any]:

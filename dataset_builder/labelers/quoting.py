@@ -8,11 +8,14 @@ therefore cannot contain.
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wildreward.dataset_builder.labelers.base import ChatMessage
+
+logger = logging.getLogger(__name__)
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 # What tokenizers of chat models parse as control tokens: <|name|>, <｜name｜>, <name>, </name>, <turn|>, [INST], [gMASK]
@@ -116,3 +119,9 @@ def record(
     line = quote(fields)
     boundary = "=" * 8 + hashlib.sha256(line.encode()).hexdigest()[:16] + "=" * 8
     return Record(f"{boundary}\n{line}\n{boundary}", boundary, cut or omitted > 0)
+
+
+def report_cut_rows(count: int) -> None:
+    """Log how many conversations were not shown whole, at the end of a run."""
+    if count:
+        logger.info("%d conversations were longer than the labeler's budget and were shown in part", count)
