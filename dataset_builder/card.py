@@ -1,19 +1,30 @@
 """The dataset's card: YAML that `datasets` and the Hub can parse, and statistics taken from the report."""
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from wildreward.cards import block, merge_card
 from wildreward.dataset_builder.report import funnel
 from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
+from wildreward.files import atomic_path
 
 CONFIGS = (("default", "data", INSTANCE, True), ("unpaired_preference", "unpaired_preference", UNPAIRED, False))
 _CODES = {"english": "en", "chinese": "zh"}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
+def write(path: Path, report: dict[str, Any], *, title: str, figures: list[str]) -> None:
+    """Write the card; what a person changed in one that is there already stays."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = merge_card(before, render(report, title=title, figures=figures))
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def render(report: dict[str, Any], *, title: str, figures: list[str]) -> str:
-    """The text of `README.md`.
+    """The text of `README.md`, in marked blocks that a person may edit or write around.
 
     Args:
         report: as `report.make_report` makes it.
@@ -23,7 +34,9 @@ def render(report: dict[str, Any], *, title: str, figures: list[str]) -> str:
     import yaml
 
     header = yaml.safe_dump(metadata(report, title), sort_keys=False, allow_unicode=True)
-    return f"---\n{header}---\n\n{_body(report, title, figures)}"
+    sections = (("about", _about(report, title)), ("labels", _labels(report)), ("steps", _steps(report, figures)))
+    blocks = [block(name, text) for name, text in (*sections, ("limits", _limits(report)))]
+    return f"---\n{header}---\n\n" + "\n\n".join(blocks) + "\n"
 
 
 def metadata(report: dict[str, Any], title: str) -> dict[str, Any]:
@@ -82,8 +95,23 @@ def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _body(report: dict[str, Any], title: str, figures: list[str]) -> str:
+def _about(report: dict[str, Any], title: str) -> str:
     settings = report["settings"]
+    return f"""# {title}
+
+Feedback that users gave in real chats: for each instance the conversation so far, the answer of the assistant, what the
+user said next, and a level read from it. {report["kept"]:,} instances from {report["conversations"]:,} conversations, built by
+`wildreward build-dataset --source {settings["source"]} --labeler {settings["labeler"]}`.
+
+```python
+from datasets import load_dataset
+
+data = load_dataset("PATH_OR_REPO")                          # instances for an ordinal reward model
+pairs = load_dataset("PATH_OR_REPO", "unpaired_preference")  # prompt, completion, label for TRL's KTOTrainer
+```"""
+
+
+def _labels(report: dict[str, Any]) -> str:
     splits = [
         (split, *(labels[str(label)] for label in range(1, 5)), sum(labels.values()))
         for split, labels in report["splits"].items()
@@ -92,22 +120,7 @@ def _body(report: dict[str, Any], title: str, figures: list[str]) -> str:
         (source, *(levels.get(level, 0) for level in ("1", "2", "4", "5")))
         for source, levels in report["label_sources"].items()
     ]
-    reasons = sorted(report["dropped"].items(), key=lambda item: -item[1])
-    pictures = "\n\n".join(f"![{name.split('.')[0]}](figures/{name})" for name in figures)
-    return f"""# {title}
-
-Feedback that users gave in real chats: for each instance the conversation so far, the answer of the assistant, what the
-user said next, and a level read from it. Built with [WildReward](https://pypi.org/project/wildreward/) by
-`wildreward build-dataset --source {settings["source"]} --labeler {settings["labeler"]}`.
-
-```python
-from datasets import load_dataset
-
-data = load_dataset("PATH_OR_REPO")                         # instances for an ordinal reward model
-pairs = load_dataset("PATH_OR_REPO", "unpaired_preference")  # prompt, completion, label for TRL's KTOTrainer
-```
-
-## Labels
+    return f"""## Labels
 
 `level` is 1 rejection, 2 error correction, 4 positive engagement, 5 satisfaction (3, neutral, is left out); `label` is the
 same as 1, 2, 3, 4. `label_source` is `explicit` (the follow-up itself), `mined` (a neutral turn that took the level of
@@ -117,21 +130,27 @@ praise shortly after, on the same topic) or `refusal` (a refusal that a judge fo
 
 {_table(("label source", "level 1", "level 2", "level 4", "level 5"), sources)}
 
-All turns of one user are on the same side of the split (of one conversation, where the user is not known).
+All turns of one user are on the same side of the split (of one conversation, where the user is not known)."""
 
-## How it came about
+
+def _steps(report: dict[str, Any], figures: list[str]) -> str:
+    reasons = sorted(report["dropped"].items(), key=lambda item: (-item[1], item[0]))
+    pictures = "\n\n".join(f"![{name.split('.')[0]}](figures/{name})" for name in figures)
+    return f"""## How it came about
 
 {_table(("step", "count"), funnel(report))}
 
 {pictures}
 
-Left out, by reason:
+Turns left out, by reason:
 
-{_table(("reason", "turns"), reasons)}
+{_table(("reason", "turns"), reasons)}"""
 
-## Limits
+
+def _limits(report: dict[str, Any]) -> str:
+    settings = report["settings"]
+    return f"""## Limits
 
 Levels were assigned by the `{settings["labeler"]}` labeler, not by people; a follow-up says how one user took one answer,
-which is not the same as the answer being right. Personal data was handled by pattern (`{settings["personal_data"]}`), which
-cannot find everything. The licence and the terms of the source apply.
-"""
+which is not the same as the answer being right. Personal data was searched by pattern (`{settings["personal_data"]}`), which
+cannot find everything. The licence and the terms of the source apply."""

@@ -1,0 +1,159 @@
+"""Time and memory of `build-dataset` on all of ShareGPT with given labels, implicit feedback included.
+
+    python benchmarks/build_dataset.py [--double] [--workers 2]
+
+Prints wall-clock seconds, peak memory (proportional share summed over all processes, and plain RSS summed), the largest
+intermediate, and the figures of the published scripts on the same input. `--double` also builds from twice the input.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+PUBLISHED = {"seconds": 93.0, "gigabytes": 1.35, "intermediates_megabytes": 1700.0}
+SHAREGPT = "anon8231489123/ShareGPT_Vicuna_unfiltered"
+
+
+def processes_of(root: int) -> list[int]:
+    """The process and all that descend from it."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+def memory_of(pid: int) -> tuple[int, int]:
+    """(RSS, PSS) in bytes."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0, 0
+    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines[1:] if line.endswith("kB")}
+    return values.get("Rss", 0), values.get("Pss", 0)
+
+
+def measured(command: list[str]) -> dict[str, float]:
+    """Run a command to its end: seconds and peak memory over all its processes."""
+    peak = {"rss": 0, "pss": 0}
+    start = time.monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    ended = threading.Event()
+
+    def watch():
+        while not ended.wait(0.1):
+            both = [memory_of(pid) for pid in processes_of(process.pid)]
+            peak["rss"] = max(peak["rss"], sum(rss for rss, _ in both))
+            peak["pss"] = max(peak["pss"], sum(pss for _, pss in both))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    seconds = time.monotonic() - start
+    ended.set()
+    watcher.join()
+    if code:
+        sys.exit(f"{' '.join(command)} failed with exit code {code}")
+    return {"seconds": seconds, "rss": peak["rss"] / 1e9, "pss": peak["pss"] / 1e9}
+
+
+def build(source: str, output: Path, workers: int, labeler: list[str]) -> list[str]:
+    wildreward = [sys.executable, "-m", "wildreward", "build-dataset", "--on_bad_input", "skip"]
+    return [*wildreward, "--source", source, "--output", str(output), "--num_workers", str(workers), *labeler]
+
+
+def write_labels(levels: Path, path: Path, copies: int) -> None:
+    """The levels of an earlier build as a labels file; for every copy of the input under its own ids."""
+    import pyarrow.parquet as pq
+
+    with open(path, "w") as handle:
+        for row in pq.read_table(levels).to_pylist():
+            for copy in range(copies):
+                id_ = row["id"] if not copy else f"c{copy}{row['id']}"
+                handle.write(json.dumps({"id": id_, "level": row["level"]}) + "\n")
+
+
+def write_double(source: Path, path: Path) -> None:
+    """The input twice; in the second copy ids and texts are changed so that nothing counts as a duplicate."""
+    from wildreward.dataset_builder.sources.readers import Losses, find_slices, read_slice
+
+    losses = Losses(skip=True)
+    with open(path, "w") as handle:
+        handle.write("[\n")
+        first = True
+        for copy in range(2):
+            for piece in find_slices(str(source), losses):
+                for record in read_slice(piece, ["conversations"], losses):
+                    if copy:
+                        record = {"id": f"c{copy}{record['id']}", "conversations": record["conversations"]}
+                        for message in record["conversations"]:
+                            message["value"] += " " if message["value"] else ""
+                    handle.write(("" if first else ",\n") + json.dumps(record, ensure_ascii=False, indent=2))
+                    first = False
+        handle.write("\n]")
+
+
+def largest_file(folder: Path) -> int:
+    return max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--double", action="store_true", help="also build from twice the input")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--repeat", type=int, default=1)
+    options = parser.parse_args()
+    from wildreward.bundled import resolve
+
+    source = Path(resolve(SHAREGPT))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measured(build(str(source), folder / "cues", options.workers, ["--mining_window", "0"]))
+        for copies in (1, 2) if options.double else (1,):
+            given = source
+            if copies == 2:
+                given = folder / "double.json"
+                write_double(source, given)
+            labels = folder / f"labels{copies}.jsonl"
+            write_labels(folder / "cues" / "work" / "levels.parquet", labels, copies)
+            for run in range(options.repeat):
+                output = folder / f"out{copies}-{run}"
+                arguments = ["--labeler", "file", "--labels", str(labels)]
+                result = measured(build(str(given), output, options.workers, arguments))
+                show(copies, given, output, result)
+
+
+def show(copies: int, source: Path, output: Path, result: dict[str, float]) -> None:
+    report = json.loads((output / "build_report.json").read_text())
+    work = sum(path.stat().st_size for path in (output / "work").rglob("*") if path.is_file()) / 1e6
+    print(
+        f"input ×{copies}: {report['conversations']:,} conversations, {report['turns']:,} turns, {report['kept']:,} kept"
+    )
+    print(f"  seconds          {result['seconds']:8.1f}   by stage: {report['seconds']}")
+    print(
+        f"  peak memory      {result['rss']:8.2f} GB RSS summed over processes ({result['pss']:.2f} GB counting shared pages once)"
+    )
+    print(
+        f"  intermediates    {work:8.1f} MB in all, largest {largest_file(output / 'work') / 1e6:.1f} MB, input {source.stat().st_size / 1e6:.1f} MB"
+    )
+    if copies == 1:
+        print(
+            f"  published        {PUBLISHED['seconds']:8.1f} s, {PUBLISHED['gigabytes']} GB, "
+            f"{PUBLISHED['intermediates_megabytes']:.0f} MB written; ratio {PUBLISHED['seconds'] / result['seconds']:.1f}× faster"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The stages of a build in their order. Each may be spread over processes or machines; the next one starts when all are done.
+
+`read` (by slices of the source) → `index` → `label` → `compare` → `finish` (by parts) → `write`. A stage given only some
+of the parts does only those, so a pool, a Slurm job array and a single process run the same functions with the same result.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wildreward.dataset_builder import steps
+from wildreward.dataset_builder.costs import Prices
+from wildreward.dataset_builder.ingest import (
+    dropped_conversations,
+    find_repeats,
+    ingested_parts,
+    read_repeats,
+    write_repeats,
+)
+from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
+from wildreward.dataset_builder.labeling import label_paid
+from wildreward.dataset_builder.parts import count_turns
+from wildreward.dataset_builder.sources.readers import Slice
+from wildreward.dataset_builder.workers import Workers
+from wildreward.errors import UserError
+from wildreward.files import make_folder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """A build that has been checked and can start.
+
+    Attributes:
+        plan: what the steps need to know.
+        output: the dataset folder.
+        slices: of the source.
+        settings: what the result depends on.
+        losses: reason → how often, of files that could not even be opened.
+        limit: use the first conversations only.
+        prices: of tokens.
+    """
+
+    plan: steps.Plan
+    output: Path
+    slices: list[Slice]
+    settings: dict[str, Any]
+    losses: dict[str, int] = field(default_factory=dict)
+    limit: int | None = None
+    prices: Prices = field(default_factory=Prices)
+
+    @property
+    def parts(self) -> list[Path]:
+        """All parts, once `read` is done."""
+        return ingested_parts(self.plan.conversations)[0]
+
+
+def read(job: Job, workers: Workers, rank: int = 0, world: int = 1) -> None:
+    """Read every `world`-th slice of the source into parts; with a limit the first rank reads, and stops there."""
+    make_folder(job.plan.conversations)
+    tasks = [(job.plan, f"{number:05d}", piece) for number, piece in enumerate(job.slices)]
+    if job.limit is None:
+        workers.each(steps.ingest, tasks[rank::world], "read")
+        return
+    left = job.limit if rank == 0 else 0
+    for task in tasks:
+        if left <= 0:
+            return
+        left -= steps.ingest(*task, limit=left)
+
+
+def index(job: Job) -> None:
+    """Find copies and shared ids among all conversations."""
+    parts, counts = ingested_parts(job.plan.conversations)
+    if not parts:
+        seen = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+        raise UserError(f"{job.settings['source']} holds no usable conversation ({seen or 'it is empty'})")
+    write_repeats(job.plan.repeats, find_repeats(parts))
+
+
+def label(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
+    """Levels, refusal verdicts and candidates for implicit feedback."""
+    plan, labeler = job.plan, job.plan.make_labeler()
+    tasks = [(plan, part) for part in parts]
+    if not labeler.paid:
+        workers.each(steps.label, tasks, "label")
+        return
+    _ask(job, parts, labeler, "feedback", steps.turns_of, plan.feedback)
+    if labeler.judges_refusals:
+        _ask(job, parts, labeler, "refusal", steps.labelled_turns_of, plan.refusals)
+    else:
+        workers.each(steps.label_none, tasks, "label")
+    workers.each(steps.pair, tasks, "pair")
+
+
+def compare(job: Job, parts: Sequence[Path], encode: Callable[[list[str]], Any]) -> None:
+    """How similar the candidate pairs are; in one process, which uses all cores or the GPU."""
+    from tqdm.auto import tqdm
+
+    for part in tqdm(parts, desc="mine", unit="part", leave=False):
+        steps.compare(job.plan, part, encode)
+
+
+def finish(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
+    """Decide about every turn."""
+    workers.each(steps.finish, [(job.plan, part) for part in parts], "filter")
+
+
+def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
+    """Remove duplicates, write the dataset's files, figures, card and, last, the report."""
+    from wildreward.dataset_builder import card, figures, writer
+    from wildreward.dataset_builder.report import make_report
+
+    plan, output = job.plan, job.output
+    parts, source = ingested_parts(plan.conversations)
+    source.update({f"lost.{reason}": count for reason, count in job.losses.items()})
+    duplicates = writer.duplicates_among(plan.candidates, parts, plan.near_duplicates)
+    written = writer.write_dataset(output, plan.candidates, parts, duplicates)
+    dropped_ids = writer.duplicate_ids(plan.candidates, duplicates)
+    writer.write_levels(plan.folder / "levels.parquet", plan.turns, parts, dropped_ids)
+    turns: Counter = Counter()
+    for part in parts:
+        turns.update(read_json(plan.candidates / f"{part.stem}.json"))
+    report = make_report(
+        source=source,
+        source_dropped=dropped_conversations(source, read_repeats(plan.repeats)),
+        turns=turns,
+        duplicates=Counter(reason for rows in duplicates.values() for reason in rows.values()),
+        written=written,
+        seconds=seconds,
+        settings=job.settings,
+    )
+    drawn = [path.name for path in figures.draw(report, output / "figures")]
+    card.write(output / "README.md", report, title=output.resolve().name, figures=drawn)
+    write_json(output / "build_report.json", report)
+    return report
+
+
+def _ask(
+    job: Job, parts: Sequence[Path], labeler: Labeler, task: Task, turns: Callable[..., Any], folder: Path
+) -> None:
+    """One stream of questions over all parts to a paid labeler; the progress bar shows what it has cost so far."""
+    from tqdm.auto import tqdm
+
+    total = count_turns(parts) if task == "feedback" else None
+    with tqdm(total=total, desc=task, unit="turn", leave=False, smoothing=0.05) as bar:
+
+        def on_answer(answer: Answer) -> None:
+            bar.update()
+            if bar.n % 20 == 0:
+                bar.set_postfix_str(job.prices.progress(labeler, bar.n, bar.total))
+
+        label_paid(parts, lambda part: turns(job.plan, part), labeler, task, folder, on_answer=on_answer)
