@@ -3,13 +3,16 @@
 It runs the ordinary commands one after another, each printed as it would be typed, and nothing else.
 """
 
+import resource
 import shlex
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wildreward.bundled import MINILM, SHAREGPT, SMOLLM2
 from wildreward.commands import execute
-from wildreward.files import make_folder, read_json
+from wildreward.files import make_folder, read_json, write_json
 
 
 @dataclass
@@ -29,13 +32,18 @@ CONFIGS = (QuickstartConfig,)
 
 
 def main(config: QuickstartConfig) -> None:
-    """Run the stages and print what came of them."""
+    """Run the stages, write `summary.json`, and print what came of them."""
     output = make_folder(config.output)
     stages = stage_commands(config, output)
+    seconds = {}
     for number, (title, command, argv) in enumerate(stages, start=1):
         print(f"\n[{number}/{len(stages)}] {title}\n$ wildreward {command} {shlex.join(argv)}", flush=True)
+        start = time.monotonic()
         execute(command, argv)
-    print("\n" + summary(output))
+        seconds[command] = round(time.monotonic() - start, 1)
+    summary = summarize(output, seconds)
+    write_json(output / "summary.json", summary)
+    print("\n" + closing_table(summary, output))
 
 
 def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, str, list[str]]]:
@@ -61,30 +69,50 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
     ]
 
 
-def summary(output: Path) -> str:
-    """The closing table, read from the files the stages wrote, and how to use the results."""
+def summarize(output: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    """What the stages' own files say, in one place, with the time and memory the run took."""
     report = read_json(output / "dataset" / "build_report.json")
     (held_out,) = read_json(output / "reward-model" / "results.json")["datasets"].values()
     policy = read_json(output / "policy" / "dpo_results.json")["held_out"]
-    splits = {name: sum(labels.values()) for name, labels in report["splits"].items()}
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "conversations": report["conversations"],
+        "turns": report["turns"],
+        "kept": report["kept"],
+        "splits": {name: sum(labels.values()) for name, labels in report["splits"].items()},
+        "levels": report["levels"],
+        "held_out": {key: held_out[key] for key in ("n", "users", "mae", "qwk", "roc_auc")},
+        "policy_reward": policy["reward"],
+        "policy_length": policy["length"],
+        "seconds": seconds,
+        "seconds_total": round(sum(seconds.values()), 1),
+        "peak_memory_gb": round(sum(peaks) / 2**20, 2),  # this process and its largest child
+    }
+
+
+def closing_table(summary: dict[str, Any], output: Path) -> str:
+    """The closing table and the lines of Python that use the results."""
+    splits, reward = summary["splits"], summary["policy_reward"]
     rows = [
-        ("instances", f"{report['kept']:,} ({splits['train']:,} train, {splits['test']:,} test)"),
-        ("levels 1 to 5", " ".join(f"{report['levels'][str(level)]:,}" for level in range(1, 6))),
-        ("held-out MAE", _interval(held_out["mae"])),
-        ("held-out ROC-AUC", _interval(held_out["roc_auc"])),
-        ("policy reward before", _interval(policy["reward"]["before"])),
-        ("policy reward after", _interval(policy["reward"]["after"])),
+        ("instances", f"{summary['kept']:,} ({splits['train']:,} train, {splits['test']:,} test)"),
+        ("levels 1 to 5", " ".join(f"{summary['levels'][str(level)]:,}" for level in range(1, 6))),
+        ("held-out MAE", interval(summary["held_out"]["mae"])),
+        ("held-out ROC-AUC", interval(summary["held_out"]["roc_auc"])),
+        ("policy reward before", interval(reward["before"])),
+        ("policy reward after", interval(reward["after"])),
+        ("time", f"{summary['seconds_total'] / 60:.1f} minutes"),
     ]
     width = max(len(name) for name, _ in rows)
     table = "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
     usage = (
-        f'ds = datasets.load_dataset("{output / "dataset"}")\n'
-        f'rm = wildreward.RewardScorer.from_pretrained("{output / "reward-model"}")\n'
-        f'lm = transformers.AutoModelForCausalLM.from_pretrained("{output / "policy"}")'
+        f'dataset = datasets.load_dataset("{output / "dataset"}")\n'
+        f'scorer = wildreward.RewardScorer.from_pretrained("{output / "reward-model"}")\n'
+        f'policy = transformers.AutoModelForCausalLM.from_pretrained("{output / "policy"}")'
     )
     return f"{table}\n\n{usage}"
 
 
-def _interval(estimate: dict[str, float | None]) -> str:
+def interval(estimate: dict[str, float | None]) -> str:
+    """`0.712 [0.650, 0.770]` of a `{"value", "low", "high"}`."""
     value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
     return "not measured" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
