@@ -41,7 +41,7 @@ _OPERATE = words(
     defined resolve solve fix help save saving print printing open opening move moving start match found detected"""
 )
 _STILL_BAD = either(
-    "not?|an? similar|similar|(?:the )?same(?: (?:errors?|issues?|problems?|results?|thing|output|message|answer|response|as)\\b|$)|wrong|incorrect|errors?|(?:this|the|an?) (?:\\w+ )?(?:errors?|issues?|problems?)|with errors?",
+    "not?|an? similar|similar|detected|complain\\w*|(?:the )?same(?: (?:errors?|issues?|problems?|results?|thing|output|message|answer|response|as)\\b|$)|wrong|incorrect|errors?|(?:this|the|an?) (?:\\w+ )?(?:errors?|issues?|problems?)|with errors?",
     "(?:doesn|isn|can|won|didn|aren)'?t|cannot|does not|is not|cant",
     words(
         r"""gives? giving gets? getting got too very generic missing incomplete unfinished broken using uses only shows?
@@ -152,7 +152,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         "not_working",
         2,
         r"(?!(?:if|when|what|how|why|assuming|give|make|please|no|just|but|so|update|can|could|don't|dont|do|did i|we|i have|words|a|an)\b)"
-        rf"(?:[\w'./&#()=-]+ ){{0,7}}?(?!that\b|which\b|if\b)[\w'./&#()=-]+(?:{NOT}| will not| may not) (?:(?:seem to|appear to|even|really|actually|still|quite|be|being|fully|properly|correctly|get|getting|been) )*{_OPERATE}\b",
+        rf"(?:[\w'./&#()=¤*-]+ ){{0,7}}?(?!that\b|which\b|if\b)[\w'./&#()=¤*-]+(?:{NOT}| will not| may not) (?:(?:seem to|appear to|even|really|actually|still|quite|be|being|fully|properly|correctly|get|getting|been) )*{_OPERATE}\b",
         "stated",
         "rebuke",
         "tryable",
@@ -298,6 +298,7 @@ COMPLAINTS: tuple[Cue, ...] = (
         rf"(?:{PRONOUN}|you|first one|others|most|both|all|(?:your|the) (?:[\w'-]+ ){{0,2}}{PRODUCT})(?:'s|'re|s)?(?: (?:is|are|was|were|sounds?|seems?|looks?|feels?|reads?|getting|being|went|go|picked|used|gave|be))? "
         rf"{ADVERBS}too (?!early|late|high|low|(?:is|was|are)\b)\w+(?! (?:to (?!fit|post|use|read|be)))",
         "stated",
+        "early",
     ),
     cue("too_much", 2, rf"(?:sounds?|looks?|reads?|feels?) {ADVERBS}(?:too \w+|{_BAD})\b", "stated", first=True),
     cue(
@@ -577,6 +578,43 @@ COMPLAINTS: tuple[Cue, ...] = (
         "unanswered",
     ),
     cue(
+        "you_failed",
+        2,
+        r"(?:you|u|your (?:answers?|responses?))(?: (?:have|been|are|is|keep|kept|still|just|always|again))* (?:giving|gave|given|give|providing|provided|writing|wrote|sending|returning|using|used) (?:me )?(?:\w+ ){0,2}(?:incomplete|wrong|incorrect|the same|invalid|fake|broken)\b",
+        "near",
+    ),
+    cue(
+        "you_failed",
+        2,
+        r"you (?:shouldn't|should not|can't just|cannot just) (?!worry|need|have to)\w+",
+        "opening",
+        "unanswered",
+    ),
+    cue("redo", 2, r"you (?:have|need) to (?:fix|correct|check|redo|recalculate)\b", "brief", first=True),
+    cue(
+        "not_working",
+        2,
+        r"(?:[\w'-]+ ){1,10}?(?:won't|wont|will not|doesn't|doesnt|can't|cannot|didn't) work\b",
+        "but",
+        "stated",
+        "near",
+    ),
+    cue(
+        "not_working",
+        2,
+        r"only (?:the|one|a|\d+|some) .{1,40}? (?:is|are|was|were) (?:shown|displayed|visible|showing|working|there|printed|returned)\b",
+        "tryable",
+        "brief",
+    ),
+    cue("i_meant", 2, r"i mean (?!what|because|if|maybe|i|you|how|like)\w+", "brief", "unanswered", "opening"),
+    cue(
+        "contradicts",
+        2,
+        r"(?:it|it's|its|he|she|they|that|there|those|the|this|you|your|\w+)\b",
+        "contradicts",
+        "opening",
+    ),
+    cue(
         "zh_complaint",
         2,
         either(
@@ -626,7 +664,7 @@ COMPLAINT_HINTS = hint_words(
     partially opposite inverse reverse seem seems expect expected thought only blank empty null undefined nan erroring
     failing crashing breaking throwing crashed crashes crash broke breaks gives generates raises produces reports
     excluded throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona
-    sbagliato nicht falsch niet come ignore deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
+    sbagliato nicht falsch niet come ignore giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
 )
 ERROR_HINTS = (
     *(
@@ -669,7 +707,7 @@ ERROR_HINTS = (
 # A pasted message of something that failed.
 ERROR_TEXT = re.compile(
     either(
-        r"traceback \(most recent|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
+        r"traceback \(most recent|exception has occurred|\b[a-z.]{4,}(?:error|exception)\b|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
         r"\b(?:is|was) not (?:recognized as|defined\b|a function)|no module named|cannot find (?:module|name|symbol)|undefined (?:reference|method|variable|index)",
         r"could not (?:find|resolve|load|be (?:found|resolved|located))|command not found|no such (?:file|table|column|module)|permission denied",
         r"has no (?:attribute|exported member|member)|unexpected (?:token|eof|end of|identifier|indent)|unable to (?:locate|load|resolve|import)",

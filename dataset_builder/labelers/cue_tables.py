@@ -46,7 +46,7 @@ FILLER = re.compile(
         r"""ok okay k oh ah+ aha wow woah whoa wooo+ well hmm+ hm+ um+ yes yeah yea yep yup ya alright all_right hey hi hello
         sure right lol haha\w* omg mm+ huh so and but however although though sorry please sir bro dude chatgpt gpt chat now
         also then yet unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like seems_like
-        it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray i_mean actually as_you_can_see"""
+        it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray actually as_you_can_see"""
     )
     + r"\b[\s~-]*)+"
 )

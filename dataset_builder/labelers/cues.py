@@ -70,6 +70,9 @@ _LETTER = re.compile(
     r"(?:(?:[\w']+ ){0,3}(?:reply|response|email)? ?[\"“]?)?(?:dear |subject: |to whom )|(?:[a-z]|user|client|customer|system|interviewer): "
 )
 _INSISTENCE = re.compile(r"again, (?:we|i|this|that|it|you|the|no|not|please|don't|do not)\b(?! think)")
+_CONTRADICTION = re.compile(
+    r"(?:no |well |but )*actually,? (?:it|it's|its|he|she|they|that|that's|there|those|the|you)\b(?! (?:want|would|can|could|let))[^?]*$"
+)
 _ASKED_FIX = re.compile(r"(?:please|pls|plz|kindly) (?:correct|fix)\b")
 _THANKS_FOR = re.compile(
     r"for (?:the|your|this|that|all|all the|sharing|providing|explaining|helping|clarifying) ?(?:[\w-]+ ){0,3}?"
@@ -77,6 +80,7 @@ _THANKS_FOR = re.compile(
     r"update|corrections?|list|ideas?|feedback|confirm\w*|this|that|me|input|support)"
 )
 _UNCLOSED = re.compile(r"[\"“][^\"”¶]{60,}(?=¶|$)")
+_TAGS = frozenset({"right", "correct", "no", "isn't it", "is it", "doesn't it", "does it", "are they", "yes"})
 _LIKED = re.compile(r"(?:like|love) (?:the )?[\"“`']?([^\"”`'.,!?\n]{3,60})")
 
 
@@ -140,6 +144,7 @@ class _Turn:
     def _split(self) -> Iterator[_Clause]:
         text = _CONTRAST.sub(_mark_contrast, self.text)
         start, index, after_but = 0, 0, False
+        pending: _Clause | None = None
         for begin, end, mark in _breaks(text):
             clause = text[start:begin].strip(" ()*#\"'-~")
             filler = FILLER.match(clause)
@@ -147,12 +152,18 @@ class _Turn:
                 after_but = after_but or filler.group().startswith(("but ", "and yet ", "yet "))
                 if filler.end() < len(clause):
                     clause = clause[filler.end() :]
-            if clause and index < MAX_CLAUSES * 2:
-                yield _Clause(clause, index, "?" in mark or "？" in mark, after_but)
+            if clause in _TAGS and "?" in mark and pending is not None:
+                pending.question = True
+            elif clause and index < MAX_CLAUSES * 2:
+                if pending is not None:
+                    yield pending
+                pending = _Clause(clause, index, "?" in mark or "？" in mark, after_but)
                 index += 1
                 after_but = False
             after_but = after_but or "¦" in mark
             start = end
+        if pending is not None:
+            yield pending
 
     @cached_property
     def shows_error(self) -> bool:
@@ -216,6 +227,8 @@ class _Turn:
                 return "```" in self.response
             case "insists":
                 return self.length < 400 and _INSISTENCE.match(self.raw) is not None
+            case "contradicts":
+                return self.length < 160 and not self.asked and _CONTRADICTION.match(self.raw) is not None
             case "asks_fix":
                 return clause.index > 0 and _ASKED_FIX.search(self.text) is not None
             case "after_approval":
