@@ -615,6 +615,37 @@ COMPLAINTS: tuple[Cue, ...] = (
         "opening",
     ),
     cue(
+        "still_wrong",
+        2,
+        r"(?:the |that |this |same |your )?(?:[\w'-]+ )?(?:errors?|issues?|problems?|bugs?) (?:still |also )?(?:persists?|remains?|is still|are still|still|happens again|continues?|exists?)\b",
+        "tryable",
+        "short",
+    ),
+    cue(
+        "says_wrong",
+        2,
+        r"(?:there(?:'s| is| must be) )?something(?: is|'s| went| must be|'s)? (?:wrong|off|not right)\b",
+        "short",
+        "early",
+    ),
+    cue(
+        "not_working",
+        2,
+        r"(?:the|my|all|some|your) (?:[\w'-]+ ){1,4}(?:is|are|was|were|have|has) (?:gone|disappeared|vanished|broken|lost)\b",
+        "tryable",
+        "brief",
+        "stated",
+    ),
+    cue("you_failed", 2, r"you(?:'re| are| were) (?:not )?supposed to\b", "short", "unanswered", "early"),
+    cue(
+        "error_report",
+        2,
+        r"(?:the |my )?(?:only |main |other )?(?:problem|issue) (?:now |here |still )?is (?!solved|fixed|resolved)\w+|.{3,60} is the error\b",
+        "tryable",
+        "short",
+        "early",
+    ),
+    cue(
         "zh_complaint",
         2,
         either(
@@ -664,11 +695,13 @@ COMPLAINT_HINTS = hint_words(
     partially opposite inverse reverse seem seems expect expected thought only blank empty null undefined nan erroring
     failing crashing breaking throwing crashed crashes crash broke breaks gives generates raises produces reports
     excluded throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona
-    sbagliato nicht falsch niet come ignore giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
+    sbagliato nicht falsch niet come ignore gone disappeared vanished something supposed persists persist remains remain giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
 )
 ERROR_HINTS = (
     *(
         "error",
+        "uninitialized",
+        "line ",
         "exception",
         "traceback",
         "curl:",
@@ -707,7 +740,7 @@ ERROR_HINTS = (
 # A pasted message of something that failed.
 ERROR_TEXT = re.compile(
     either(
-        r"traceback \(most recent|exception has occurred|\b[a-z.]{4,}(?:error|exception)\b|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
+        r"traceback \(most recent|uninitialized constant|\bline \d+: .{0,40}(?:expected|unexpected|not found|error)|exception has occurred|\b[a-z.]{4,}(?:error|exception)\b|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
         r"\b(?:is|was) not (?:recognized as|defined\b|a function)|no module named|cannot find (?:module|name|symbol)|undefined (?:reference|method|variable|index)",
         r"could not (?:find|resolve|load|be (?:found|resolved|located))|command not found|no such (?:file|table|column|module)|permission denied",
         r"has no (?:attribute|exported member|member)|unexpected (?:token|eof|end of|identifier|indent)|unable to (?:locate|load|resolve|import)",
