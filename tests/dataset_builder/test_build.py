@@ -1,0 +1,350 @@
+"""Whole builds: what comes out, whoever does the work, and whatever goes wrong on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.dataset_builder.chats import chat, write_chats, write_jsonl
+from wildreward.dataset_builder import parts
+from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.errors import UserError
+from wildreward.files import FolderLock
+
+OFF = {"mining_window": 0}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """120 chats in a JSONL file, and their labels."""
+    return write_chats(tmp_path_factory.mktemp("log"), 120)
+
+
+@pytest.fixture(scope="module")
+def built(log, tmp_path_factory, tiny_encoder):
+    """A dataset folder with implicit feedback, and its report."""
+    folder = tmp_path_factory.mktemp("built") / "data"
+    return folder, build(log, folder, mining_encoder=tiny_encoder)
+
+
+def build(log, output, **arguments):
+    chats, labels = log
+    return build_dataset(
+        str(chats), output, labeler="file", labeler_options={"labels": str(labels)}, test_fraction=0.3, **arguments
+    )
+
+
+def rows_of(folder):
+    """Everything that a reader sees: rows of both configurations and all levels, in order."""
+    names = [f"{config}/{split}" for config in ("data", "unpaired_preference") for split in ("train", "test")]
+    tables = {name: [pq.read_table(path).to_pylist() for path in sorted(folder.glob(f"{name}-*"))] for name in names}
+    return {**tables, "levels": pq.read_table(folder / "work" / "levels.parquet").to_pylist()}
+
+
+# What comes out
+
+
+def test_rows_have_the_documented_columns_and_agree_with_the_log(built, log):
+    folder, report = built
+    rows = [row for path in (folder / "data").iterdir() for row in pq.read_table(path).to_pylist()]
+    assert len(rows) == report["kept"] > 50
+    for row in rows:
+        number, turn = (int(text) for text in row["id"].removeprefix("chat").split("_turn"))
+        messages, levels = chat(number)
+        assert row["history"] == messages[: 2 * turn] and row["messages"] == messages[2 * turn : 2 * turn + 2]
+        assert row["user_feedback"] == messages[2 * turn + 2] and row["turn"] == turn
+        assert row["conversation_id"] == f"chat{number}"
+        if row["label_source"] == "explicit":
+            assert row["level"] == levels[turn]
+        else:
+            assert levels[turn] == 3 and row["level"] in levels[turn + 1 : turn + 3]
+        assert row["label"] == {1: 1, 2: 2, 4: 3, 5: 4}[row["level"]]
+
+
+def test_no_user_is_on_both_sides(built):
+    folder, _ = built
+    sides = [
+        {row["user_id"] for path in (folder / "data").glob(f"{split}-*") for row in pq.read_table(path).to_pylist()}
+        for split in ("train", "test")
+    ]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+def test_the_report_adds_up(built):
+    folder, report = built
+    assert report["turns"] == 360 == report["kept"] + sum(report["dropped"].values())
+    assert report["labelled"] == sum(report["levels"].values()) == 360
+    assert report["kept"] == sum(sum(split.values()) for split in report["splits"].values())
+    assert report["mined"] > 0 and report["label_sources"]["mined"]
+    assert report == json.loads((folder / "build_report.json").read_text())
+    levels = pq.read_table(folder / "work" / "levels.parquet").to_pylist()
+    assert len(levels) == 360 and sum(row["dropped"] is None for row in levels) == report["kept"]
+    assert {row["labeler"] for row in levels} == {"file"}
+
+
+def test_load_dataset_takes_both_configurations(built, tmp_path):
+    from datasets import load_dataset
+
+    folder, report = built
+    data = load_dataset(str(folder), cache_dir=str(tmp_path))
+    assert {split: len(data[split]) for split in data} == {
+        split: sum(labels.values()) for split, labels in report["splits"].items()
+    }
+    pairs = load_dataset(str(folder), "unpaired_preference", cache_dir=str(tmp_path))
+    assert len(pairs["train"]) == len(data["train"])
+    for row, pair in zip(data["train"], pairs["train"], strict=True):
+        assert pair["prompt"] == [*row["history"], row["messages"][0]] and pair["completion"] == [row["messages"][1]]
+        assert pair["label"] is (row["level"] >= 4)
+
+
+def test_the_card_is_valid_and_its_figures_exist(built):
+    folder, report = built
+    text = (folder / "README.md").read_text()
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert [config["config_name"] for config in header["configs"]] == ["default", "unpaired_preference"]
+    assert header["dataset_info"][0]["splits"][0]["num_examples"] == sum(report["splits"]["train"].values())
+    assert f"{report['kept']:,} instances" in text
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["funnel.png", "levels.png"]
+    assert all(path.stat().st_size > 5000 for path in (folder / "figures").iterdir())
+
+
+def test_the_builder_class_gives_the_same_rows(log, built, tmp_path, tiny_encoder):
+    from wildreward.dataset_builder import WildFeedback
+
+    chats, labels = log
+    options = {"labeler_options": {"labels": str(labels)}, "test_fraction": 0.3, "mining_encoder": tiny_encoder}
+    builder = WildFeedback(source=str(chats), labeler="file", options=options, cache_dir=str(tmp_path))
+    builder.download_and_prepare()
+    expected = [row for rows in rows_of(built[0])["data/train"] for row in rows]
+    assert builder.as_dataset(split="train").to_list() == expected
+
+
+# Whoever does the work
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(parts, "MAX_ROWS", 16)
+
+
+def test_the_number_of_workers_does_not_change_a_row(log, built, tmp_path, tiny_encoder):
+    for workers in (2, 4):
+        build(log, tmp_path / f"w{workers}", mining_encoder=tiny_encoder, num_workers=workers)
+        assert rows_of(tmp_path / f"w{workers}") == rows_of(built[0])
+
+
+def test_the_size_of_parts_does_not_change_a_row(log, built, tmp_path, tiny_encoder, small_parts):
+    build(log, tmp_path / "small", mining_encoder=tiny_encoder)
+    assert len(list((tmp_path / "small" / "work" / "conversations").glob("*.parquet"))) == 8
+    ours, theirs = rows_of(tmp_path / "small"), rows_of(built[0])
+    assert ours == theirs
+
+
+def test_datatrove_gives_the_same_rows(log, built, tmp_path, tiny_encoder, small_parts):
+    pytest.importorskip("datatrove")
+    from datatrove.executor import LocalPipelineExecutor
+
+    from wildreward.dataset_builder.scale import run_stages
+
+    chats, labels = log
+    arguments = {
+        "source": str(chats),
+        "output": tmp_path / "out",
+        "labeler": "file",
+        "labeler_options": {"labels": str(labels)},
+        "test_fraction": 0.3,
+        "mining_encoder": tiny_encoder,
+    }
+    run_stages(LocalPipelineExecutor, arguments, tasks=3, logging_dir=tmp_path / "logs", workers=1)
+    assert rows_of(tmp_path / "out") == rows_of(built[0])
+    assert (tmp_path / "out" / "build_report.json").exists()
+
+
+def test_the_order_of_files_decides_nothing_but_the_order_of_rows(log, tmp_path):
+    lines = log[0].read_text().splitlines(keepends=True)
+    lines += lines[10:20]
+    for name, order in (("one", lines), ("two", lines[::-1])):
+        for number in range(2):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            (folder / f"{number}.jsonl").write_text("".join(order[number::2]))
+        build((folder, log[1]), tmp_path / f"out-{name}", **OFF)
+    one, two = (
+        sorted(
+            (row for files in rows_of(tmp_path / f"out-{name}")["data/train"] for row in files), key=lambda r: r["id"]
+        )
+        for name in ("one", "two")
+    )
+    assert one == two and len(one) > 20
+
+
+def test_the_split_does_not_move_when_data_is_added(log, tmp_path):
+    more = write_chats(tmp_path / "more", 160)
+    build(log, tmp_path / "few", **OFF)
+    build(more, tmp_path / "many", **OFF)
+    for split in ("train", "test"):
+        few, many = (
+            {row["id"] for files in rows_of(tmp_path / name)[f"data/{split}"] for row in files}
+            for name in ("few", "many")
+        )
+        assert few <= many and len(few) < len(many)
+
+
+# Duplicates and ids
+
+
+def test_copies_are_kept_once_and_shared_ids_are_told_apart(tmp_path):
+    rows = []
+    for number in range(6):
+        rows.append({"id": "same" if number < 3 else f"own{number}", "messages": chat(number)[0]})
+    rows += [rows[0], {**rows[4], "id": "another"}]
+    write_jsonl(tmp_path / "chats.jsonl", rows)
+    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", labeler="cues", **OFF)
+    assert report["records"] == 8 and report["conversations"] == 6
+    assert report["conversations_dropped"] == {"duplicate_conversation": 2}
+    ids = {row["id"] for row in pq.read_table(tmp_path / "out" / "work" / "levels.parquet").to_pylist()}
+    assert len(ids) == 18 and "own3_turn0" in ids and "same_turn0" not in ids
+    assert len({id_ for id_ in ids if id_.startswith("same-") and id_.endswith("_turn0")}) == 3
+
+
+def test_copied_turns_of_different_chats_are_kept_once(tmp_path):
+    words = " ".join(f"word{i}" for i in range(40))
+    question = {"role": "user", "content": "Please write me something about the sea"}
+    rows = [
+        {
+            "id": f"c{n}",
+            "messages": [question, {"role": "assistant", "content": answer}, {"role": "user", "content": f}],
+        }
+        for n, (answer, f) in enumerate([(words, "Thanks!"), (words, "Thank you!"), (words + " end", "Great, thanks!")])
+    ]
+    write_jsonl(tmp_path / "chats.jsonl", rows)
+    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **OFF)
+    assert report["kept"] == 1 and report["dropped"] in ({"duplicate": 1, "near_duplicate": 1}, {"near_duplicate": 2})
+    levels = pq.read_table(tmp_path / "out" / "work" / "levels.parquet").to_pylist()
+    assert sorted(row["dropped"] or "" for row in levels)[0] == "" and sum(bool(row["dropped"]) for row in levels) == 2
+
+
+# What goes wrong
+
+
+def command(log, output, *more):
+    chats, labels = log
+    program = [sys.executable, "-m", "wildreward", "build-dataset", "--labeler", "file", "--labels", str(labels)]
+    return [*program, "--source", str(chats), "--output", str(output), "--mining_window", "0", *more]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_kill_minus_9_at_any_moment_and_run_again(tmp_path, workers, tmp_path_factory):
+    log = write_chats(tmp_path / "log", 3000, users=200)
+    build(log, tmp_path / "undisturbed", **OFF, seed=0)
+    output = tmp_path / "out"
+    more = ("--num_workers", workers, "--test_fraction", "0.3")
+    kills = 0
+    for seconds in (1.2, 1.8, 2.5):
+        child = subprocess.Popen(
+            command(log, output, *more), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(seconds)
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            kills += 1
+        child.wait()
+    assert run(log, output, *more).returncode == 0
+    assert kills and rows_of(output) == rows_of(tmp_path / "undisturbed")
+
+
+def test_a_second_run_on_the_same_folder_is_refused(log, tmp_path):
+    with FolderLock(tmp_path / "out" / "work"), pytest.raises(UserError, match=r"another run is writing to .*out/work"):
+        build(log, tmp_path / "out", **OFF)
+
+
+def test_other_settings_in_the_same_folder_are_refused(log, tmp_path):
+    report = build(log, tmp_path / "out", **OFF)
+    assert build(log, tmp_path / "out", **OFF) == report
+    with pytest.raises(
+        UserError, match=r"was made with other settings \(max_words was 4096, now 100; seed was 0, now 1\)"
+    ):
+        build(log, tmp_path / "out", **OFF, seed=1, max_words=100)
+    grown = tmp_path / "grown.jsonl"
+    grown.write_text(log[0].read_text() + log[0].read_text()[:400])
+    with pytest.raises(UserError, match=r"source was .*; source_bytes was"):
+        build((grown, log[1]), tmp_path / "out", **OFF)
+
+
+@pytest.mark.skipif(not Path("/proc/mounts").exists() or os.geteuid() != 0, reason="needs a small file system")
+def test_a_full_disk_ends_the_run_with_the_path_named(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("cannot mount a small file system")
+    try:
+        got = run(write_chats(tmp_path / "log", 3000, turns=6), disk / "out", "--num_workers", "1")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert got.returncode == 2 and "No space left on device" in got.stderr and str(disk) in got.stderr
+    assert len(got.stderr.strip().splitlines()[-1]) < 400
+
+
+def test_an_output_that_cannot_be_written_is_one_clear_line(log, tmp_path):
+    (tmp_path / "file").write_text("x")
+    got = run(log, tmp_path / "file" / "out", "--num_workers", "1")
+    assert got.returncode == 2
+    assert got.stderr.strip().splitlines()[-1].startswith(f"error: cannot write to {tmp_path}/file/out")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a"}\n', "has the columns text; expected wildchat"),
+        ('[{"id": "a", "conversations": [{"from": "human", "va', "holds no usable conversation|is cut off"),
+        ('{"messages": []}\n', r"holds no usable conversation \(records 1, rejected.empty_conversation 1\)"),
+        ("", "is empty"),
+    ],
+)
+def test_bad_sources_are_one_clear_line(tmp_path, content, message):
+    path = tmp_path / ("chats.json" if content.startswith("[") else "chats.jsonl")
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        build_dataset(str(path), tmp_path / "out", **OFF)
+    assert not (tmp_path / "out" / "data").exists()
+
+
+def test_a_cut_off_log_stops_the_build_or_is_counted(tmp_path):
+    rows = [{"id": f"{n}_0", "conversations": [{"from": "human" if m["role"] == "user" else "gpt", "value": m["content"]}
+            for m in chat(n)[0]]} for n in range(30)]  # fmt: skip
+    path = tmp_path / "chats.json"
+    path.write_text(json.dumps(rows)[:-300])
+    with pytest.raises(UserError, match=r"chats\.json is cut off in the middle of a record, after 29 complete ones"):
+        build_dataset(str(path), tmp_path / "strict", **OFF)
+    report = build_dataset(str(path), tmp_path / "lenient", on_bad_input="skip", **OFF)
+    assert report["records"] == 29 and report["input_lost"] == {"cut_off_records": 1}
+
+
+def test_missing_labels_leave_turns_unlabelled_with_a_reason(log, tmp_path):
+    labels = log[1].read_text().splitlines(keepends=True)
+    (tmp_path / "labels.jsonl").write_text("".join(labels[:100]))
+    report = build((log[0], tmp_path / "labels.jsonl"), tmp_path / "out", **OFF)
+    assert report["labelled"] == 100 and report["unlabelled"] == {"not_in_labels_file": 260}
+    assert report["dropped"]["unlabelled"] == 260
+
+
+def test_limit_takes_the_first_conversations(log, tmp_path):
+    report = build(log, tmp_path / "out", limit=7, **OFF)
+    assert report["conversations"] == 7 and report["turns"] == 21
+
+
+def test_the_command_prints_what_came_out(log, tmp_path):
+    got = run(log, tmp_path / "out", "--num_workers", "1", "--limit", "30")
+    assert got.returncode == 0, got.stderr
+    assert "turns with a follow-up" in got.stdout and got.stdout.strip().endswith(f"dataset: {tmp_path}/out")

@@ -1,0 +1,307 @@
+"""What a paid labeler answers is never lost and never asked for twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.dataset_builder.chats import conversation, write_jsonl
+from wildreward.dataset_builder.labelers import make_labeler
+from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
+from wildreward.dataset_builder.labelers.file import FileLabeler
+from wildreward.dataset_builder.labeling import label_paid, read_answers
+from wildreward.dataset_builder.ledger import Ledger
+from wildreward.dataset_builder.turns import request_for
+from wildreward.errors import UserError
+
+LONG = "This is an answer that has quite enough words to pass the filter for short responses."
+
+
+class Oracle(Labeler):
+    """Answers late and out of order, keeps count of what it was asked, and dies where told."""
+
+    name, paid, judges_refusals = "oracle", True, True
+
+    def __init__(self, version="1", die_after=None, room=4):
+        self.version, self.die_after, self.room = version, die_after, room
+        self.asked: list[str] = []
+        self.most_waiting = 0
+
+    def label(self, request):
+        if self.die_after is not None and len(self.asked) >= self.die_after:
+            raise UserError("the endpoint is gone")
+        self.asked.append(request.key)
+        verdict = "false_refusal" if request.task == "refusal" else None
+        return Answer(request.key, None if verdict else len(request.feedback) % 5 + 1, 0.5, "said", verdict, 1, 10, 2)
+
+    def label_many(self, requests):
+        waiting: list[Request] = []
+        for request in requests:
+            waiting.append(request)
+            self.most_waiting = max(self.most_waiting, len(waiting))
+            if len(waiting) == self.room:
+                yield self.label(waiting.pop())  # the newest first
+        while waiting:
+            yield self.label(waiting.pop(0))
+
+
+def turns_of(part):
+    """Three chats with two turns for each part; the part's name is in the text."""
+    for number in range(3):
+        texts = ["q", LONG, f"one {part.stem} {number}", LONG, f"three {part.stem} {number}"]
+        yield from conversation(*texts, conversation_id=f"{part.stem}-{number}").turns()
+
+
+PARTS = [Path(f"{letter}.parquet") for letter in "abcd"]
+
+
+def test_every_turn_gets_its_own_answer_in_turn_order(tmp_path):
+    oracle = Oracle()
+    label_paid(PARTS, turns_of, oracle, "feedback", tmp_path)
+    for part in PARTS:
+        expected = [len(turn.feedback) % 5 + 1 for turn in turns_of(part)]
+        assert [answer.level for answer in read_answers(tmp_path, part)] == expected
+    assert len(oracle.asked) == len(set(oracle.asked)) == 24
+    assert oracle.most_waiting == 4
+
+
+def test_after_a_crash_only_unanswered_turns_are_asked(tmp_path):
+    first = Oracle(die_after=11)
+    with pytest.raises(UserError, match="the endpoint is gone"):
+        label_paid(PARTS, turns_of, first, "feedback", tmp_path)
+    second = Oracle()
+    label_paid(PARTS, turns_of, second, "feedback", tmp_path)
+    assert len(first.asked) == 11 and len(second.asked) == 13 and not set(first.asked) & set(second.asked)
+    third = Oracle()
+    label_paid(PARTS, turns_of, third, "feedback", tmp_path)
+    assert third.asked == []
+
+
+def test_equal_content_is_asked_once(tmp_path):
+    def same(part):
+        for number in range(3):
+            yield from conversation("q", LONG, "the same words", conversation_id=f"{part.stem}{number}").turns()
+
+    oracle = Oracle()
+    label_paid(PARTS, same, oracle, "feedback", tmp_path)
+    assert len(oracle.asked) <= 2  # copies in flight share one request; a part that opened later may ask once more
+    assert all(len(read_answers(tmp_path, part)) == 3 for part in PARTS)
+
+
+def test_answers_of_another_prompt_or_model_do_not_count(tmp_path):
+    label_paid(PARTS[:1], turns_of, Oracle("1"), "feedback", tmp_path)
+    (tmp_path / "a.parquet").unlink()
+    other = Oracle("2")
+    label_paid(PARTS[:1], turns_of, other, "feedback", tmp_path)
+    assert len(other.asked) == 6
+
+
+def test_dropped_turns_are_never_asked(tmp_path):
+    def dropped(part):
+        for turn in turns_of(part):
+            turn.dropped = "language" if turn.number == 0 else None
+            yield turn
+
+    oracle = Oracle()
+    label_paid(PARTS[:1], dropped, oracle, "feedback", tmp_path)
+    assert len(oracle.asked) == 3
+    assert [answer.level is None for answer in read_answers(tmp_path, PARTS[0])] == [True, False] * 3
+
+
+def test_only_refusals_with_negative_feedback_go_to_the_judge(tmp_path):
+    def refusals(part):
+        for level, response in (
+            (1, "I'm sorry, but I can't help with that."),
+            (5, "I can't help with that."),
+            (1, LONG),
+        ):
+            (turn,) = conversation("q", response, f"f{level}", conversation_id=f"{level}{response[:3]}").turns()
+            turn.level = level
+            yield turn
+
+    oracle = Oracle()
+    label_paid(PARTS[:1], refusals, oracle, "refusal", tmp_path)
+    assert [answer.verdict for answer in read_answers(tmp_path, PARTS[0])] == ["false_refusal", None, None]
+
+
+def test_a_labeler_that_forgets_a_request_leaves_the_turn_unlabelled(tmp_path):
+    class Forgetful(Oracle):
+        def label_many(self, requests):
+            for number, request in enumerate(requests):
+                if number != 1:
+                    yield self.label(request)
+
+    label_paid(PARTS[:1], turns_of, Forgetful(), "feedback", tmp_path)
+    answers = read_answers(tmp_path, PARTS[0])
+    assert answers[1].level is None and answers[1].reason == "no_answer" and answers[0].level is not None
+
+
+# The key
+
+
+def test_key_covers_content_and_task_but_not_the_id():
+    def key(*texts, task="feedback", **fields):
+        return request_for(conversation(*texts, **fields).turns()[-1], task).key
+
+    base = key("a", "b", "c")
+    assert key("a", "b", "c", conversation_id="other") == base
+    others = [key("a", "b", "d"), key("ab", "", "c"), key("x", "y", "a", "b", "c"), key("a", "b", "c", task="refusal")]
+    assert len({base, *others}) == 5
+
+
+# The ledger file
+
+
+def answer(number):
+    return Answer(f"k{number}", number % 5 + 1, 0.25, "r", attempts=number, prompt_tokens=7)
+
+
+def test_ledger_gives_back_what_was_added(tmp_path):
+    with Ledger(tmp_path / "l.jsonl", "v") as ledger:
+        for number in range(100):
+            ledger.add(answer(number))
+    with Ledger(tmp_path / "l.jsonl", "v") as ledger:
+        assert ledger.answers == {f"k{number}": answer(number) for number in range(100)}
+    with Ledger(tmp_path / "l.jsonl", "w") as ledger:
+        assert ledger.answers == {}
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.integers(0, 4000))
+def test_ledger_cut_at_any_byte_keeps_all_complete_answers(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("l") / "l.jsonl"
+    with Ledger(path, "v") as ledger:
+        for number in range(20):
+            ledger.add(answer(number))
+    data = path.read_bytes()
+    cut %= len(data)
+    path.write_bytes(data[:cut])
+    complete = data[:cut].count(b"\n")
+    with Ledger(path, "v") as ledger:
+        assert list(ledger.answers) == [f"k{number}" for number in range(complete)]
+        ledger.add(answer(99))
+    with Ledger(path, "v") as ledger:
+        assert len(ledger.answers) == complete + 1
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def test_a_garbled_line_costs_only_itself(tmp_path):
+    path = tmp_path / "l.jsonl"
+    with Ledger(path, "v") as ledger:
+        for number in range(3):
+            ledger.add(answer(number))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = bytes(20) + b"\n"
+    path.write_bytes(b"".join(lines))
+    with Ledger(path, "v") as ledger:
+        assert list(ledger.answers) == ["k0", "k2"]
+
+
+def test_full_disk_is_an_error_that_names_the_ledger():
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    from wildreward.dataset_builder import ledger as module
+
+    ledger = module.Ledger.__new__(module.Ledger)
+    ledger.path, ledger.version, ledger.answers = Path("/dev/full"), "v", {}
+    ledger._waiting, ledger._since, ledger._handle = 0, 0.0, Path("/dev/full").open("wb")
+    with pytest.raises(
+        UserError, match="cannot write the ledger /dev/full: No space left on device; answers so far are kept"
+    ):
+        for number in range(module.GROUP):
+            ledger.add(answer(number))
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from wildreward.dataset_builder.labelers.base import Answer
+from wildreward.dataset_builder.ledger import Ledger
+with Ledger(Path(sys.argv[1]), "v") as ledger:
+    for number in range(10**6):
+        ledger.add(Answer(f"k{number}", 3))
+        if number % 64 == 63:
+            print(number, flush=True)
+        time.sleep(0.0002)
+"""
+
+
+def test_kill_minus_9_loses_no_flushed_answer(tmp_path):
+    path = tmp_path / "l.jsonl"
+    child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    said = [int(child.stdout.readline()) for _ in range(3)]
+    time.sleep(0.03)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    with Ledger(path, "v") as ledger:
+        assert len(ledger.answers) > said[-1]
+        assert [*ledger.answers] == [f"k{number}" for number in range(len(ledger.answers))]
+
+
+# The labels file
+
+
+def ask(labeler, id_, task="feedback"):
+    return labeler.label(Request("key", id_, task, (), "q", "r", "f"))
+
+
+def test_labels_from_a_file(tmp_path):
+    rows = [
+        {"id": "a_turn0", "level": 5, "confidence": 0.5},
+        {"id": "b_turn0", "level": 1, "refusal": "justified_refusal"},
+        {"id": "c_turn0", "level": None},
+    ]
+    labeler = FileLabeler(write_jsonl(tmp_path / "l.jsonl", rows))
+    assert (ask(labeler, "a_turn0").level, ask(labeler, "a_turn0").confidence) == (5, 0.5)
+    assert ask(labeler, "b_turn0").confidence is None
+    assert ask(labeler, "b_turn0", "refusal").verdict == "justified_refusal"
+    assert ask(labeler, "a_turn0", "refusal").verdict is None
+    assert ask(labeler, "c_turn0").level is None
+    assert ask(labeler, "nobody").reason == "not_in_labels_file"
+
+
+def test_labels_from_parquet_equal_those_from_json_lines(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"id": f"{i}", "level": i % 5 + 1} for i in range(50)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "l.parquet")
+    one, two = FileLabeler(tmp_path / "l.parquet"), FileLabeler(write_jsonl(tmp_path / "l.jsonl", rows))
+    assert [ask(one, f"{i}").level for i in range(50)] == [ask(two, f"{i}").level for i in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": "a", "level": 6}], "level must be 1, 2, 3, 4, 5 or null, got 6"),
+        ([{"id": "a", "level": "4"}], "level must be 1, 2, 3, 4, 5 or null, got '4'"),
+        ([{"id": "a", "level": True}], "got True"),
+        ([{"id": "a", "level": 2.5}], "got 2.5"),
+        ([{"id": "a", "label": 2}], r"has the columns id, label; expected id, level .* missing level"),
+        ([{"id": "a", "level": 1, "refusal": "yes"}], "refusal must be one of"),
+        ([{"id": "a", "level": 1}, {"id": "a", "level": 2}], "two different levels to one id"),
+        ([{"id": 7, "level": 1}], "id must be text, got 7"),
+    ],
+)
+def test_bad_labels_files_are_refused(tmp_path, rows, message):
+    with pytest.raises(UserError, match=message):
+        FileLabeler(write_jsonl(tmp_path / "l.jsonl", rows))
+
+
+def test_missing_labels_and_models_are_asked_for():
+    with pytest.raises(UserError, match="--labeler file needs --labels FILE"):
+        make_labeler("file")
+    with pytest.raises(UserError, match="does not exist"):
+        make_labeler("file", labels="nowhere.jsonl")
+    with pytest.raises(UserError, match="--labeler llm needs --model NAME"):
+        make_labeler("llm")
+    with pytest.raises(UserError, match="unknown labeler 'x'; expected one of cues, llm, transformers, file"):
+        make_labeler("x")
