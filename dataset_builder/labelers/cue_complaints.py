@@ -22,7 +22,7 @@ _BAD = words(
     ridiculous absurd stupid dumb off mistaken misleading outdated worse unreadable unusable a_mistake an_error a_lie lies
     mistakes wordy cliche cheesy unclear irrelevant unrelated the_same the_wrong a_wrong an_incorrect the_exact_same bland
     weak cringe unnatural overkill contradictory gibberish made_up fake messy weird odd awkward strange
-    ugly stiff forced unrealistic unprofessional inappropriate nonsensical"""
+    ugly stiff forced unrealistic unprofessional inappropriate nonsensical superficial shallow simplistic robotic salesy"""
 )
 _HARMLESS = words(
     """matter matters necessary necessarily need needed required have_to a_problem your_fault my urgent worry only about mean
@@ -646,6 +646,63 @@ COMPLAINTS: tuple[Cue, ...] = (
         "early",
     ),
     cue(
+        "nonexistent",
+        2,
+        r"there(?:'s| is| are) no (?!way|need|longer|problem|doubt|reason|one|matter|rush|idea|point|limit|wrong|difference|time|such|specific|preference)[\w' -]+$",
+        "opening",
+        "brief",
+        "unanswered",
+        "stated",
+    ),
+    cue("redo", 2, r"(?:revise|reconsider|recheck|rethink|re-think|correct) your\b", "brief"),
+    cue(
+        "not_working",
+        2,
+        r"(?:it|this|that)(?: is| was| got|'s)? (?:broken|broke|stopped|crashed|crashes|freezes|froze)\b",
+        "near",
+        "stated",
+    ),
+    cue(
+        "not_working",
+        2,
+        r"(?:(?:when|if) .{1,80})?(?:and )?it (?:just|only|simply) (?:says|shows|prints|returns|gives|displays|outputs)\b",
+        "tryable",
+        "near",
+    ),
+    cue(
+        "not_working",
+        2,
+        r"(?:.{0,60}\b)?no [\w-]+ (?:plays?|shows?|appears?|happens?|is (?:shown|displayed|returned|printed))\b",
+        "tryable",
+        "near",
+        "stated",
+    ),
+    cue(
+        "says_wrong",
+        2,
+        r"(?:.{0,80}\b)?(?:returns?|gives?|gave|shows?|prints?|outputs?|got|getting|produces?) (?:me )?(?:an? |the )?(?:incorrect|wrong)\b",
+        "near",
+    ),
+    cue(
+        "says_wrong",
+        2,
+        rf"(?:this|that|it|(?:the|your) (?:[\w'-]+ ){{0,2}}{PRODUCT}|this [\w'-]+) (?:still |also )?(?:has|have|contains?|got) (?:[\w'-]+ ){{0,2}}(?:flaws?|mistakes?|typos?|bugs?|errors?|inaccuracies)\b",
+        "stated",
+        "near",
+    ),
+    cue("says_wrong", 2, r"(?:we|you|it|something)(?:'ve| have|'s| has)? (?:\w+ )?(?:gone|went) wrong\b", "short"),
+    cue("says_wrong", 2, r"(?:close enough|almost (?:there|right|correct|got it)|not there yet)$", "opening"),
+    cue(
+        "you_failed", 2, r"you (?:[\w']+ ){0,2}(?:make|made|making|have) (?:[\w']+ ){0,3}(?:mistakes|errors)\b", "near"
+    ),
+    cue(
+        "challenge",
+        2,
+        r"(?:you|u) (?:don't|dont|do not) (?:remember|recall|listen|understand)\b",
+        "short",
+        "unanswered",
+    ),
+    cue(
         "zh_complaint",
         2,
         either(
@@ -695,7 +752,7 @@ COMPLAINT_HINTS = hint_words(
     partially opposite inverse reverse seem seems expect expected thought only blank empty null undefined nan erroring
     failing crashing breaking throwing crashed crashes crash broke breaks gives generates raises produces reports
     excluded throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona
-    sbagliato nicht falsch niet come ignore gone disappeared vanished something supposed persists persist remains remain giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
+    sbagliato nicht falsch niet come ignore superficial shallow simplistic robotic salesy flaw flaws gone went mistake finish broke freezes froze revise reconsider rethink plays remember recall no gone disappeared vanished something supposed persists persist remains remain giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
 )
 ERROR_HINTS = (
     *(

@@ -45,7 +45,7 @@ FILLER = re.compile(
     + words(
         r"""ok okay k oh ah+ aha wow woah whoa wooo+ well hmm+ hm+ um+ yes yeah yea yep yup ya alright all_right hey hi hello
         sure right lol haha\w* omg mm+ huh so and but however although though sorry please sir bro dude chatgpt gpt chat now
-        also then yet unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like seems_like
+        also then yet unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like it_seems it_appears seems_like
         it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray actually as_you_can_see"""
     )
     + r"\b[\s~-]*)+"
@@ -192,7 +192,7 @@ APPROVAL: tuple[Cue, ...] = (
         4,
         rf"{PRONOUN}{BE} (?:some |all |an? )?{ADVERBS}(?:{_GREAT}|good|nice|cool) [\w'-]+",
         "opening",
-        "brief",
+        "short",
         "unanswered",
     ),
     cue(
@@ -211,6 +211,20 @@ APPROVAL: tuple[Cue, ...] = (
     ),
     cue("liking", 4, r"this is what i (?:love|like|wanted|needed|was looking for)\b", first=True),
     cue("praise", 4, r"(?:(?:that's|this is|it's|that is) )?(?:much |way |a lot |even )?better$", "opening"),
+    cue(
+        "praise",
+        5,
+        r"(?:you|u) did (?:really |very |so |pretty )?(?:good|great|well|amazing|awesome|perfect)\b",
+        first=True,
+    ),
+    cue("confirmed", 4, r"that(?:'s| is) it$", "stated", "unprompted", first=True),
+    cue(
+        "praise_statement",
+        4,
+        rf"(?:this|that) [\w'-]+{BE} {ADVERBS}(?:{_GREAT}|good|nice|cool|better){_GOES_ON}",
+        "opening",
+        "stated",
+    ),
     cue(
         "liking",
         4,
@@ -308,7 +322,7 @@ APPROVAL: tuple[Cue, ...] = (
 
 # A clause without any of these words cannot hold a cue of approval; looking for them first saves most of the time.
 APPROVAL_HINTS = hint_words(
-    """thank thanks thankyou thanx thnx thnks thx thks tks ty tysm tyvm cheers appreciate appreciated great perfect
+    """that's it thank thanks thankyou thanx thnx thnks thx thks tks ty tysm tyvm cheers appreciate appreciated great perfect
     perfectly awesome awsome excellent amazing brilliant wonderful fantastic superb incredible outstanding fabulous
     lovely beautiful splendid magnificent terrific marvelous marvellous phenomenal stunning impressive genius hilarious
     gorgeous exceptional spot bravo stellar masterful fascinating good nice nicely cool neat sweet solid helpful useful

@@ -53,17 +53,20 @@ _TRYABLE = re.compile(
     r"`|\b(?:run|install|command|function|code|settings|click|plugin|script|browser|package|file|server|database|formula|"
     r"app|version|update)\b"
 )
+_ASKS = re.compile(r"\?(?=$|[\s\"')*_])")
 _OFFER = re.compile(
     r"(?:anything else|any (?:other|more|further|additional) (?:question|help|request|assistance|information)|else i can|"
     r"help you with|assist you|have any questions|like me to)[^?]*\?"
 )
+_NUMBERED = re.compile(r"no\.? ?\d")
 _FIRM_NO = re.compile(
     r"(?:ok |sorry |oh |ah )?(?:no|nope|nah)[,. !]+(?:that|it'?s|this|you|the|still|not|i (?:mean|said|want|ask)|there|wrong)\b"
 )
-_CONTINUING = re.compile(r"\b(?:continu\w*|go on|keep going|the rest|resume|left off|finish|complete it)\b")
+_CONTINUING = re.compile(r"\b(?:continu\w*|go on|keep going|the rest|resume|left off)\b")
 _SUCCESS = re.compile(r"\bworks\b|\bworked\b|now working|thank")
 _APOLOGY = re.compile(
-    r"(?:oh |ah |wait |no[, ]+|ok )*(?:sorry[, ]+(?:i\b|my|maybe (?:i|my)|bro i)|my bad|my mistake|oops|i (?:just )?(?:forgot|made an? (?:mistake|error))|"
+    r"(?:oh |ah |wait |no[, ]+|ok )*(?:sorry[, ]+(?:bro |but )?(?:my|maybe (?:i|my)|i (?:just )?(?:meant|mean|forgot|made|accident\w+|asked|said|typed|"
+    r"wrote|should|intended|wasn't|didn't|had to|thought|copied|pasted|gave|misread))|my bad|my mistake|oops|i (?:just )?(?:forgot|made an? (?:mistake|error))|"
     r"i guess i)|.{0,12}\bi made an? (?:mistake|error)"
 )
 _LETTER = re.compile(
@@ -71,7 +74,8 @@ _LETTER = re.compile(
 )
 _INSISTENCE = re.compile(r"again, (?:we|i|this|that|it|you|the|no|not|please|don't|do not)\b(?! think)")
 _CONTRADICTION = re.compile(
-    r"(?:no |well |but )*actually,? (?:it|it's|its|he|she|they|that|that's|there|those|the|you)\b(?! (?:want|would|can|could|let))[^?]*$"
+    r"(?:no |well |but )*actually,? (?:(?:it|it's|its|he|she|they|that|that's|there|those|you)\b(?! (?:want|would|can|could|let|will|is it))|"
+    r"[\w' ]{1,40} (?:is|are|was|were|isn't|aren't|has|does|did)\b)[^?]*$"
 )
 _ASKED_FIX = re.compile(r"(?:please|pls|plz|kindly) (?:correct|fix)\b")
 _THANKS_FOR = re.compile(
@@ -146,7 +150,7 @@ class _Turn:
         start, index, after_but = 0, 0, False
         pending: _Clause | None = None
         for begin, end, mark in _breaks(text):
-            clause = text[start:begin].strip(" ()*#\"'-~")
+            clause = text[start:begin].strip(" ()*#\"'-~.")
             filler = FILLER.match(clause)
             if filler is not None:
                 after_but = after_but or filler.group().startswith(("but ", "and yet ", "yet "))
@@ -180,7 +184,7 @@ class _Turn:
     def asked(self) -> bool:
         """The answer ended in a question of its own, not in a mere offer of further help."""
         tail = self.response[-160:].strip().lower()
-        return "?" in tail[-60:] and _OFFER.search(tail) is None
+        return _ASKS.search(tail[-60:]) is not None and _OFFER.search(tail) is None
 
     @cached_property
     def roleplay(self) -> bool:
@@ -222,7 +226,11 @@ class _Turn:
             case "unanswered":
                 return not self.asked
             case "refutes":
-                return "?" not in self.response[-160:] or (not self.asked and _FIRM_NO.match(self.raw) is not None)
+                if _NUMBERED.match(self.raw):
+                    return False
+                return _ASKS.search(self.response[-160:]) is None or (
+                    not self.asked and _FIRM_NO.match(self.raw) is not None
+                )
             case "coded":
                 return "```" in self.response
             case "insists":
