@@ -160,7 +160,8 @@ class _Health:
 
     def rejected(self, message: str) -> None:
         self.rejected_rows += 1
-        if self.rejected_rows >= 8 and self.last_answer < 0:
+        first, later = 8, self.patience.max_unusable_rows
+        if self.rejected_rows >= (first if self.last_answer < 0 else later):
             raise UserError(f"the server refuses every request: {message}; check --model and --extra-body")
 
 

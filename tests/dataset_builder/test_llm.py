@@ -269,6 +269,12 @@ def test_a_server_that_refuses_every_request_stops_the_run():
         assert len(stub.requests) < 30
 
 
+def test_a_server_that_begins_to_refuse_everything_stops_the_run():
+    with StubServer(lambda request: LEVEL_2 if request.number < 50 else error(400, "no such adapter")) as stub:
+        with pytest.raises(UserError, match="refuses every request: no such adapter"):
+            ask(stub, rows(200), patience=Patience(max_unusable_rows=30))
+
+
 def test_one_refused_row_is_unlabelled():
     def behaviour(request):
         return error(400, "maximum context length is 10 tokens") if row_of(request) == 3 else LEVEL_2

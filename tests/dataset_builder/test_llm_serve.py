@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from wildreward import bundled
+from wildreward.dataset_builder.labelers.asking import Patience
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.http_decision import HttpDecisionLabeler
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROWS = 40
 SMALL = Budget(history=200, query=200, response=300, feedback=200)
+SLOW_MACHINE = Patience(attempt_seconds=900, row_seconds=3600, stall_seconds=1800)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +77,11 @@ def test_a_real_run_to_the_end(server, kind):
     url, model = server
     requests = follow_ups(ROWS)
     if kind == "systemone":
-        labeler = HttpDecisionLabeler(model, url, concurrency=2, budget=SMALL)
+        labeler = HttpDecisionLabeler(model, url, concurrency=2, budget=SMALL, patience=SLOW_MACHINE)
     else:
-        labeler = LlmLabeler(model, url, concurrency=2, budget=SMALL, extra_body='{"max_tokens": 24}')
+        labeler = LlmLabeler(
+            model, url, concurrency=2, budget=SMALL, patience=SLOW_MACHINE, extra_body='{"max_tokens": 24}'
+        )
     start = time.monotonic()
     with labeler:
         answers = list(labeler.label_many(requests))
