@@ -1,6 +1,7 @@
 """Chat messages in, scores out: the one way that evaluation, training rewards and serving score text."""
 
 import copy
+import inspect
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 TOKEN_BUDGET = 16_384  # padded tokens a batch: memory is bounded whatever the lengths
 MIN_SHARED_TOKENS = 32  # below this, filling a cache costs more than it saves
+PADDING_SLACK = {"cpu": 128, "cuda": 2048}  # padded tokens that cost about as much as one more forward pass
 RENDER_CHUNK = 1_024
 
 
@@ -148,7 +150,7 @@ class RewardScorer:
     def _forward_rows(self, ids: Sequence[Sequence[int]]) -> list[list[float]]:
         """Run rows in batches of like length within the token budget: `[score, P(1), …]` a row, in the given order."""
         results: list[list[float]] = [[]] * len(ids)
-        for batch in length_batches([len(row) for row in ids], self.token_budget):
+        for batch in length_batches([len(row) for row in ids], self.token_budget, self._slack()):
             input_ids, mask = self._pad([ids[i] for i in batch])
             values = _judgement(self.model(input_ids=input_ids, attention_mask=mask))
             _check_finite(values, batch)
@@ -160,43 +162,77 @@ class RewardScorer:
     def _forward_sharing(self, ids: list[list[int]], sizes: Sequence[int]) -> list[list[float]]:
         """As [`_forward_rows`], for rows of which each run of `sizes` shares a prefix: the prefix fills a cache once, the rest reads it."""
         results: list[list[float]] = [[]] * len(ids)
-        alone, start = [], 0
+        alone: list[int] = []
+        sharing: list[tuple[int, list[int]]] = []  # (tokens shared, positions of the rows)
+        start = 0
         for size in sizes:
             rows = list(range(start, start + size))
             start += size
             shared = shared_prefix_length([ids[i] for i in rows]) if size > 1 else 0
             if shared < MIN_SHARED_TOKENS:
                 alone.extend(rows)
-                continue
-            prefix = torch.tensor([ids[rows[0]][:shared]], device=self.model.device)
-            cache = self.model.model(input_ids=prefix, use_cache=True).past_key_values
-            lengths = [len(ids[i]) for i in rows]
-            for batch in length_batches(lengths, self.token_budget):
-                members = [rows[i] for i in batch]
-                values = self._forward_suffixes(cache, shared, [ids[i][shared:] for i in members])
-                _check_finite(values, members)
-                for position, value in zip(members, values.tolist(), strict=True):
-                    results[position] = value
-        for position, value in zip(alone, self._forward_rows([ids[i] for i in alone]), strict=True):
-            results[position] = value
+            else:
+                sharing.append((shared, rows))
+        # Prompts of like length fill one cache together; a quarter of the budget leaves room for the responses.
+        prefixes = [shared for shared, _ in sharing]
+        for window in length_batches(prefixes, self.token_budget // 4, self._slack()):
+            for position, row in self._forward_window(ids, [sharing[i] for i in window]):
+                results[position] = row
+        for position, row in zip(alone, self._forward_rows([ids[i] for i in alone]), strict=True):
+            results[position] = row
         return results
 
-    def _forward_suffixes(self, cache: Any, shared: int, suffixes: list[list[int]]) -> torch.Tensor:
-        """(B, 1 + K) for the rows `prefix + suffix`, from the prefix's cache (left untouched)."""
+    def _forward_window(
+        self, ids: list[list[int]], groups: Sequence[tuple[int, list[int]]]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Yield (position, result) of the rows of several groups whose prefixes are read in one batch."""
+        input_ids, mask = self._pad([ids[rows[0]][:shared] for shared, rows in groups], side="left")
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        cache = self.model.model(
+            input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=True
+        ).past_key_values
+        members = [(group, i) for group, (_, rows) in enumerate(groups) for i in rows]
+        suffixes = [ids[i][groups[group][0] :] for group, i in members]
+        width = input_ids.shape[1]
+        for batch in length_batches([len(s) for s in suffixes], self.token_budget, self._slack(), extra=width):
+            owners = torch.tensor([members[b][0] for b in batch], device=mask.device)
+            values = self._forward_suffixes(cache, mask[owners], owners, [suffixes[b] for b in batch])
+            rows = [members[b][1] for b in batch]
+            _check_finite(values, rows)
+            yield from zip(rows, values.tolist(), strict=True)
+
+    def _forward_suffixes(
+        self, cache: Any, prefix_mask: torch.Tensor, owners: torch.Tensor, suffixes: list[list[int]]
+    ) -> torch.Tensor:
+        """(B, 1 + K) for the rows `prefix + suffix`, from the prefixes' cache (left untouched).
+
+        Args:
+            cache: keys and values of G prefixes.
+            prefix_mask: (B, P) mask of each row's prefix.
+            owners: (B,) which of the G prefixes each row continues.
+            suffixes: B rows of token ids.
+        """
         input_ids, mask = self._pad(suffixes, side="right")
         past = copy.deepcopy(cache)
-        past.batch_repeat_interleave(len(suffixes))
+        past.batch_select_indices(owners)
+        positions = prefix_mask.sum(dim=1, keepdim=True) + torch.arange(input_ids.shape[1], device=mask.device)
         output = self.model(
             input_ids=input_ids,
-            attention_mask=torch.cat([mask.new_ones(len(suffixes), shared), mask], dim=1),
+            attention_mask=torch.cat([prefix_mask, mask], dim=1),
+            position_ids=positions,
             past_key_values=past,
             use_cache=True,
         )
         return _judgement(output)
 
+    def _slack(self) -> int:
+        return PADDING_SLACK.get(self.model.device.type, PADDING_SLACK["cuda"])
+
     def _can_share_prefix(self) -> bool:
-        """Only the last token of a causal decoder sees the whole text while its prefix never looks ahead."""
-        return self.model.config.pooling == "last" and self.model.causal
+        """Only the last token of a causal decoder sees the whole text while its prefix never looks ahead; and prefixes
+        of different lengths need positions of their own."""
+        takes_positions = "position_ids" in inspect.signature(self.model.model.forward).parameters
+        return self.model.config.pooling == "last" and self.model.causal and takes_positions
 
     def _pad(self, rows: list[list[int]], side: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Pad rows to the longest: (B, T) ids and mask on the model's device."""
@@ -206,16 +242,27 @@ class RewardScorer:
         return padded["input_ids"].to(self.model.device), padded["attention_mask"].to(self.model.device)
 
 
-def length_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+def length_batches(
+    lengths: Sequence[int], token_budget: int, slack: int | None = None, extra: int = 0
+) -> Iterator[list[int]]:
     """Group positions into batches of like length whose padded size stays within `token_budget`, longest first.
 
-    A single row longer than the budget is a batch of its own.
+    Args:
+        lengths: tokens of each row.
+        token_budget: most padded tokens in a batch; a single row that is longer is a batch of its own.
+        slack: close a batch once its padding adds up to this, since another forward pass is then cheaper; None: never.
+        extra: tokens that every row takes besides its own (a cached prefix).
     """
     batch: list[int] = []
+    padding = 0
     for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > token_budget:
-            yield batch
-            batch = []
+        if batch:
+            longest = lengths[batch[0]]
+            padding += longest - lengths[position]
+            too_large = (longest + extra) * (len(batch) + 1) > token_budget
+            if too_large or (slack is not None and padding > slack):
+                yield batch
+                batch, padding = [], 0
         batch.append(position)
     if batch:
         yield batch
