@@ -1,0 +1,84 @@
+"""Killed runs go on to the same weights, and two processes train like one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import save_backbone
+from tests.training import reward_child
+from wildreward.training.reward_checkpoints import last_complete_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def start(folder, launcher=(), **settings) -> subprocess.Popen:
+    command = [sys.executable, *launcher, "-m", "tests.training.reward_child", str(folder), json.dumps(settings)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def results(folder) -> tuple[list[float], dict]:
+    return json.loads((folder / "losses.json").read_text()), torch.load(folder / "weights.pt")
+
+
+def test_a_killed_run_ends_in_the_same_weights(tmp_path):
+    # dropout makes the result depend on the random state, too
+    settings = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 2, "dropout": 0.1}
+    settings["backbone"] = save_backbone("bert", tmp_path / "base")
+    child = start(tmp_path / "killed", seconds_a_step=0.3, **settings)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "killed" / "checkpoint-8").exists():  # it may be killed in the middle of writing this one
+        assert child.poll() is None and time.monotonic() < deadline, child.communicate()[0]
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert "from checkpoint-" in finish(start(tmp_path / "killed", **settings))
+    reward_child.main(str(tmp_path / "undisturbed"), dict(settings))
+    (expected_losses, expected), (found_losses, found) = results(tmp_path / "undisturbed"), results(tmp_path / "killed")
+    assert expected_losses == found_losses
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_half_written_checkpoints_are_not_used(tmp_path):
+    for step, text in ((5, '{"global_step": 5}'), (10, '{"global_'), (15, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if text:
+            (folder / "trainer_state.json").write_text(text)
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-5"
+    assert (tmp_path / "checkpoint-15").exists()
+    assert last_complete_checkpoint(tmp_path, remove_partial=True).name == "checkpoint-5"
+    assert not (tmp_path / "checkpoint-15").exists() and not (tmp_path / "checkpoint-10").exists()
+    assert last_complete_checkpoint(tmp_path / "nothing") is None
+
+
+def test_two_processes_give_the_loss_curve_of_one(tmp_path):
+    # 48 rows in steps of 7: the last step has 6
+    settings = {"rows_per_step": 7, "tokens_per_device": 150, "backbone": save_backbone("llama", tmp_path / "base")}
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
+    launcher += ("--rdzv-endpoint", "localhost:0")
+    finish(start(tmp_path / "two", launcher, **settings))
+    reward_child.main(str(tmp_path / "one"), dict(settings))
+    (expected_losses, expected), (found_losses, found) = results(tmp_path / "one"), results(tmp_path / "two")
+    assert found_losses == pytest.approx(expected_losses, abs=1e-5)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], atol=2e-5, rtol=1e-3, msg=name)
