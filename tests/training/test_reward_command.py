@@ -1,0 +1,177 @@
+"""`train-reward`: the folder it writes, reruns, refusals, and the estimates."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.tiny import chat, save_backbone
+from tests.training.reward_tiny import config, toy_dataset
+from wildreward.commands import parse
+from wildreward.errors import UserError
+from wildreward.files import FolderLock
+from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, main, train_reward
+from wildreward.training.reward_estimates import estimate, printed_estimate
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A dataset file, a backbone folder, and a reward model trained from them by the command."""
+    folder = tmp_path_factory.mktemp("reward")
+    toy_dataset(96).to_parquet(folder / "rows.parquet")
+    save_backbone("bert", folder / "base")
+    arguments = ["--dataset", f"{folder}/rows.parquet", "--base-model", f"{folder}/base"]
+    arguments += ["--output-dir", f"{folder}/out", "--validation-share", "0.25", "--learning-rate", "1e-3"]
+    arguments += ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--disable-tqdm", "True"]
+    main(*parse("train-reward", CONFIGS, arguments))
+    return folder, arguments
+
+
+def test_the_folder_is_complete_and_loads_anywhere(made):
+    folder = made[0] / "out"
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "modeling_wildreward.py", "training_summary.json", "README.md"} <= names
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["base_model"] == "base" and settings["auto_map"] and len(settings["temperatures"]) == 3
+    assert not any(name.endswith((".bin", ".pt")) for name in names)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert "Rate how well" in tokenizer.apply_chat_template(chat("a", "b"), tokenize=False)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert model.config.num_labels == 1
+
+
+def test_the_summary_tells_what_was_done_and_no_machine_path(made):
+    text = (made[0] / "out" / "training_summary.json").read_text()
+    summary = json.loads(text)
+    assert str(made[0]) not in text
+    assert summary["dataset"] == "rows.parquet" and summary["arguments"]["learning_rate"] == 1e-3
+    assert summary["rows"]["train"] + summary["rows"]["validation"] == 96
+    assert 0 < summary["rows"]["validation"] < 60
+    assert {"loss", "mae", "qwk", "roc_auc", "accuracy", "ece"} <= summary["validation"].keys()
+    assert summary["versions"].keys() == {"wildreward", "torch", "transformers", "datasets"}
+
+
+def test_a_finished_run_is_left_alone_and_other_settings_are_refused(made):
+    folder, arguments = made
+    stamp = (folder / "out" / "model.safetensors").stat().st_mtime_ns
+    main(*parse("train-reward", CONFIGS, arguments))
+    assert (folder / "out" / "model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(UserError, match=r"learning_rate was 0\.001, now 0\.002"):
+        main(*parse("train-reward", CONFIGS, ["2e-3" if flag == "1e-3" else flag for flag in arguments]))
+
+
+def test_a_second_run_in_the_same_folder_is_refused(made):
+    with FolderLock(made[0] / "out" / "work"), pytest.raises(UserError, match="another run is writing"):
+        main(*parse("train-reward", CONFIGS, made[1]))
+
+
+def test_a_run_without_its_final_files_goes_on_from_its_checkpoints_to_the_same_weights(made):
+    folder = made[0] / "out"
+    before = load_file(folder / "model.safetensors")
+    (folder / "training_summary.json").unlink()
+    (folder / "model.safetensors").unlink()
+    main(*parse("train-reward", CONFIGS, made[1]))
+    after = load_file(folder / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_streamed_training_holds_out_users_too(made, tmp_path):
+    arguments = TrainRewardArguments(
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25
+    )
+    settings = config(tmp_path, max_steps=4, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2)
+    summary = train_reward(arguments, settings)
+    stored = json.loads((made[0] / "out" / "training_summary.json").read_text())
+    assert summary["steps"] == 4 and summary["rows"]["validation"] > 0
+    assert stored["rows"]["validation"] > 0 and summary["rows"]["train"] is None
+
+
+def test_errors_are_one_line(tmp_path, made):
+    missing = TrainRewardArguments(dataset=str(tmp_path / "none"), base_model=str(made[0] / "base"))
+    with pytest.raises(UserError, match="cannot load split 'train'"):
+        train_reward(missing, config(tmp_path / "a"))
+    no_model = TrainRewardArguments(dataset=str(made[0] / "rows.parquet"), base_model=str(tmp_path))
+    with pytest.raises((UserError, ValueError, OSError)):
+        train_reward(no_model, config(tmp_path / "b"))
+    nobody_left = TrainRewardArguments(
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=0.0
+    )
+    with pytest.raises(UserError, match="holding out 0% of the users leaves 96 rows to train on and 0"):
+        train_reward(nobody_left, config(tmp_path / "c"))
+
+
+REWARD_RECIPES = ["quickstart-reward", "qwen3-4b", "qwen3-8b", "lora-24gb", "encoder"]
+
+
+@pytest.mark.parametrize("name", REWARD_RECIPES)
+def test_every_recipe_parses_and_its_needs_are_computed(name):
+    arguments, settings = parse("train-reward", CONFIGS, ["--config", str(RECIPES / f"{name}.yaml")])
+    text = printed_estimate(estimate(arguments, settings)) if "Qwen" in arguments.base_model else ""
+    if text:
+        assert "GiB a device" in text and "h for a million rows" in text
+
+
+def test_recipes_ask_for_no_more_than_their_devices_have():
+    def total(name, **options):
+        arguments, settings = parse("train-reward", CONFIGS, ["--config", str(RECIPES / f"{name}.yaml")])
+        return estimate(arguments, settings, **options).total / 2**30
+
+    assert total("lora-24gb", devices=1, zero_stage=0) < 22
+    assert total("qwen3-4b", devices=8, zero_stage=2) < 76
+    assert total("qwen3-8b", devices=8, zero_stage=3) < 76
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_configurations_are_ones_accelerate_knows(path):
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    values = yaml.safe_load(path.read_text())
+    loaded = ClusterConfig.from_yaml_file(str(path))
+    assert loaded.num_processes == values["num_processes"]
+
+
+MEASURE = """
+import sys, re
+from datasets import load_dataset
+from torch.utils.data import DataLoader
+from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler
+from wildreward.training.reward_collators import RewardCollator
+
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
+
+path, cache, kind = sys.argv[1:4]
+rows = load_dataset("parquet", data_files=path, split="train", cache_dir=cache)
+before = anonymous()
+lengths = rows.with_format("numpy")["length"][:]
+sampler = TokenBudgetSampler(lengths, 32, TokenBudget(4096))
+seen = sum(len(batch["labels"]) for batch in DataLoader(StepDataset(rows), batch_sampler=sampler, collate_fn=RewardCollator(0)))
+assert seen == len(rows)
+print(anonymous() - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_dataset(tmp_path):
+    from datasets import Dataset
+
+    def growth(count):
+        def rows():
+            for number in range(count):
+                yield {"input_ids": [number % 400] * 250, "length": 250, "label": 1 + number % 4, "id": str(number)}
+
+        path = tmp_path / f"{count}.parquet"
+        Dataset.from_generator(rows, cache_dir=str(tmp_path / "cache")).to_parquet(path)
+        command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "cache"), "mapped"]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+    small, large = growth(2_000), growth(40_000)  # 40,000 rows: 40 MB of int32 ids, 300 MB as Python lists
+    assert large - small < 25, (small, large)
