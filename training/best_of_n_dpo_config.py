@@ -4,14 +4,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from trl import RLOOConfig
+
+from wildreward.training.ordinal_reward_config import fast_bf16
 
 # Fields of RLOOConfig that steer its own loss and would be silently without effect here.
 _WITHOUT_EFFECT = ("epsilon", "epsilon_high", "normalize_advantages", "mask_truncated_completions")
-
-# CPU features without which bf16 is emulated, many times slower than fp32.
-_BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 @dataclass
@@ -45,8 +43,9 @@ class BestOfNDPOConfig(RLOOConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.bf16 is None and not self.fp16 and not _bf16_is_fast(self.use_cpu):
-            self.bf16 = False
+        if self.bf16 is None:  # TRL's default is bf16, which some CPUs only emulate, many times slower than fp32
+            self.bf16 = not self.fp16 and fast_bf16()
+        self._check_groups("per_device_train_batch_size", self.per_device_train_batch_size, self.num_generations)
         super().__post_init__()
         defaults = {f.name: f.default for f in dataclasses.fields(RLOOConfig)}
         ignored = [name for name in _WITHOUT_EFFECT if getattr(self, name) != defaults[name]]
@@ -58,7 +57,6 @@ class BestOfNDPOConfig(RLOOConfig):
             raise ValueError(f"beta is {self.beta}; DPO needs a reference model, so beta must be above 0")
         if self.min_margin < 0:
             raise ValueError(f"min_margin is {self.min_margin}; it must not be negative")
-        self._check_groups("per_device_train_batch_size", self.per_device_train_batch_size, self.num_generations)
         per_prompt = self.num_generations_eval or self.num_generations
         if self.eval_strategy == "no":  # held-out prompts may still be sampled, and nobody chose this size
             self.per_device_eval_batch_size = max(1, self.per_device_eval_batch_size // per_prompt) * per_prompt
@@ -87,11 +85,3 @@ class BestOfNDPOConfig(RLOOConfig):
     def optimizer_steps_per_rollout(self) -> int:
         """Optimizer steps made with the completions of one generation."""
         return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
-
-
-def _bf16_is_fast(use_cpu: bool) -> bool:
-    """TRL trains in bf16 unless told otherwise; on a CPU that only emulates it, fp32 is the sensible default."""
-    if torch.accelerator.is_available() and not use_cpu:
-        return True
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(feature, False) for feature in _BF16_FEATURES)

@@ -3,6 +3,7 @@
 import math
 import os
 import textwrap
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from trl.trainer.utils import get_config_model_id, nanmax, nanmin, nanstd, pad
 
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
 from wildreward.training.dpo_loss import dpo_loss
-from wildreward.training.pairs import combine_rewards, select_pairs
+from wildreward.training.offline_pairs import preference_rows
+from wildreward.training.pairs import combine_rewards, select_pairs, text_ids
 from wildreward.training.reward_function import RewardFunction, RewardSourceError
 from wildreward.training.reward_source import is_url
 from wildreward.training.rollout_trainer import Rollout, RolloutTrainer
@@ -74,6 +76,7 @@ class BestOfNDPOTrainer(RolloutTrainer):
         functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         functions = [RewardFunction(f) if isinstance(f, str) and is_url(f) else f for f in functions]
         super().__init__(model=model, reward_funcs=functions, args=args, train_dataset=train_dataset, **kwargs)
+        self._sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(7))
 
     # From completions to pairs
 
@@ -81,12 +84,11 @@ class BestOfNDPOTrainer(RolloutTrainer):
         """Select one pair a prompt and compute its reference log-probabilities, once."""
         with self.timed("selection"):
             rewards = self._group_rewards(rollout)
-            truncated = self.truncated(rollout).view_as(rewards)
             chosen, rejected, keep = select_pairs(
                 rewards,
                 self.args.min_margin,
-                choosable=None if self.args.choose_truncated else ~truncated,
-                text_ids=_text_ids(rollout.completions, rollout.per_prompt).to(rewards.device),
+                choosable=self._choosable(rollout),
+                text_ids=text_ids(rollout.completions, rollout.per_prompt).to(rewards.device),
             )
             self._record_pairs(rollout, rewards, chosen, rejected, keep)
             batch = self._pad_pairs(rollout, chosen, rejected)
@@ -109,11 +111,34 @@ class BestOfNDPOTrainer(RolloutTrainer):
         self.record("reward_min", nanmin(flat))
         return rollout.local(flat, self.accelerator.process_index).view(-1, rollout.per_prompt)
 
+    def _choosable(self, rollout: Rollout) -> torch.Tensor | None:
+        return None if self.args.choose_truncated else ~self.truncated(rollout).view(-1, rollout.per_prompt)
+
+    def sample_pairs(self, prompts: Any, seed: int) -> list[dict[str, Any]]:
+        """One preference pair for each prompt that gives one, selected as in training; see `offline_pairs`."""
+
+        def read(rollout: Rollout, inputs: list[dict]) -> list[dict]:
+            rewards, choosable, n = self._group_rewards(rollout), self._choosable(rollout), rollout.per_prompt
+            found = []
+            for p, row in enumerate(inputs[::n]):
+                one = slice(p, p + 1)
+                pair = preference_rows(
+                    [row["prompt"]],
+                    [rollout.completions[p * n : (p + 1) * n]],
+                    rewards[one],
+                    self.args.min_margin,
+                    None if choosable is None else choosable[one],
+                )
+                found.append({"prompt_index": row["prompt_index"], "pair": pair})
+            return found
+
+        return [pair for row in self.sample_rows(_numbered(prompts), seed, read) for pair in row["pair"]]
+
     def sample_held_out(self, prompts: Any, seed: int) -> list[dict[str, float]]:
         """Mean reward and mean completion length in tokens of each prompt, sampled as in evaluation.
 
         Args:
-            prompts: dataset with `prompt` and `prompt_index`.
+            prompts: dataset with the column `prompt`.
             seed: of the sampling.
 
         Returns:
@@ -130,7 +155,7 @@ class BestOfNDPOTrainer(RolloutTrainer):
                 if not math.isnan(reward)
             ]
 
-        return self.sample_rows(prompts, seed, read)
+        return self.sample_rows(_numbered(prompts), seed, read)
 
     def _record_pairs(
         self,
@@ -259,15 +284,19 @@ class BestOfNDPOTrainer(RolloutTrainer):
                 tokens.sum(),
             ]
         )
-        pairs, chosen, rejected, correct, kl, entropy, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
-        if pairs == 0:
-            return
-        self.record("implicit_reward/chosen", chosen / pairs)
-        self.record("implicit_reward/rejected", rejected / pairs)
-        self.record("implicit_reward/margin", (chosen - rejected) / pairs)
-        self.record("implicit_reward/accuracy", correct / pairs)
-        self.record("kl", kl / pairs)
-        self.record("entropy", entropy / tokens)
+        self._sums[self._mode()] += self.accelerator.reduce(sums, reduction="sum").cpu()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Means over all pairs since the last log, whatever batches they came in, join TRL's own numbers."""
+        pairs, chosen, rejected, correct, kl, entropy, tokens = self._sums.pop(self._mode(), torch.zeros(7)).tolist()
+        if pairs:
+            self.record("implicit_reward/chosen", chosen / pairs)
+            self.record("implicit_reward/rejected", rejected / pairs)
+            self.record("implicit_reward/margin", (chosen - rejected) / pairs)
+            self.record("implicit_reward/accuracy", correct / pairs)
+            self.record("kl", kl / pairs)
+            self.record("entropy", entropy / tokens)
+        super().log(logs, start_time)
 
     # Stopping
 
@@ -289,14 +318,8 @@ class BestOfNDPOTrainer(RolloutTrainer):
         return f"checkpoint in {folder}: run again with resume_from_checkpoint to go on"
 
 
-def _text_ids(completions: list, per_prompt: int) -> torch.Tensor:
-    """(P, per_prompt) int: within a prompt, equal for equal texts."""
-    texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
-    ids = []
-    for start in range(0, len(texts), per_prompt):
-        seen: dict[str, int] = {}
-        ids.append([seen.setdefault(text, len(seen)) for text in texts[start : start + per_prompt]])
-    return torch.tensor(ids)
+def _numbered(prompts: Any) -> Any:
+    return prompts.add_column("prompt_index", list(range(len(prompts))))
 
 
 def _join(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -57,6 +57,13 @@ class TrainDPOArguments:
         default="query",
         metadata={"help": "What a reward server is sent: rendered texts (`query`) or chat messages (`messages`)."},
     )
+    pairs_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Train nothing: sample, score and select once, and write the pairs as a preference dataset for TRL's "
+            "DPOTrainer."
+        },
+    )
     lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank; 0 trains all weights."})
     lora_alpha: int = field(default=32, metadata={"help": "Scale of the LoRA adapter."})
 
@@ -67,7 +74,11 @@ CONFIGS = (TrainDPOArguments, BestOfNDPOConfig)
 def main(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> None:
     """Train, save the policy, and print what changed on held-out prompts."""
     results = train_policy(arguments, config)
-    if results and config.process_index == 0:
+    if config.process_index != 0:
+        return
+    if "pairs" in results:
+        print(f"{results['pairs']} pairs from {results['prompts']} prompts: {config.output_dir}")
+    else:
         for name, unit in (("reward", ""), ("length", " tokens")):
             if change := results["held_out"].get(name):
                 print(
@@ -115,6 +126,8 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, 
         config.seed,
         arguments.dataset_config,
     )
+    if arguments.pairs_only:
+        return _write_pairs(arguments, config, policy, tokenizer, train)
     per_rollout = config.generation_batch_size // config.num_generations
     if len(train) < per_rollout:
         raise UserError(
@@ -144,6 +157,25 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, 
     return results
 
 
+def _write_pairs(
+    arguments: TrainDPOArguments, config: BestOfNDPOConfig, policy: str, tokenizer: Any, prompts: Any
+) -> dict[str, Any]:
+    from wildreward.training.best_of_n_dpo_trainer import BestOfNDPOTrainer
+    from wildreward.training.offline_pairs import write_pairs
+
+    config.num_generations_eval = config.num_generations
+    config.per_device_eval_batch_size = config.per_device_train_batch_size
+    trainer = BestOfNDPOTrainer(
+        model=policy,
+        reward_funcs=_reward_functions(arguments, config),
+        args=config,
+        train_dataset=prompts,
+        processing_class=tokenizer,
+    )
+    pairs = write_pairs(trainer, prompts, config.output_dir, config.seed)
+    return {"settings": _settings(arguments, config), "prompts": len(prompts), "pairs": pairs}
+
+
 def _reward_functions(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> list[Any]:
     from wildreward.training.reward_function import RewardFunction
     from wildreward.training.reward_source import is_url
@@ -171,7 +203,10 @@ def _adapter(arguments: TrainDPOArguments) -> Any:
 
 def _settings(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, Any]:
     return {
-        **{name: getattr(arguments, name) for name in ("model", "reward_model", "dataset", "max_prompts", "lora_rank")},
+        **{
+            name: getattr(arguments, name)
+            for name in ("model", "reward_model", "dataset", "max_prompts", "lora_rank", "pairs_only")
+        },
         **{name: getattr(config, name) for name in SETTINGS},
         "prompts_per_step": _prompts_per_step(config),
     }

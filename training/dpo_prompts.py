@@ -124,7 +124,7 @@ def _take(
         if count is not None and len(taken) >= count:
             break
         prompt = prompt_of(row)
-        if not prompt or (not isinstance(prompt, str) and not prompt[-1]["content"].strip()):
+        if not prompt or not (prompt if isinstance(prompt, str) else prompt[-1]["content"]).strip():
             left_out["empty"] += 1
         elif str(prompt) in seen:
             left_out["duplicate"] += 1

@@ -62,3 +62,13 @@ def select_pairs(
     margin = rewards[rows, chosen] - rewards[rows, rejected]
     keep = candidates[rows, chosen] & others[rows, rejected] & (margin > 0) & (margin >= min_margin)
     return chosen, rejected, keep
+
+
+def text_ids(completions: list, per_prompt: int) -> torch.Tensor:
+    """(P, per_prompt) int: within a prompt, equal for equal texts. Completions are texts or lists of messages."""
+    texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
+    ids = []
+    for start in range(0, len(texts), per_prompt):
+        seen: dict[str, int] = {}
+        ids.append([seen.setdefault(text, len(seen)) for text in texts[start : start + per_prompt]])
+    return torch.tensor(ids)

@@ -26,7 +26,7 @@ class HeldOutCallback(TrainerCallback):
     """
 
     def __init__(self, prompts: Dataset, seed: int) -> None:
-        self.prompts = prompts.add_column("prompt_index", list(range(len(prompts))))
+        self.prompts = prompts
         self.seed = seed
         self.trainer: BestOfNDPOTrainer | None = None
         self.before: list[dict[str, float]] = []

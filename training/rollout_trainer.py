@@ -19,6 +19,7 @@ import torch
 from accelerate.utils import gather_object, is_peft_model, set_seed
 from torch import nn
 from torch.utils.data import Sampler
+from transformers import TrainerCallback
 from trl import RLOOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import RepeatSampler, is_async_callable, nanstd, use_adapter
@@ -54,8 +55,9 @@ class RolloutTrainer(RLOOTrainer):
         super().__init__(*args, **kwargs)
         self._failures: list[str] = []
         self._seconds: dict[str, float] = defaultdict(float)
-        self._random_state: dict[str, Any] | None = None
+        self._random_state: dict[str, Any] = _random_state()
         self._step_of_last_log = 0
+        self.add_callback(_RememberRandomState(self))
         self.reward_funcs = [f if isinstance(f, nn.Module) else self._guarded(f) for f in self.reward_funcs]
 
     def batch_from_rollout(self, rollout: Rollout) -> dict[str, torch.Tensor]:
@@ -73,7 +75,6 @@ class RolloutTrainer(RLOOTrainer):
         Raises:
             RewardSourceError: on every process, when the rewards of any cannot be had, or all are missing.
         """
-        self._random_state = _random_state()
         prompts = [row["prompt"] for row in inputs]
         with self.timed("generation"), self._generation_precision():
             prompt_ids, completion_ids, completions = self._generate(prompts)
@@ -188,7 +189,7 @@ class RolloutTrainer(RLOOTrainer):
             What `read` kept on all processes, once for each prompt, in the order of `prompt_index`.
         """
         training, state = self.model.training, _random_state()
-        kept = self._metrics["eval"], dict(self._seconds), self._random_state
+        kept = self._metrics["eval"], dict(self._seconds)
         self._metrics["eval"] = defaultdict(list)
         set_seed(seed, device_specific=True)
         self.model.eval()
@@ -197,8 +198,7 @@ class RolloutTrainer(RLOOTrainer):
         finally:
             self.model.train(training)
             _set_random_state(state)
-            self._metrics["eval"], self._random_state = kept[0], kept[2]
-            self._seconds = defaultdict(float, kept[1])
+            self._metrics["eval"], self._seconds = kept[0], defaultdict(float, kept[1])
             self._pending_extra_logs.clear()
             self._pending_metrics.clear()
         unique = {row["prompt_index"]: row for row in gather_object(rows)}
@@ -274,9 +274,20 @@ class RolloutTrainer(RLOOTrainer):
         return _EpochSampler(sampler, self.args.seed, lambda: int(self.state.epoch or 0))
 
     def restore_random_state(self) -> None:
-        """Go back to before the last rollout, so that a checkpoint made now continues with the same rollout."""
-        if self._random_state is not None:
-            _set_random_state(self._random_state)
+        """Go back to the end of the last step, so that a checkpoint made now goes on as if nothing had happened since."""
+        _set_random_state(self._random_state)
+
+
+class _RememberRandomState(TrainerCallback):
+    """Keeps the random state as it is when the Trainer would save a checkpoint."""
+
+    def __init__(self, trainer: RolloutTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer._random_state = _random_state()
+
+    on_evaluate = on_step_end
 
 
 class _EpochSampler(Sampler):

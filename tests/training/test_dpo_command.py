@@ -1,0 +1,131 @@
+"""`train-dpo` as a user runs it, on a tiny policy and a tiny reward model."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset, load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.tiny import decoder_tokenizer, reward_model
+from tests.training.dpo_tiny import make_policy, make_prompts, make_tokenizer
+from wildreward.commands import parse
+from wildreward.errors import UserError
+from wildreward.scorer import RewardScorer
+from wildreward.training.dpo_command import CONFIGS, main, train_policy
+from wildreward.training.dpo_prompts import load_prompts, prompt_of
+from wildreward.training.offline_pairs import preference_rows
+
+FLAGS = """--num-generations 4 --num-generations-eval 2 --per-device-train-batch-size 8 --per-device-eval-batch-size 4
+--max-completion-length 6 --choose-truncated True --logging-steps 1 --report-to none --use-cpu True
+--gradient-checkpointing False --disable-tqdm True --learning-rate 1e-2 --held-out-prompts 4 --bf16 False"""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    make_policy(folder / "policy")
+    RewardScorer(reward_model("llama"), decoder_tokenizer()).save_pretrained(folder / "rm")
+    with open(folder / "chats.jsonl", "w") as handle:
+        for messages in make_prompts(14)["prompt"]:
+            handle.write(json.dumps({"messages": [*messages, {"role": "assistant", "content": "c1"}]}) + "\n")
+    return folder
+
+
+def configs(inputs, output, *more):
+    argv = ["--model", str(inputs / "policy"), "--reward-model", str(inputs / "rm"), "--output-dir", str(output)]
+    argv += ["--dataset", str(inputs / "chats.jsonl")]
+    flags = FLAGS.split() + list(more)
+    for name, value in dict(zip(flags[::2], flags[1::2], strict=True)).items():
+        argv += [name, value]
+    return parse("train-dpo", CONFIGS, argv)
+
+
+def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp_path, capsys):
+    main(*configs(inputs, tmp_path / "out", "--max-steps", "2", "--save-steps", "1"))
+    assert "held-out reward:" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out" / "dpo_results.json").read_text())
+    assert (results["steps"], results["prompts"], results["held_out"]["prompts"]) == (2, 10, 4)
+    for name in ("reward", "length"):
+        change = results["held_out"][name]
+        assert change["difference"]["value"] == pytest.approx(change["after"]["value"] - change["before"]["value"])
+        assert all(change[k]["low"] <= change[k]["value"] <= change[k]["high"] for k in ("before", "after"))
+    assert set(results["seconds_per_step"]) == {"generation", "scoring", "selection", "reference", "training"}
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    AutoTokenizer.from_pretrained(tmp_path / "out")
+    untrained = AutoModelForCausalLM.from_pretrained(inputs / "policy")
+    assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), untrained.parameters(), strict=True))
+    assert (tmp_path / "out" / "README.md").exists()
+
+    with pytest.raises(UserError, match=r"other settings .*beta was 0.1, now 0.5"):
+        train_policy(*configs(inputs, tmp_path / "out", "--max-steps", "2", "--beta", "0.5"))
+    before = results["held_out"]["reward"]["before"]
+    longer = train_policy(*configs(inputs, tmp_path / "out", "--max-steps", "3"))  # resumes
+    assert longer["held_out"]["reward"]["before"] == before and longer["steps"] == 3
+
+
+def test_pairs_only_writes_a_dataset_that_trl_trains_on(inputs, tmp_path):
+    from trl import DPOConfig, DPOTrainer
+
+    more = ("--pairs-only", "True", "--held-out-prompts", "0", "--per-device-train-batch-size", "32")
+    first = train_policy(*configs(inputs, tmp_path / "pairs", *more))
+    pairs = load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert first["pairs"] == len(pairs) > 0 and first["prompts"] == 14
+    assert all(s > r for s, r in zip(pairs["score_chosen"], pairs["score_rejected"], strict=True))
+    assert train_policy(*configs(inputs, tmp_path / "pairs", *more))["pairs"] == len(pairs)  # finished parts are kept
+    args = DPOConfig(str(tmp_path / "dpo"), max_steps=1, use_cpu=True, bf16=False, report_to=[], disable_tqdm=True)
+    trainer = DPOTrainer(str(inputs / "policy"), args=args, train_dataset=pairs, processing_class=make_tokenizer())
+    assert trainer.train().training_loss == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_preference_rows_leave_out_prompts_without_a_pair():
+    rewards = torch.tensor([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [2.0, 1.0, float("nan")]])
+    rows = preference_rows(["p", "q", "r"], [["a", "b", "c"], ["a", "b", "c"], ["x", "y", "z"]], rewards)
+    assert rows == [
+        {"prompt": "p", "chosen": "c", "rejected": "a", "score_chosen": 3.0, "score_rejected": 1.0},
+        {"prompt": "r", "chosen": "x", "rejected": "y", "score_chosen": 2.0, "score_rejected": 1.0},
+    ]
+
+
+def test_user_errors(inputs, tmp_path):
+    with pytest.raises(UserError, match=r"the policy .*nothing cannot be loaded"):
+        arguments, config = configs(inputs, tmp_path / "a")
+        arguments.model = str(tmp_path / "nothing")
+        train_policy(arguments, config)
+    with pytest.raises(UserError, match="is not a WildReward model"):
+        arguments, config = configs(inputs, tmp_path / "b", "--max-steps", "1")
+        arguments.reward_model = [str(inputs / "policy")]
+        train_policy(arguments, config)
+    with pytest.raises(UserError, match="10 prompts are fewer than the 32 of one step"):
+        train_policy(*configs(inputs, tmp_path / "c", "--gradient-accumulation-steps", "16"))
+    (tmp_path / "odd.jsonl").write_text('{"question": "q"}\n')
+    with pytest.raises(UserError, match="columns are question; expected `prompt`"):
+        load_prompts(str(tmp_path / "odd.jsonl"), make_tokenizer(), 10, 0)
+
+
+USER, ASSISTANT, SYSTEM = ({"role": role, "content": role[0]} for role in ("user", "assistant", "system"))
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "text"}, "text"),
+        ({"prompt": [USER]}, [USER]),
+        ({"history": [SYSTEM, USER, ASSISTANT], "messages": [USER, ASSISTANT]}, [SYSTEM, USER, ASSISTANT, USER]),
+        ({"messages": [SYSTEM, USER, ASSISTANT]}, [SYSTEM, USER]),
+        ({"messages": [ASSISTANT]}, None),
+        ({"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}, [USER]),
+    ],
+)
+def test_prompts_of_each_known_shape(row, prompt):
+    assert prompt_of(row) == prompt
+
+
+def test_prompts_are_held_out_filtered_and_counted(tmp_path, caplog):
+    rows = [{"prompt": " ".join(["a1"] * n)} for n in (1, 2, 3, 3, 50)] + [{"prompt": " "}]
+    Dataset.from_list(rows).to_parquet(tmp_path / "p.parquet")
+    with caplog.at_level("INFO"):
+        train, held_out = load_prompts(str(tmp_path / "p.parquet"), make_tokenizer(), 10, held_out=1)
+    assert len(train) == 2 and len(held_out) == 1
+    assert set(train["prompt"]) | set(held_out["prompt"]) == {"a1", "a1 a1", "a1 a1 a1"}
+    assert "1 duplicate, 1 empty, 1 too long" in caplog.text

@@ -1,0 +1,157 @@
+"""Reward functions against real sockets and a real (tiny) reward model."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from wildreward.training import RewardFunction, RewardSourceError
+from wildreward.training.reward_source import render_reward_text
+
+CHAT = [{"role": "user", "content": "What is 2 + 2?"}]
+ANSWERS = [[{"role": "assistant", "content": text}] for text in ("4", "It is four.", "I do not know")]
+
+
+@pytest.fixture
+def server():
+    """A server that plays a script: each entry is (status, headers, body or function of the request), the last repeats."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            httpd.requests.append((request, dict(self.headers)))
+            status, headers, body = httpd.script.pop(0) if len(httpd.script) > 1 else httpd.script[0]
+            if body is None:
+                return self.connection.close()  # reset
+            data = body(request) if callable(body) else body
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            return self.wfile.write(data)
+
+        def log_message(self, *args):
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.requests, httpd.script = [], [(200, {}, lengths)]
+    httpd.url = f"http://127.0.0.1:{httpd.server_port}/score"
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield httpd
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def lengths(request):
+    rows = request.get("query") or [m[-1]["content"] for m in request["messages"]]
+    return json.dumps({"rewards": [len(row) / 100 for row in rows]}).encode()
+
+
+def test_asks_with_texts_or_messages(server):
+    texts = RewardFunction(server.url)(prompts=[CHAT] * 3, completions=ANSWERS, completion_ids=[[1]] * 3)
+    query = server.requests[0][0]["query"]
+    assert query == [render_reward_text(CHAT + answer) for answer in ANSWERS]
+    assert query[0].endswith("<query>\nWhat is 2 + 2?\n<response>\n4")
+    assert texts == [len(text) / 100 for text in query]
+    RewardFunction(server.url, request="messages")(prompts=[CHAT], completions=[ANSWERS[0]])
+    assert server.requests[-1][0] == {"messages": [CHAT + ANSWERS[0]]}
+
+
+def test_batches_keep_their_order(server):
+    reward = RewardFunction(server.url, request="messages", batch_size=2, concurrency=3)
+    answers = ["x" * n for n in range(1, 12)]
+    assert reward(prompts=["q"] * 11, completions=answers) == [n / 100 for n in range(1, 12)]
+    assert len(server.requests) == 6
+
+
+def test_retries_what_may_pass_and_honours_retry_after(server):
+    server.script[:0] = [(503, {}, b"busy"), (429, {"Retry-After": "0.3"}, b""), (200, {}, None), (200, {}, b'{"rew')]
+    started = time.monotonic()
+    assert RewardFunction(server.url, deadline=20)(prompts=["q"], completions=["a"]) is not None
+    assert len(server.requests) == 5 and time.monotonic() - started > 0.3
+
+
+def test_gives_up_at_the_deadline(server):
+    server.script[:] = [(500, {}, b"broken")]
+    started = time.monotonic()
+    with pytest.raises(RewardSourceError, match=r"gave no rewards in \d attempts over .* \(HTTP 500 broken\)"):
+        RewardFunction(server.url, deadline=1.0)(prompts=["q"], completions=["a"])
+    assert time.monotonic() - started < 5
+
+
+def test_a_hanging_server_is_given_up():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        reward = RewardFunction(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2, deadline=0.5)
+        with pytest.raises(RewardSourceError, match="gave no rewards"):
+            reward(prompts=["q"], completions=["a"])
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_refusals_are_not_retried(server, status):
+    server.script[:] = [(status, {}, b"no such model")]
+    with pytest.raises(RewardSourceError, match=f"refused the request: HTTP {status} no such model"):
+        RewardFunction(server.url)(prompts=["q"], completions=["a"])
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b'{"rewards": [1.0, 2.0]}', "answered 2 rewards; expected .* with 1 numbers"),
+        (b'{"error": "overloaded"}', "overloaded"),
+        (b'{"rewards": ["high"]}', "high"),
+        (b'{"rewards": [true]}', "True"),
+        (b'{"rewards": [NaN]}', "returned nan for completion 0"),
+        (b'{"rewards": [1e999]}', "returned inf"),
+    ],
+)
+def test_wrong_answers_are_errors_never_a_constant(server, answer, message):
+    server.script[:] = [(200, {}, answer)]
+    with pytest.raises(RewardSourceError, match=message):
+        RewardFunction(server.url)(prompts=["q"], completions=["a"])
+
+
+def test_null_and_empty_completions_are_unscorable(server):
+    server.script[:] = [(200, {}, b'{"rewards": [null, 0.5]}')]
+    assert RewardFunction(server.url)(prompts=["q"] * 3, completions=["a", "  ", "b"]) == [None, None, 0.5]
+
+
+def test_token_comes_from_the_environment_and_stays_out_of_errors(server, monkeypatch):
+    monkeypatch.setenv("WILDREWARD_REWARD_TOKEN", "s3cret")
+    server.script[:] = [(403, {}, b"no")]
+    with pytest.raises(RewardSourceError) as caught:
+        RewardFunction(server.url)(prompts=["q"], completions=["a"])
+    assert server.requests[0][1]["Authorization"] == "Bearer s3cret"
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_model_folder_scores_as_the_scorer_does(tmp_path):
+    from tests.tiny import decoder_tokenizer, reward_model
+    from wildreward.scorer import RewardScorer
+
+    scorer = RewardScorer(reward_model("llama"), decoder_tokenizer())
+    scorer.save_pretrained(tmp_path / "rm")
+    reward = RewardFunction(str(tmp_path / "rm"))
+    history = [{"role": "system", "content": "Be brief."}, *CHAT, *ANSWERS[1], {"role": "user", "content": "again"}]
+    prompts = [history] * 3 + [CHAT] * 3
+    rewards = reward(prompts=prompts, completions=ANSWERS * 2, completion_ids=None, trainer_state=None)
+    expected = RewardScorer.from_pretrained(tmp_path / "rm").score(
+        [p + a for p, a in zip(prompts, ANSWERS * 2, strict=True)]
+    )
+    assert rewards == pytest.approx(expected, abs=1e-4)
+    assert reward.__name__ == "rm"
+
+
+def test_a_function_of_conversations_and_its_name():
+    def brevity(conversations):
+        return [-len(c[-1]["content"]) for c in conversations]
+
+    reward = RewardFunction(brevity)
+    assert reward(prompts=["q"], completions=["abc"]) == [-3.0] and reward.__name__ == "brevity"
+    with pytest.raises(RewardSourceError, match="returned 0 rewards for 1"):
+        RewardFunction(lambda conversations: [])(prompts=["q"], completions=["a"])
