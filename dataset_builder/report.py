@@ -1,6 +1,7 @@
 """`build_report.json`: the whole funnel in numbers."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from wildreward.dataset_builder.records import LEVEL_TO_LABEL
@@ -56,8 +57,13 @@ def make_report(
         "requests": turns.get("requests", 0),
         "prompt_tokens": turns.get("prompt_tokens", 0),
         "completion_tokens": turns.get("completion_tokens", 0),
-        "settings": settings,
+        "settings": {name: _public(value) for name, value in settings.items()},
     }
+
+
+def _public(value: Any) -> Any:
+    """A path of this machine by its last part only: the report and the card are published."""
+    return Path(value).resolve().name if isinstance(value, str) and "/" in value and Path(value).exists() else value
 
 
 def label_sources(written: Counter) -> dict[str, dict[str, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from wildreward.cards import mark_pushed, merge_card, parse_card, reconcile, set_field
+from wildreward.cards import fill_in, mark_pushed, merge_card, parse_card, reconcile, set_field
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, atomic_path
 from wildreward.model_card import hub
@@ -92,19 +92,19 @@ def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: s
     """Render the card that would be pushed and check it together with the files."""
     readme = folder / "README.md"
     local = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    if kind == MODEL:
-        fresh = render_model_card(read_model_facts(folder, repo_id if "/" in repo_id else None))
-    elif local:
-        fresh = local
-    else:
-        raise UserError(
-            f"{folder} has no README.md; `wildreward build-dataset` writes one, run it again on this folder"
-        )
     for name, text in ((f"{readme}", local), (f"README.md of {repo_id} on the Hub", on_hub)):
         try:
             parse_card(text)
         except UserError as error:
             raise UserError(f"{name} is not ready to be pushed: {error}") from error
+    if kind == MODEL:
+        fresh = render_model_card(read_model_facts(folder, repo_id if "/" in repo_id else None))
+    elif local:
+        fresh = fill_in(local, "PATH_OR_REPO", repo_id)  # in the loading example that `build-dataset` writes
+    else:
+        raise UserError(
+            f"{folder} has no README.md; `wildreward build-dataset` writes one, run it again on this folder"
+        )
     card = merge_card(reconcile(on_hub, local), fresh)
     card = mark_pushed(set_field(card, "license", license) if license else card)
     selection = validate_folder(folder, card)

@@ -151,6 +151,17 @@ def set_field(text: str, key: str, value: Any) -> str:
     return render_card(card)
 
 
+def fill_in(text: str, placeholder: str, value: str) -> str:
+    """Replace a placeholder in the generated blocks of a card, not in what a person wrote."""
+    card = parse_card(text)
+    pieces = card.pieces()
+    for name, content in card.blocks.items():
+        if card.generated is not None and not _edited(card, f"block:{name}", pieces):
+            card.blocks[name] = content.replace(placeholder, value)
+            card.generated[f"block:{name}"] = _digest(card.blocks[name])
+    return render_card(card)
+
+
 def merge_card(old_text: str, new_text: str) -> str:
     """Carry a person's edits of a card over to a new rendering of it.
 

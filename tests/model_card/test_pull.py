@@ -9,11 +9,13 @@ import torch
 from datasets import Dataset, Features, List, Value
 from transformers import BertConfig, BertForSequenceClassification
 
+from tests.dataset_builder.chats import write_chats
 from tests.hub_double import HubDouble
 from tests.model_card.conftest import python
 from tests.tiny import chat, reward_model, tokenizer_for
 from wildreward import RewardScorer
 from wildreward.cards import block, parse_card
+from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.errors import UserError
 from wildreward.model_card import push
 
@@ -158,36 +160,56 @@ LOAD_DATASET = """
 from datasets import load_dataset
 for revision in (PINNED, "main"):
     data = load_dataset("user/chats", revision=revision)
-    pairs = load_dataset("user/chats", "unpaired_preference", split="train", revision=revision)
-    print(data["train"].num_rows, data["test"].num_rows, pairs.num_rows, data["train"][0]["messages"][1]["content"])
+    pairs = load_dataset("user/chats", "unpaired_preference", revision=revision)
+    print(data["train"].num_rows, data["test"].num_rows, pairs["train"].num_rows, data["train"][0]["messages"][1]["role"])
 """
 
 
-def test_dataset_pushed_twice_and_loaded_in_both_configs(hub, api, dataset_folder, tmp_path):
-    """The second push has fewer shards: the old ones go. What was written on the Hub in between stays."""
-    done = push(dataset_folder, "user/chats", private=True, api=api)
-    assert done.kind == "dataset" and done.url == f"{hub.url}/datasets/user/chats"
-    repo = hub.repo("user/chats", "datasets")
-    assert "build_report.json" in repo.files() and not any(
-        path.startswith(("work", "settings")) for path in repo.files()
+def build(folder, chats):
+    """A dataset folder as `wildreward build-dataset` makes it."""
+    source, labels = write_chats(folder.parent / f"{folder.name}-source", chats)
+    options = {"labels": str(labels)}
+    return build_dataset(
+        str(source), folder, labeler="file", labeler_options=options, test_fraction=0.3, mining_window=0
     )
-    pinned = api.dataset_info("user/chats").sha
 
-    text = repo.files()["README.md"].decode() + "\nCollected with consent.\n"
-    api.upload_file(path_or_fileobj=text.encode(), path_in_repo="README.md", repo_id="user/chats", repo_type="dataset")
-    for path in (dataset_folder / "data").glob("train-*"):
-        path.unlink()
-    rows = [{"id": "c9_turn0", "history": [], "messages": chat("hello", "new"), "label": 1}]
-    Dataset.from_list(rows, INSTANCE).to_parquet(dataset_folder / "data" / "train-00000-of-00001.parquet")
-    (dataset_folder / "README.md").write_text(CARD.replace("# Chats", "# Chats, again"))
-    push(dataset_folder, "user/chats", api=api)
-    assert [path for path in repo.files() if "data/train" in path] == ["data/train-00000-of-00001.parquet"]
-    readme = repo.files()["README.md"].decode()
-    assert "Collected with consent." in readme and "# Chats, again" in readme and "# Chats\n" not in readme
+
+def test_built_dataset_pushed_twice_and_loaded_in_both_configs(hub, api, tmp_path):
+    counts = []
+    for number, chats in enumerate((60, 30)):  # the second time from a fresh folder
+        folder = tmp_path / f"chats{number}"
+        (tmp_path / f"{folder.name}-source").mkdir()
+        splits = build(folder, chats)["splits"]
+        counts.append([sum(splits["train"].values()), sum(splits["test"].values()), sum(splits["train"].values())])
+        done = push(folder, "user/chats", private=True, api=api)
+        assert done.kind == "dataset" and done.url == f"{hub.url}/datasets/user/chats"
+        repo = hub.repo("user/chats", "datasets")
+        assert {path.split("/")[0] for path in repo.files()} == {
+            ".gitattributes", "README.md", "build_report.json", "data", "figures", "unpaired_preference"
+        }  # fmt: skip
+        readme = repo.files()["README.md"].decode()
+        assert readme.count('load_dataset("user/chats"') == 2
+        published = readme + repo.files()["build_report.json"].decode()
+        assert str(tmp_path) not in published and "chats.jsonl" in published
+        if number == 0:
+            pinned = api.dataset_info("user/chats").sha
+            text = f"{readme}\nCollected with consent.\n".encode()
+            api.upload_file(path_or_fileobj=text, path_in_repo="README.md", repo_id="user/chats", repo_type="dataset")
+    assert "Collected with consent." in readme and f"{counts[1][0]} |" in readme and f"{counts[0][0]} |" not in readme
 
     result = python(f"PINNED = {pinned!r}\n{LOAD_DATASET}", hub, tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert [line.split() for line in result.stdout.splitlines()] == [["6", "2", "3", "hi"], ["1", "2", "3", "new"]]
+    assert [line.split() for line in result.stdout.splitlines()] == [[*map(str, row), "assistant"] for row in counts]
+
+
+def test_fewer_shards_on_the_second_push_replace_the_old_ones(hub, api, dataset_folder):
+    push(dataset_folder, "user/chats", api=api)
+    (dataset_folder / "data" / "train-00001-of-00002.parquet").unlink()
+    (dataset_folder / "README.md").write_text(CARD.replace("# Chats", "# Chats, again"))
+    push(dataset_folder, "user/chats", api=api)
+    files = hub.repo("user/chats", "datasets").files()
+    assert [path for path in files if "data/train" in path] == ["data/train-00000-of-00002.parquet"]
+    assert "# Chats, again" in files["README.md"].decode() and "# Chats\n" not in files["README.md"].decode()
 
 
 @pytest.mark.parametrize(
