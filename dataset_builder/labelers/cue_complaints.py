@@ -1,7 +1,8 @@
-"""The cues of complaint: rejection (level 1) and error correction (level 2). See `cue_tables` for how they are read."""
+"""The cues of complaint, rejection (level 1) and error correction (level 2): here those that judge the answer itself."""
 
-import re
-
+from wildreward.dataset_builder.labelers import cue_languages as languages
+from wildreward.dataset_builder.labelers.cue_failures import FAILURES
+from wildreward.dataset_builder.labelers.cue_rebukes import REBUKES
 from wildreward.dataset_builder.labelers.cue_tables import (
     ADVERBS,
     BE,
@@ -29,29 +30,13 @@ _HARMLESS = words(
     until because important sure bother want mind care clear know your_name possible allowed that_i that_it an_issue a_big
     a_real a_bad bad to_be up_to for_me for_my fair just too"""
 )
-_ERROR = words("errors? exceptions? traceback")
 _TOO = words(
     """long short generic vague formal informal complicated complex much many simple wordy broad similar basic easy hard boring
     cheesy corny abstract technical small big slow fast detailed few literal cliche verbose repetitive obvious dark light
     casual academic general salesy robotic"""
 )
-_OPERATE = words(
-    """work works worked working run running show shows showing shown display displayed displaying appear appearing exist
-    render rendering load loading update updating updated change changing changed compile respond responding recogni[sz]ed
-    defined resolve solve fix help save saving print printing open opening move moving start match found detected"""
-)
-_STILL_BAD = either(
-    "not?|an? similar|similar|detected|complain\\w*|(?:the )?same(?: (?:errors?|issues?|problems?|results?|thing|output|message|answer|response|as)\\b|$)|wrong|incorrect|errors?|(?:this|the|an?) (?:\\w+ )?(?:errors?|issues?|problems?)|with errors?",
-    "(?:doesn|isn|can|won|didn|aren)'?t|cannot|does not|is not|cant",
-    words(
-        r"""gives? giving gets? getting got too very generic missing incomplete unfinished broken using uses only shows?
-        showing seeing see(?!_if) returns? returning says? saying throws? fail\w* unusable unclear confus\w+ repeat\w*
-        repetitive seems? looks? sounds? feels? needs?_to_(?:be_)?fix\w* empty occurs? happen\w* persists? way a_bit quite
-        far long wordy vague pretty doing making receiv\w+ stuck overflow\w* bigger smaller in_the_wrong"""
-    ),
-)
 
-COMPLAINTS: tuple[Cue, ...] = (
+_VERDICTS: tuple[Cue, ...] = (
     cue(
         "frustration",
         1,
@@ -149,141 +134,6 @@ COMPLAINTS: tuple[Cue, ...] = (
         "early",
     ),
     cue(
-        "not_working",
-        2,
-        r"(?!(?:if|when|what|how|why|assuming|give|make|please|no|just|but|so|update|can|could|don't|dont|do|did i|we|i have|words|a|an)\b)"
-        rf"(?:[\w'./&#()=¤*-]+ ){{0,7}}?(?!that\b|which\b|if\b)[\w'./&#()=¤*-]+(?:{NOT}| will not| may not) (?:(?:seem to|appear to|even|really|actually|still|quite|be|being|fully|properly|correctly|get|getting|been) )*{_OPERATE}\b",
-        "stated",
-        "rebuke",
-        "tryable",
-    ),
-    cue(
-        "not_working",
-        2,
-        rf"(?:(?:also|still|that|it|this|even) )*(?:did not|didn't|didnt|does not|doesn't|doesnt|not|isn't) (?:(?:seem to|appear to|even|really|actually|still) )*{_OPERATE}\b",
-        "stated",
-        "tryable",
-        first=True,
-    ),
-    cue(
-        "not_working",
-        2,
-        rf"(?:i|we) (?:(?:tried|did|have|added|changed|ran|put|pasted|copied)\b.{{0,60}}?)(?: (?:and|but))?{NOT} (?:even )?{_OPERATE}\b",
-        "tryable",
-    ),
-    cue(
-        "not_working",
-        2,
-        r"(?:(?:and|then|when .{1,60}) )?(?:nothing (?:happens|happened|changed|changes|shows|showed|works|is (?:happening|showing|displayed|changing)|appears)|"
-        r"no (?:output|luck|effect|change|result|results|difference)$|to no avail)",
-        "tryable",
-    ),
-    cue(
-        "still_wrong",
-        2,
-        r"(?:(?:no|nope|it'?s?|its|it is|this|that|i'?m|i am|i|we|they|there|there's|there is|you|you're|you are|the \w+|the \w+ \w+|these|this is|that's|that is|is|are|your \w+) )*?"
-        + either(
-            rf"(?:still|stil) (?:(?:is|are|have|has|having|had|getting|get|gets|got|seeing|see|sees|receiving|showing|shows) )*{_STILL_BAD}",
-            r"(?:exact(?:ly)? |the |getting the |get the )*same (?:error|errors|issue|problem|result|results|thing|output|message|mistake|answer|behaviou?r)",
-        )
-        + r"\b",
-        "stated",
-        "unanswered",
-    ),
-    cue("still_wrong", 2, r"the (?:[\w'-]+ ){1,3}(?:is|are) still \w+", "stated", "tryable", "brief", "opening"),
-    cue(
-        "error_report",
-        2,
-        either(
-            r"(?:(?:when|after|while|if) .{1,80}? )?(?:i|we)(?:'m|m| am|'ve| have| also| still| now| just| keep| again| did)* "
-            r"(?:get|got|gets|getting|geting|receive|received|receiving|see|seeing|have|having|encounter\w*|facing|ran into)"
-            rf"(?: [\w'.-]+){{0,5}}? {_ERROR}\b(?! (?:handling|handler))",
-            rf"(?:getting|got|receiving|get|having|still getting|another|same|new|different|compile|compiler|runtime|build|syntax|your code have|have) (?:[\w'-]+ ){{0,3}}?{_ERROR}\b"
-            r"(?! (?:handling|handler|checking|bars?|term|function|message (?:is|to|should|when|that)))",
-            r"(?:it|this|that|which|above code|code|script|(?:the|your) (?:[\w'.-]+ ){0,3}[\w'.-]+|line \d+|formula|function|method)(?: (?:still|now|also|just|will|would|keeps?|continuel?y|is))* "
-            r"(?:gives?|gave|giving|throws?|throwing|threw|raises?|raised|raise|returns?|returned|produces?|produced|shows?|showing|says|creates?|created|causes?|caused|generates?|has|have|had)"
-            rf"(?: [\w'-]+){{0,5}}? {_ERROR}\b",
-            r"(?:this is |here is |here's )?(?:the |this |an )?errors?(?: message)?(?: is| says| shown| in line| on line| at|(?: (?:i'm|i am|i) (?:get|got|getting))?$)",
-            r"(?:[\w.-]+ ){0,3}(?:test|tests|build|function|it|deploy\w*|command) (?:fails?|failed)\b|(?:[\w.-]+ ){1,6}throws? (?:an? )?\w*(?:error|exception)\b",
-            r"it (?:says|said|tells me|is saying) .{0,60}\b(?:not|doesn't|doesnt|isn't|error|invalid|undefined|failed|denied|cannot|can't|unknown|no)\b",
-            r"(?:i'm|i am|we're|we are) (?:still )?missing (?:the|a|some)\b",
-        ),
-        "tryable",
-    ),
-    cue(
-        "you_failed",
-        2,
-        r"(?:chat|chatgpt|you|u|your (?:answer|response|code|script|example|list|story|poem|last \w+))"
-        r"(?: (?:have|had|just|still|also|again|completely|keep|kept|even|only|always|are|were|has|accidentally|seem to have|seem to|totally|continue to|really|may have|might have|probably|clearly)|'ve|'re)* "
-        + either(
-            r"forg[oe]t\w*|misunderst\w+|misread|mistaken|ignor(?:ed|ing)|skipp(?:ed|ing)|omit\w*|left out|fail(?:ed)?|repeat(?:ed|ing)?|messed up|screwed|mixed up|confused|contradict\w*|lied|lost",
-            r"miss(?:ed|ing|ign)?(?! you)|cut off|got cut|stopped",
-            r"made (?:\w+ ){0,3}(?:mistakes?|errors?|up)|got (?:\w+ ){0,3}wrong|did (?:it|that|this) wrong|gave me the (?:same|wrong)|(?:wrote|used|changed|put|did) the wrong|making (?:stuff|things|it|this|that) up",
-            r"(?:didn'?t|did not|haven'?t|have not|never (?:gave|answered|included|mentioned|did))(?! (?:have to|need|find|see any|know if))|(?:aren't|not|are not) (?:\w+ing|supposed)|don't (?:get it|understand|listen|follow|seem)",
-        )
-        + r"\b",
-        "rebuke",
-        "not_continuing",
-    ),
-    cue(
-        "i_said",
-        2,
-        r"(?:as )?i (?:(?:have|'ve|already|just|explicitly|specifically|clearly|literally|only|also|had|did) )*"
-        r"(?:said|told (?:you|u)|asked (?:you|u|for|to|not|about|if)|asked$|specified|requested|instructed|already (?:gave|sent|mentioned|explained|provided))\b(?! (?:you (?:a|one) question|goodbye))",
-        "short",
-        "unanswered",
-        "no_apology",
-    ),
-    cue(
-        "i_meant",
-        2,
-        r"(?:i mea?nt|what i(?:'m| am| was)? (?:meant|mean|mean't|wanted|asking|asked)(?: for)?(?: is| was)?|i was (?:asking|talking|referring|looking for|hoping for|expecting)|i(?:'m| am) (?:asking|talking) (?:about|for)|i am not (?:asking|talking))\b",
-        "short",
-        "unanswered",
-        "no_apology",
-        first=True,
-    ),
-    cue(
-        "already_tried",
-        2,
-        r"(?:i|we)(?:'ve| have| did| am|'m)?(?: just)? (?:already (?:did|done|tried|doing)|(?:tried|did|done) (?:that|this|it|all|your|the)(?: already)?|have tried)\b",
-        "tryable",
-        "short",
-        "no_success",
-        first=True,
-    ),
-    cue(
-        "contradiction",
-        2,
-        either(
-            r"(?:(?:no|then|earlier|previously) )*(?:in your \w+ (?:response|answer|message) )?you (?:(?:just|already|also|previously|earlier|literally) )*(?:said|told|mentioned|stated|claimed|assumed)\b",
-            r"didn't you (?:just )?(?:say|tell|mention)|(?:then )?why did (?:you|u|your \w+)(?: \w+)? (?:say|state|claim|tell|write)|why you (?:say|said|state|stated)",
-            r"that contradicts|you(?:'re| are) contradicting",
-        ),
-        "short",
-        "contrast",
-    ),
-    cue(
-        "challenge",
-        2,
-        r"(?:are you (?:really |absolutely |quite |100% |very )?(?:sure|certain)|r u sure|you sure\b|is (?:this|that|it) (?:really |actually )?(?:correct|right|true)$|really$|seriously$|"
-        r"did(?:n't)? you (?:not |even |forget|miss|notice|read|ignore)|you didn't notice)",
-        "short",
-        "unanswered",
-        "opening",
-    ),
-    cue(
-        "challenge",
-        2,
-        either(
-            r"(?:why (?:did|do|have|are|were) (?:you|u)(?: have)?|why (?:didn'?t|don'?t|aren'?t|haven'?t) (?:you|u)|why you) (?:(?:still|always|keep|just|only|not|suddenly|again|even) )*"
-            r"(?:not|stop\w*|keep|repeat\w*|leave|left|skip\w*|ignor\w*|forg[eo]t|chang\w+|remov\w+|omit\w*|exclud\w+|lie|lied|cut|miss\w*|mak(?:e|ing) (?:a )?mistake|refuse|apologi\w+|add|include|give me|provide|mention|continu\w+|answer|follow)\b",
-            r"why (?:is|are|was|were) (?:some|part|half|parts|all|most) of (?:the|this|it|your)|why (?:isn't|doesn't|is|does) (?:it|this|that|the code)(?: \w+)? (?:not )?work",
-            r"(?:shouldn't|should not) (?:it|that|this|there|they|you)\b|isn't (?:that|this|it) (?:wrong|incorrect|a mistake)",
-        ),
-        "short",
-    ),
-    cue(
         "missing",
         2,
         rf"(?:some of |part of |half of |the rest of |the end of )?(?:{SUBJECT}|the (?:[\w'-]+ ){{0,3}}[\w'-]+)(?:'s|'re|s)?(?: (?:is|are|was|were|has|have|still|got|also|been|get|gets|must|seems? to be|just|gotten|being|had))* "
@@ -321,64 +171,6 @@ COMPLAINTS: tuple[Cue, ...] = (
         "short",
     ),
     cue(
-        "redo",
-        2,
-        r"(?:(?:can|could|would|will) you |pls |just |you (?:need to|have to|should|must) |no |nope |i want you to |let's |lets )*"
-        + either(
-            r"(?:try (?:it |this |that )?(?:once )?again|recalculate|re-?check|check (?:it |this |that |your \w+ |every \w+ )?again|double[- ]check|look again|read (?:it|my \w+|the \w+) again|think again|think about it again|answer again)",
-            r"(?:fix (?:it|this|that|the (?:error|bug|issue|problem|code)|your)|correct (?:it|yourself|your))",
-        )
-        + r"\b(?! (?:with|using|for|but with|my))",
-        "brief",
-        "unanswered",
-        first=True,
-    ),
-    cue(
-        "no",
-        2,
-        r"(?:no|nope|nah|noo+)(?=$| "
-        + words(
-            """no i i'm im it it's its that that's thats this you you're u the not make only still they these there there's he she we
-            do don't dont show leave go sir like what just instead because as in if your our my give look please write keep same
-            error flat use wait way never act create tell provide add rewrite explain generate continue answer start stop
-            change put fix remove include find think try read summarize translate describe let lets let's sorry mean want"""
-        )
-        + r"\b)",
-        "refutes",
-        first=True,
-    ),
-    cue(
-        "no", 2, r"not (?:really|quite|exactly|what|like that|even close|correct)\b", "unanswered", "stated", first=True
-    ),
-    cue(
-        "nonexistent",
-        2,
-        r"(?:there (?:is|are|was|were)|there's|theres|i (?:see|got)) (?:no|not any) (?:[\w'-]+ ){1,4}(?:shown|above|here|provided|included|displayed|attached|given|listed)\b",
-        "stated",
-        "short",
-    ),
-    cue(
-        "nonexistent",
-        2,
-        either(
-            r"(?:there (?:is|are|was|were)(?: still| also| actually)?|there's|theres) (?:no|not an?|not any) (?!way|need|longer|problem|doubt|reason|one|matter|rush|idea|point|limit|wrong|right|difference|errors|time)"
-            r"(?:[\w'./()-]+ ){0,6}?(?:method|function|event|page|file|option|image|diagram|column|table|button|class|property|attribute|api|module|package|library|command|shown|here|above|such|"
-            r"in (?:the|your|this|that|my|there)|conflict|parameter|field|menu|setting|link|code|line|on (?:the|my))\b",
-            r"(?:i|we) (?:don't|dont|cannot|can't|cant|do not|couldn't|could not) (?:even )?(?:see|find) (?!how|why|what|the point|where|anything wrong|a reason)\w+",
-        ),
-        "stated",
-        "short",
-        "tryable",
-        "unanswered",
-    ),
-    cue(
-        "nonexistent",
-        2,
-        r"(?!an? |list|give|if |when )(?:the |those |these |that |this )?(?:(?!that )[\w'./()&-]+ ){1,6}?(?:does not|doesn't|doesnt|don't|do not|didn't|did not) (?:even |actually )?(?:exist|appear)\b",
-        "stated",
-        "short",
-    ),
-    cue(
         "should_be",
         2,
         r"(?:it|that|this|they) should(?:n't| not)? (?:(?:only|not|also|actually|just|still) )*(?:be|have been|return|look|say)\b(?:.* (?:not|instead)\b|.{0,40}$)",
@@ -386,14 +178,6 @@ COMPLAINTS: tuple[Cue, ...] = (
         "brief",
         "unanswered",
         "opening",
-        first=True,
-    ),
-    cue(
-        "refuses",
-        2,
-        r"no [\w'-]+ (?:is|are|was|isn't|should|shouldn't|doesn't|means?)\b",
-        "refutes",
-        "brief",
         first=True,
     ),
     cue("says_wrong", 2, r"(?:the )?only (?:mistake|problem|issue|error|thing wrong)\b(?! i got)", "early"),
@@ -458,54 +242,11 @@ COMPLAINTS: tuple[Cue, ...] = (
     ),
     cue("says_not", 2, rf"(?:the |your )¤{NOT} \w+", "stated", "early"),
     cue(
-        "still_wrong",
-        2,
-        r"(?:this|that|it|these|they|your [\w'-]+|(?:the|this) (?:[\w'-]+ ){1,2})(?: is| are)? ?still (?!(?:need|want|possible|valid|good|great|love|works?)\b)\w+(?:s|ing|d)\b",
-        "stated",
-        "early",
-        "short",
-        "tryable",
-    ),
-    cue("still_wrong", 2, r"(?:.{0,40} )?still this (?:error|message|problem|issue)", "tryable", "brief"),
-    cue(
-        "error_report",
-        2,
-        rf"(?:[\w'.,-]+ ){{0,6}}(?:gives?|gave|throws?|threw|raises?|raised|generates?|produces?|reports?) (?:me |us )?(?:an?|the|this|that|another|same|following)(?: \w+)? {_ERROR}\b",
-        "tryable",
-        "near",
-        "stated",
-    ),
-    cue(
-        "you_failed",
-        2,
-        r"(?:you|u) (?:have )?only (?:gave|give|generated|listed|provided|wrote|included|did|answered|showed|made|used|created|mentioned|translated|covered)\b",
-        "rebuke",
-        "not_continuing",
-    ),
-    cue(
         "frustration",
         1,
         r"you(?:'re| are) (?:still |just |not |any |no |as |so |really )*(?:bad|worse|better|dumb)\b(?= (?:at|than|as)\b)",
         "short",
     ),
-    cue(
-        "i_said",
-        2,
-        r"(?:my (?:request|prompt|question|instructions?|message) (?:says|said|was|is|clearly|specif\w+)\b|(?:that'?s |that is |this is )?what i (?:just )?(?:said|told you)$|when i (?:said|wrote|asked)\b)",
-        "short",
-        "unanswered",
-        first=True,
-    ),
-    cue(
-        "i_said",
-        2,
-        r"i (?:want|need|wanted|needed|expect|expected) (?:it |them |you |the |an? |your )?(?:to be )?(?:[\w'-]+ ){1,6}not (?!just|only|to|sure|typically|usually|always|the whole)\w+",
-        "brief",
-        "unanswered",
-        "opening",
-    ),
-    cue("i_said", 2, r"i expect(?:ed)? (?:your?|it|the|that)\b", "brief", "unanswered", "opening"),
-    cue("insists", 2, r"again$", "insists"),
     cue(
         "i_thought",
         2,
@@ -514,7 +255,6 @@ COMPLAINTS: tuple[Cue, ...] = (
         "unanswered",
         "opening",
     ),
-    cue("redo", 2, r"(?:correct|fix)\b(?: (?:it|this|that|them))?$", "asks_fix"),
     cue(
         "flawed",
         2,
@@ -547,7 +287,6 @@ COMPLAINTS: tuple[Cue, ...] = (
         "stated",
         "early",
     ),
-    cue("not_working", 2, r"i (?:only|just) (?:got|get|see|have)\b", "tryable", "brief", "stated"),
     cue(
         "says_not",
         2,
@@ -558,67 +297,9 @@ COMPLAINTS: tuple[Cue, ...] = (
         "short",
     ),
     cue(
-        "you_failed",
-        2,
-        r"(?:you|u) seem .{0,40}to have (?:forgotten|missed|ignored|misunderstood|skipped|lost)\b",
-        "near",
-    ),
-    cue(
         "dislike",
         2,
         r"(?:i'm|i am|im|still) not (?:feeling like|feeling it|happy|satisfied|convinced|impressed)\b",
-        "short",
-    ),
-    cue(
-        "i_said",
-        2,
-        r"(?:i|we) (?:do not|don't|dont|didn't) (?:only|just) (?:want|waant|need)\b|as i (?:have )?(?:said|mentioned|alluded|explained|told|stated|wrote|asked)\b",
-        "short",
-        "early",
-        "unanswered",
-    ),
-    cue(
-        "you_failed",
-        2,
-        r"(?:you|u|your (?:answers?|responses?))(?: (?:have|been|are|is|keep|kept|still|just|always|again))* (?:giving|gave|given|give|providing|provided|writing|wrote|sending|returning|using|used) (?:me )?(?:\w+ ){0,2}(?:incomplete|wrong|incorrect|the same|invalid|fake|broken)\b",
-        "near",
-    ),
-    cue(
-        "you_failed",
-        2,
-        r"you (?:shouldn't|should not|can't just|cannot just) (?!worry|need|have to)\w+",
-        "opening",
-        "unanswered",
-    ),
-    cue("redo", 2, r"you (?:have|need) to (?:fix|correct|check|redo|recalculate)\b", "brief", first=True),
-    cue(
-        "not_working",
-        2,
-        r"(?:[\w'-]+ ){1,10}?(?:won't|wont|will not|doesn't|doesnt|can't|cannot|didn't) work\b",
-        "but",
-        "stated",
-        "near",
-    ),
-    cue(
-        "not_working",
-        2,
-        r"only (?:the|one|a|\d+|some) .{1,40}? (?:is|are|was|were) (?:shown|displayed|visible|showing|working|there|printed|returned)\b",
-        "tryable",
-        "brief",
-    ),
-    cue("i_meant", 2, r"i mean (?!what|because|if|maybe|i|you|how|like)\w+", "brief", "unanswered", "opening"),
-    cue(
-        "contradicts",
-        2,
-        r"(?:it|it's|its|he|she|they|that|there|those|the|this|you|your|\w+)\b",
-        "contradicts",
-        "opening",
-    ),
-    cue(
-        "still_wrong",
-        2,
-        r"(?:the |that |this |same |your )?(?:[\w'-]+ )?(?:errors?|issues?|problems?|bugs?) (?:still |also )?(?:persists?|remains?|is still|are still|still|happens again|continues?|exists?)\b",
-        "tryable",
         "short",
     ),
     cue(
@@ -627,55 +308,6 @@ COMPLAINTS: tuple[Cue, ...] = (
         r"(?:there(?:'s| is| must be) )?something(?: is|'s| went| must be|'s)? (?:wrong|off|not right)\b",
         "short",
         "early",
-    ),
-    cue(
-        "not_working",
-        2,
-        r"(?:the|my|all|some|your) (?:[\w'-]+ ){1,4}(?:is|are|was|were|have|has) (?:gone|disappeared|vanished|broken|lost)\b",
-        "tryable",
-        "brief",
-        "stated",
-    ),
-    cue("you_failed", 2, r"you(?:'re| are| were) (?:not )?supposed to\b", "short", "unanswered", "early"),
-    cue(
-        "error_report",
-        2,
-        r"(?:the |my )?(?:only |main |other )?(?:problem|issue) (?:now |here |still )?is (?!solved|fixed|resolved)\w+|.{3,60} is the error\b",
-        "tryable",
-        "short",
-        "early",
-    ),
-    cue(
-        "nonexistent",
-        2,
-        r"there(?:'s| is| are) no (?!way|need|longer|problem|doubt|reason|one|matter|rush|idea|point|limit|wrong|difference|time|such|specific|preference)[\w' -]+$",
-        "opening",
-        "brief",
-        "unanswered",
-        "stated",
-    ),
-    cue("redo", 2, r"(?:revise|reconsider|recheck|rethink|re-think|correct) your\b", "brief"),
-    cue(
-        "not_working",
-        2,
-        r"(?:it|this|that)(?: is| was| got|'s)? (?:broken|broke|stopped|crashed|crashes|freezes|froze)\b",
-        "near",
-        "stated",
-    ),
-    cue(
-        "not_working",
-        2,
-        r"(?:(?:when|if) .{1,80})?(?:and )?it (?:just|only|simply) (?:says|shows|prints|returns|gives|displays|outputs)\b",
-        "tryable",
-        "near",
-    ),
-    cue(
-        "not_working",
-        2,
-        r"(?:.{0,60}\b)?no [\w-]+ (?:plays?|shows?|appears?|happens?|is (?:shown|displayed|returned|printed))\b",
-        "tryable",
-        "near",
-        "stated",
     ),
     cue(
         "says_wrong",
@@ -692,44 +324,9 @@ COMPLAINTS: tuple[Cue, ...] = (
     ),
     cue("says_wrong", 2, r"(?:we|you|it|something)(?:'ve| have|'s| has)? (?:\w+ )?(?:gone|went) wrong\b", "short"),
     cue("says_wrong", 2, r"(?:close enough|almost (?:there|right|correct|got it)|not there yet)$", "opening"),
-    cue(
-        "you_failed", 2, r"you (?:[\w']+ ){0,2}(?:make|made|making|have) (?:[\w']+ ){0,3}(?:mistakes|errors)\b", "near"
-    ),
-    cue(
-        "challenge",
-        2,
-        r"(?:you|u) (?:don't|dont|do not) (?:remember|recall|listen|understand)\b",
-        "short",
-        "unanswered",
-    ),
-    cue(
-        "zh_complaint",
-        2,
-        either(
-            r"(?:不|不是|不对|不對|错|錯|错了|錯了|不行)(?:$|[\s的啊吧呀])|.{0,8}(?:不对|不對)(?!称)",
-            r".{0,10}(?:你|答案|结果|結果|代码|程式碼?|这个|這個|还是|還是|完全|都|有|是|写|寫|搞|弄|理解|说|說|算).{0,6}(?:错了|錯了|有误|有誤|有错|有錯|错误|錯誤|不正确|不正確|报错|報錯)",
-            r".{0,6}(?:还是|還是|仍然|依然|依旧).{0,6}(?:不行|不对|不對|报错|報錯|错|錯|一样|一樣|没有|沒有|不能|无法|無法|失败|失敗|有问题|有問題)",
-            r".{0,12}(?:报错|報錯|出错了|出錯了)|.{0,8}[没沒]有?(?:用|效果|效|反应|反應)(?:$|[啊了])|.{0,8}(?:不起作用|运行不了|無法運行|无法运行|不能运行|跑不起来)",
-            r".{0,4}不是(?:这样|這樣|我(?:想)?要的|我说的|我說的|我的意思)|我(?:说|說|问|問|指|要)的(?:是|不是)|我的意思是|我[没沒]有?[让讓]你",
-            r"你(?:没有?|沒有?|忘了|忘记|忘記|漏了|漏掉|搞错|搞錯|弄错|弄錯|理解错|理解錯|误解|誤解|怎么又|怎麼又|确定吗?|確定嗎?)|(?:为什么|為什麼)你?(?:没有|沒有|不|还是|還是|又|报错|報錯)",
-            r".{0,6}太(?:长|長|短|简单|簡單|笼统|籠統|官方|啰嗦|囉嗦|空洞|机械|機械|抽象|普通|生硬)了?$|.{0,4}不[够夠](?:具体|具體|详细|詳細|好|专业|專業|自然|清楚)",
-            r"(?:胡说|胡說|瞎编|瞎編|乱说|亂說|垃圾)|.{0,10}(?:失去了|少了|缺少|漏了|不完整|没写完|沒寫完|没说完|沒說完)|.{0,6}不符合|(?:请|請|你)?再(?:检查|檢查|想想|试试|試試|算)一?[遍次下]?",
-        ),
-        "short",
-    ),
-    cue(
-        "other_complaint",
-        2,
-        r"(?:.{0,40}\b)?"
-        + either(
-            r"(?:no (?:me )?(?:funciona|sirve|es correcto|es así|existe|está bien)|(?:está|esta) mal|incorrecto|eso no es|te equivocas|sigue sin|não (?:funciona|está|é isso)|está errad[oa])\b",
-            r"(?:(?:ne )?(?:marche|fonctionne) pas|c'est (?:faux|incorrect|pas (?:ça|bon|correct))|tu (?:t'es|te) tromp\w+|non (?:funziona|è (?:corretto|giusto|quello))|sbagliato)\b",
-            r"(?:(?:funktioniert|geht|klappt) (?:\w+ )?nicht|stimmt nicht|das ist falsch|werkt niet|klopt niet|неправильно|не работает|ошибка)\b",
-            r"違います|違う|間違|動きません|動かない|エラーが|틀렸|아니야|아니요|안 ?(?:돼|되|됩)|오류|잘못",
-        ),
-        "short",
-    ),
 )
+
+COMPLAINTS = (*_VERDICTS, *FAILURES, *REBUKES, *languages.COMPLAINTS)
 
 # A clause without any of these words cannot hold a cue of complaint.
 COMPLAINT_HINTS = hint_words(
@@ -753,55 +350,4 @@ COMPLAINT_HINTS = hint_words(
     failing crashing breaking throwing crashed crashes crash broke breaks gives generates raises produces reports
     excluded throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona
     sbagliato nicht falsch niet come ignore superficial shallow simplistic robotic salesy flaw flaws gone went mistake finish broke freezes froze revise reconsider rethink plays remember recall no gone disappeared vanished something supposed persists persist remains remain giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
-)
-ERROR_HINTS = (
-    *(
-        "error",
-        "uninitialized",
-        "line ",
-        "exception",
-        "traceback",
-        "curl:",
-        "uncaught",
-        "fault",
-        "errno",
-        "undefined",
-        "unexpected",
-        "unable",
-        "failed",
-    ),
-    *(
-        "denied",
-        "unknown",
-        "invalid",
-        "cannot",
-        "can't",
-        "not recognized",
-        "not defined",
-        "not a function",
-        "not found",
-    ),
-    *(
-        "could not",
-        "no module",
-        "no such",
-        "has no",
-        "does not",
-        "not assignable",
-        "expected",
-        "npm err",
-        "exit status",
-    ),
-)
-
-# A pasted message of something that failed.
-ERROR_TEXT = re.compile(
-    either(
-        r"traceback \(most recent|uninitialized constant|\bline \d+: .{0,40}(?:expected|unexpected|not found|error)|exception has occurred|\b[a-z.]{4,}(?:error|exception)\b|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
-        r"\b(?:is|was) not (?:recognized as|defined\b|a function)|no module named|cannot find (?:module|name|symbol)|undefined (?:reference|method|variable|index)",
-        r"could not (?:find|resolve|load|be (?:found|resolved|located))|command not found|no such (?:file|table|column|module)|permission denied",
-        r"has no (?:attribute|exported member|member)|unexpected (?:token|eof|end of|identifier|indent)|unable to (?:locate|load|resolve|import)",
-        r"does not (?:exist on type|contain a definition|conform to)|cannot (?:read propert|import name|use import)|can't (?:resolve|call) |unknown option",
-        r"invalid (?:syntax|drive|literal)|failed to (?:compile|load|resolve|execute|import|install|fetch)|not assignable to|undefined is not|expected ';'",
-    )
 )

@@ -1,18 +1,20 @@
 """The embedded labeler: the level of a follow-up read from explicit cues in its text, with no model and no network.
 
-The follow-up is cut into clauses; each is held against the tables in `cue_tables` and `cue_complaints`. What is quoted,
+The follow-up is cut into clauses; each is held against the tables in `cue_approvals` and `cue_complaints`. What is quoted,
 pasted, code or spoken in a role does not count, and without strong evidence the level is neutral: precision comes
 before recall. Only the beginning and the end of a long follow-up are looked at, so the time a call takes is bounded.
 What counts as feedback, and how well the cues find it: `docs/labeling-guidelines.md`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from wildreward.dataset_builder.labelers.cue_complaints import COMPLAINT_HINTS, COMPLAINTS, ERROR_HINTS, ERROR_TEXT
-from wildreward.dataset_builder.labelers.cue_tables import APPROVAL, APPROVAL_HINTS, FILLER, Cue
+from wildreward.dataset_builder.labelers.cue_approvals import APPROVAL, APPROVAL_HINTS
+from wildreward.dataset_builder.labelers.cue_complaints import COMPLAINT_HINTS, COMPLAINTS
+from wildreward.dataset_builder.labelers.cue_failures import ERROR_HINTS, ERROR_TEXT
+from wildreward.dataset_builder.labelers.cue_tables import FILLER, Cue
 
 CUES_VERSION = "1"
 
@@ -38,6 +40,10 @@ _PUNCTUATION = str.maketrans(dict.fromkeys('!"#()*+,-./:;<=>?[]^_`{|}~…¶\n\t'
 _REQUEST = re.compile(
     r"\?|\b(?:please|pls|plz|can you|could you|would you|write|give me|make|create|generate|rewrite|provide|explain|add|"
     r"tell me|show|help|translate|summari[sz]e|i want|i need|i'd like|what|how|why|where|which|list|continue|act as|now)\b"
+)
+_GOES_ON = re.compile(
+    r"\?|\b(?:please|pls|plz|can you|could you|would you|write|give me|make|create|generate|rewrite|provide|explain|add|"
+    r"tell me|show me|translate|summari[sz]e|i want|i need|i'd like|list|continue|act as|let's|let us|(?<!for )now|but|how about|also|i am|i will)\b"
 )
 _GAME = re.compile(
     r"what (?:do|will|would|should|are) (?:you|your (?:party|character|group)) "
@@ -74,8 +80,8 @@ _LETTER = re.compile(
 )
 _INSISTENCE = re.compile(r"again, (?:we|i|this|that|it|you|the|no|not|please|don't|do not)\b(?! think)")
 _CONTRADICTION = re.compile(
-    r"(?:no |well |but )*actually,? (?:(?:it|it's|its|he|she|they|that|that's|there|those|you)\b(?! (?:want|would|can|could|let|will|is it))|"
-    r"[\w' ]{1,40} (?:is|are|was|were|isn't|aren't|has|does|did)\b)[^?]*$"
+    r"(?:no |well |but )*actually,? (?:(?:it|it's|its|he|she|they|that|that's|there|those|you)\b(?! (?:want|would|can|could|let|will|is it|don't want|do not want))|"
+    r"(?!if\b|when\b)[\w' ]{1,40} (?:is|are|was|were|isn't|aren't|has|does|did)\b)[^?]*$"
 )
 _ASKED_FIX = re.compile(r"(?:please|pls|plz|kindly) (?:correct|fix)\b")
 _THANKS_FOR = re.compile(
@@ -192,78 +198,72 @@ class _Turn:
         game = ("?" in tail or "roll" in tail or "*" in tail) and _GAME.search(tail) is not None
         return game or _NARRATION.match(self.raw) is not None or _SCENE.search(self.raw) is not None
 
-    def _approved(self, clause: _Clause) -> bool:
+    def closes(self, approval: Cue) -> bool:
+        """Whether the approval ends the matter: nothing is asked, and little else is told."""
+        if _GOES_ON.search(self.text) or any(clause.question for clause in self.clauses):
+            return False
+        return self.length < (100 if approval.level == 5 else 40)
+
+    def approved_before(self, clause: _Clause) -> bool:
         """The clause before voices approval."""
         before = self.clauses[clause.index - 1].text
-        return any(cue.level > 3 and cue.pattern.match(before) is not None for cue in APPROVAL)
+        return any(cue.reason != "confirmed" and cue.pattern.match(before) is not None for cue in APPROVAL)
 
-    def _names_answer(self) -> bool:
+    def names_answer(self) -> bool:
         """What is said to be liked is found in the answer."""
         liked = _LIKED.search(self.raw)
         return liked is not None and " ".join(liked.group(1).split()[:2]) in self.response.lower()
 
+    def refutable(self) -> bool:
+        """Whether a "no" can only be about the answer: nothing was asked, or more than an answer to a question follows."""
+        if _NUMBERED.match(self.raw):
+            return False
+        return _ASKS.search(self.response[-160:]) is None or (not self.asked and _FIRM_NO.match(self.raw) is not None)
+
     def holds(self, need: str, clause: _Clause) -> bool:
         """Whether the property a cue asks for holds for this turn and clause."""
-        match need:
-            case "stated":
-                return not clause.question
-            case "opening":
-                return clause.index == 0
-            case "early":
-                return clause.index < 2 or self.length < 250
-            case "near":
-                return clause.index < 4 or self.length < 250 or clause.last
-            case "compact":
-                return clause.index < 3 and len(clause.text) < 90
-            case "rebuke":
-                return clause.index < 2 or self.length < 500
-            case "contrast":
-                return clause.after_but or clause.index > 0 or clause.text.startswith(("no ", "didn't", "why", "then"))
-            case "short":
-                return self.length < 400
-            case "brief":
-                return self.length < 160
-            case "unanswered":
-                return not self.asked
-            case "refutes":
-                if _NUMBERED.match(self.raw):
-                    return False
-                return _ASKS.search(self.response[-160:]) is None or (
-                    not self.asked and _FIRM_NO.match(self.raw) is not None
-                )
-            case "coded":
-                return "```" in self.response
-            case "insists":
-                return self.length < 400 and _INSISTENCE.match(self.raw) is not None
-            case "contradicts":
-                return self.length < 160 and not self.asked and _CONTRADICTION.match(self.raw) is not None
-            case "asks_fix":
-                return clause.index > 0 and _ASKED_FIX.search(self.text) is not None
-            case "after_approval":
-                return clause.after_but and 0 < clause.index < 3 and self._approved(clause)
-            case "own_thanks":
-                return (
-                    self.length < 400 or " for " not in self.raw[:40] or _THANKS_FOR.search(self.raw[:90]) is not None
-                )
-            case "unprompted":
-                return not (self.asked and clause.text.startswith(("it", "correct", "exactly", "precisely")))
-            case "but":
-                return clause.after_but
-            case "subject_named":
-                return clause.text.split(" ", 1)[0] in self.response.lower()
-            case "tryable":
-                return self.tryable
-            case "nothing_asked":
-                return self.length < 200 and (clause.index == 1 or _REQUEST.search(self.text) is None)
-            case "not_continuing":
-                return _CONTINUING.search(self.text) is None
-            case "no_success":
-                return _SUCCESS.search(self.text) is None
-            case "no_apology":
-                return _APOLOGY.match(self.raw) is None
-            case "names_answer":
-                return self._names_answer()
-        raise ValueError(f"a cue needs {need!r}, which no turn knows")
+        return NEEDS[need](self, clause)
+
+
+NEEDS: dict[str, Callable[[_Turn, _Clause], bool]] = {
+    # where the clause stands, and how
+    "stated": lambda turn, clause: not clause.question,
+    "opening": lambda turn, clause: clause.index == 0,
+    "early": lambda turn, clause: clause.index < 2 or turn.length < 250,
+    "near": lambda turn, clause: clause.index < 4 or turn.length < 250 or clause.last,
+    "compact": lambda turn, clause: clause.index < 3 and len(clause.text) < 90,
+    "rebuke": lambda turn, clause: clause.index < 2 or turn.length < 500,
+    "but": lambda turn, clause: clause.after_but,
+    "contrast": lambda turn, clause: (
+        clause.after_but or clause.index > 0 or clause.text.startswith(("no ", "didn't", "why", "then"))
+    ),
+    "after_approval": lambda turn, clause: clause.after_but and 0 < clause.index < 3 and turn.approved_before(clause),
+    # the follow-up as a whole
+    "short": lambda turn, clause: turn.length < 400,
+    "brief": lambda turn, clause: turn.length < 160,
+    "insists": lambda turn, clause: turn.length < 400 and _INSISTENCE.match(turn.raw) is not None,
+    "asks_fix": lambda turn, clause: clause.index > 0 and _ASKED_FIX.search(turn.text) is not None,
+    "nothing_asked": lambda turn, clause: turn.length < 200 and (clause.index == 1 or not _REQUEST.search(turn.text)),
+    "not_continuing": lambda turn, clause: _CONTINUING.search(turn.text) is None,
+    "no_success": lambda turn, clause: _SUCCESS.search(turn.text) is None,
+    "no_apology": lambda turn, clause: _APOLOGY.match(turn.raw) is None,
+    "own_thanks": lambda turn, clause: (
+        turn.length < 400 or " for " not in turn.raw[:40] or _THANKS_FOR.search(turn.raw[:90]) is not None
+    ),
+    # the answer before
+    "unanswered": lambda turn, clause: not turn.asked,
+    "unprompted": lambda turn, clause: (
+        not (turn.asked and clause.text.startswith(("it", "correct", "exactly", "precisely")))
+    ),
+    "refutes": lambda turn, clause: turn.refutable(),
+    "contradicts": lambda turn, clause: (
+        turn.length < 160 and not turn.asked and _CONTRADICTION.match(turn.raw) is not None
+    ),
+    "coded": lambda turn, clause: "```" in turn.response,
+    "tryable": lambda turn, clause: turn.tryable,
+    "names_answer": lambda turn, clause: turn.names_answer(),
+    "subject_named": lambda turn, clause: clause.text.split(" ", 1)[0] in turn.response.lower(),
+}
 
 
 def _breaks(text: str) -> Iterator[tuple[int, int, str]]:
@@ -318,10 +318,16 @@ def classify(feedback: str, *, query: str = "", response: str = "", language: st
     complaint = _complaint(turn) if may_complain else None
     approval = _first_hit(APPROVAL, turn, APPROVAL_HINTS) if may_approve else None
     if complaint and not (approval and _outweighs(approval, complaint)):
-        return _verdict(complaint[0].level, complaint[0].reason)
+        reason = "frustration" if _frustrated(turn) else complaint[0].reason
+        return _verdict(1 if reason == "frustration" else complaint[0].level, reason)
     if approval:
-        return _verdict(approval[0].level, approval[0].reason)
+        return _verdict(5 if turn.closes(approval[0]) else 4, approval[0].reason)
     return NEUTRAL
+
+
+def _frustrated(turn: _Turn) -> bool:
+    anger = next(cue for cue in COMPLAINTS if cue.reason == "frustration")
+    return any(anger.pattern.match(clause.text) for clause in turn.clauses)
 
 
 def _outweighs(approval: tuple[Cue, _Clause], complaint: tuple[Cue, _Clause]) -> bool:
