@@ -78,7 +78,7 @@ def select_files(folder: str | os.PathLike) -> Selection:
     chosen, left_out = [], []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_file() or _inside(name, ("work", ".git", ".cache")):
+        if not path.is_file() or name == ".lock" or _inside(name, ("work", ".git", ".cache")):
             continue
         if matches(name, ALLOWED[kind]):
             chosen.append(name)
