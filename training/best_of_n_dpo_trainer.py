@@ -1,5 +1,6 @@
 """Online DPO on the best and the worst of n completions sampled from the policy itself."""
 
+import logging
 import math
 import os
 import textwrap
@@ -17,6 +18,8 @@ from wildreward.training.pairs import combine_rewards, select_pairs, text_ids
 from wildreward.training.reward_function import RewardFunction, RewardSourceError
 from wildreward.training.reward_source import is_url
 from wildreward.training.rollout_trainer import Rollout, RolloutTrainer
+
+logger = logging.getLogger(__name__)
 
 
 class BestOfNDPOTrainer(RolloutTrainer):
@@ -73,10 +76,34 @@ class BestOfNDPOTrainer(RolloutTrainer):
             raise ValueError(
                 "the model was made in memory: no reference copy can be loaded; save it and pass the folder"
             )
+        if {"image", "images"} & set(getattr(train_dataset, "column_names", None) or ()):
+            raise ValueError("the dataset has images; best-of-n DPO trains on text only: drop the image columns")
         functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         functions = [RewardFunction(f) if isinstance(f, str) and is_url(f) else f for f in functions]
         super().__init__(model=model, reward_funcs=functions, args=args, train_dataset=train_dataset, **kwargs)
+        self._warn_about_settings()
         self._sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(7))
+
+    def _warn_about_settings(self) -> None:
+        trained = {p.dtype for p in self.model.parameters() if p.requires_grad}
+        if trained == {torch.bfloat16} and self.args.learning_rate < 1e-5:
+            logger.warning(
+                "the trained weights are bfloat16: updates of learning rate %g round to nothing; load the policy in float32 "
+                "(bf16=True computes in bfloat16 all the same) or train an adapter",
+                self.args.learning_rate,
+            )
+        if self.args.sync_ref_model and self.args.save_strategy != "no":
+            logger.warning(
+                "checkpoints do not hold the moving reference model: a resumed run starts from the first one"
+            )
+        steps = self.args.optimizer_steps_per_rollout
+        if self.args.save_strategy == "steps" and self.args.save_steps % steps:
+            logger.warning(
+                "save_steps=%s is not a multiple of the %d steps made with one rollout: resuming samples the rollout anew, so "
+                "the curve will differ from that of an undisturbed run",
+                self.args.save_steps,
+                steps,
+            )
 
     # From completions to pairs
 

@@ -1,6 +1,7 @@
 """`train-dpo` as a user runs it, on a tiny policy and a tiny reward model."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from wildreward.training.dpo_command import CONFIGS, main, train_policy
 from wildreward.training.dpo_prompts import load_prompts, prompt_of
 from wildreward.training.offline_pairs import preference_rows
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 FLAGS = """--num-generations 4 --num-generations-eval 2 --per-device-train-batch-size 8 --per-device-eval-batch-size 4
 --max-completion-length 6 --choose-truncated True --logging-steps 1 --report-to none --use-cpu True
 --gradient-checkpointing False --disable-tqdm True --learning-rate 1e-2 --held-out-prompts 4 --bf16 False"""
@@ -129,3 +131,13 @@ def test_prompts_are_held_out_filtered_and_counted(tmp_path, caplog):
     assert len(train) == 2 and len(held_out) == 1
     assert set(train["prompt"]) | set(held_out["prompt"]) == {"a1", "a1 a1", "a1 a1 a1"}
     assert "1 duplicate, 1 empty, 1 too long" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["dpo-quickstart", "dpo-llama-3.1-8b", "dpo-qwen3-4b"])
+def test_recipes_are_valid_and_make_the_batches_they_say(name, tmp_path):
+    argv = ["--config", str(RECIPES / f"{name}.yaml"), "--use-cpu", "True", "--output-dir", str(tmp_path)]
+    if name == "dpo-quickstart":
+        argv += ["--reward-model", "rm", "--dataset", "data"]
+    _, config = parse("train-dpo", CONFIGS, argv)
+    pairs = config.pairs_per_device * config.gradient_accumulation_steps
+    assert pairs == (2 if name == "dpo-quickstart" else 64 // 4)

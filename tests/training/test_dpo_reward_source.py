@@ -155,3 +155,29 @@ def test_a_function_of_conversations_and_its_name():
     assert reward(prompts=["q"], completions=["abc"]) == [-3.0] and reward.__name__ == "brevity"
     with pytest.raises(RewardSourceError, match="returned 0 rewards for 1"):
         RewardFunction(lambda conversations: [])(prompts=["q"], completions=["a"])
+
+
+def test_is_a_reward_function_for_trl(tmp_path):
+    from trl import GRPOConfig, GRPOTrainer
+
+    from tests.training.dpo_tiny import make_policy, make_prompts
+
+    def brevity(conversations):
+        assert all([m["role"] for m in c] == ["user", "assistant"] for c in conversations)
+        return [-len(c[-1]["content"]) for c in conversations]
+
+    args = GRPOConfig(
+        str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        num_generations=2,
+        per_device_train_batch_size=4,
+        max_completion_length=4,
+        max_steps=1,
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+    )
+    trainer = GRPOTrainer(make_policy(tmp_path / "policy"), RewardFunction(brevity), args, make_prompts(2))
+    trainer.train()
+    assert trainer.state.log_history[0]["rewards/brevity/mean"] < 0

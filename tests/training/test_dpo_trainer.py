@@ -285,3 +285,20 @@ def test_settings_that_cannot_work_are_refused(tmp_path, changes, message):
 def test_defaults_are_those_of_the_method(tmp_path):
     config = BestOfNDPOConfig(str(tmp_path), use_cpu=True)
     assert (config.beta, config.learning_rate, config.num_generations, config.temperature) == (0.1, 5e-7, 8, 1.0)
+
+
+def test_warns_of_what_would_go_wrong_silently_and_refuses_images(policy, tmp_path, caplog):
+    args = settings(
+        tmp_path,
+        learning_rate=5e-7,
+        model_init_kwargs={"dtype": "bfloat16"},
+        save_strategy="steps",
+        save_steps=3,
+        steps_per_generation=2,
+    )
+    with caplog.at_level(logging.WARNING):
+        fixed_trainer(policy, share_of_a, args, make_prompts(4))
+    assert "updates of learning rate 5e-07 round to nothing" in caplog.text
+    assert "save_steps=3 is not a multiple of the 2 steps" in caplog.text
+    with pytest.raises(ValueError, match="drop the image columns"):
+        fixed_trainer(policy, share_of_a, args, make_prompts(4).add_column("image", [None] * 4))
