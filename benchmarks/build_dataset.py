@@ -2,13 +2,13 @@
 
     python benchmarks/build_dataset.py [--double] [--workers 2]
 
-Prints wall-clock seconds, peak memory (proportional share summed over all processes, and plain RSS summed), the largest
-intermediate, and the figures of the published scripts on the same input. `--double` also builds from twice the input.
+Prints wall-clock and processor seconds, peak memory summed over all processes, the intermediates, and the figures of the published scripts on the same input. `--double` also builds from twice the input.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,41 +22,36 @@ SHAREGPT = "anon8231489123/ShareGPT_Vicuna_unfiltered"
 
 def processes_of(root: int) -> list[int]:
     """The process and all that descend from it."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
     found = [root]
     for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
     return found
 
 
-def memory_of(pid: int) -> tuple[int, int]:
-    """(RSS, PSS) in bytes."""
+def resident(pid: int) -> int:
+    """Resident memory in bytes."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return 0, 0
-    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines[1:] if line.endswith("kB")}
-    return values.get("Rss", 0), values.get("Pss", 0)
+        return 0
 
 
 def measured(command: list[str]) -> dict[str, float]:
-    """Run a command to its end: seconds and peak memory over all its processes."""
-    peak = {"rss": 0, "pss": 0}
+    """Run a command to its end: seconds, processor seconds, and peak memory summed over all its processes."""
+    peak = 0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     ended = threading.Event()
 
     def watch():
-        while not ended.wait(0.1):
-            both = [memory_of(pid) for pid in processes_of(process.pid)]
-            peak["rss"] = max(peak["rss"], sum(rss for rss, _ in both))
-            peak["pss"] = max(peak["pss"], sum(pss for _, pss in both))
+        nonlocal peak
+        while not ended.wait(0.2):
+            peak = max(peak, sum(map(resident, processes_of(process.pid))))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -66,7 +61,9 @@ def measured(command: list[str]) -> dict[str, float]:
     watcher.join()
     if code:
         sys.exit(f"{' '.join(command)} failed with exit code {code}")
-    return {"seconds": seconds, "rss": peak["rss"] / 1e9, "pss": peak["pss"] / 1e9}
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": seconds, "cpu": cpu, "gigabytes": peak / 1e9}
 
 
 def build(source: str, output: Path, workers: int, labeler: list[str]) -> list[str]:
@@ -142,9 +139,8 @@ def show(copies: int, source: Path, output: Path, result: dict[str, float]) -> N
         f"input ×{copies}: {report['conversations']:,} conversations, {report['turns']:,} turns, {report['kept']:,} kept"
     )
     print(f"  seconds          {result['seconds']:8.1f}   by stage: {report['seconds']}")
-    print(
-        f"  peak memory      {result['rss']:8.2f} GB RSS summed over processes ({result['pss']:.2f} GB counting shared pages once)"
-    )
+    print(f"  processor        {result['cpu']:8.1f} s over all processes")
+    print(f"  peak memory      {result['gigabytes']:8.2f} GB resident, summed over all processes")
     print(
         f"  intermediates    {work:8.1f} MB in all, largest {largest_file(output / 'work') / 1e6:.1f} MB, input {source.stat().st_size / 1e6:.1f} MB"
     )

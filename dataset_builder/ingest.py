@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wildreward.dataset_builder import records
-from wildreward.dataset_builder.parts import write_parts
+from wildreward.dataset_builder.parts import read_columns, write_parts
 from wildreward.dataset_builder.records import Conversation, Rejected
 from wildreward.dataset_builder.sources.base import Layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, read_slice
@@ -74,10 +74,8 @@ def find_repeats(parts: list[Path]) -> dict[str, dict[str, list[int]]]:
     Returns:
         part name → {"drop": row numbers, "renamed": row numbers}, for parts that have any.
     """
-    import pyarrow.parquet as pq
-
     columns = ("content_key", "id_key", "tie_key")
-    tables = [pq.read_table(part, columns=list(columns)) for part in parts]
+    tables = [read_columns(part, list(columns)) for part in parts]
     if not tables:
         return {}
     sizes = np.array([len(table) for table in tables])

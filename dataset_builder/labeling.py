@@ -13,6 +13,7 @@ from typing import Any
 
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request, Task
 from wildreward.dataset_builder.ledger import Ledger
+from wildreward.dataset_builder.parts import read_columns
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.turns import request_for
 from wildreward.files import atomic_path
@@ -60,9 +61,7 @@ def label_paid(
 
 def read_answers(folder: Path, part: Path) -> list[Answer]:
     """The answers of a part in turn order, without their keys."""
-    import pyarrow.parquet as pq
-
-    columns = pq.read_table(folder / part.name).to_pydict()
+    columns = read_columns(folder / part.name).to_pydict()
     return [Answer("", **dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 

@@ -7,11 +7,14 @@ writes part by part. Three hashes go with each conversation, so that what occurs
 import hashlib
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wildreward.dataset_builder.labelers.base import ChatMessage
 from wildreward.dataset_builder.records import Conversation
 from wildreward.files import atomic_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_ROWS = 1_000
 MAX_CHARS = 12_000_000
@@ -99,16 +102,22 @@ def read_part(
 
 def turn_counts(path: Path, drop: Iterable[int] = ()) -> list[tuple[int, int]]:
     """(row number, number of turns) of the conversations that `read_part` gives, without reading their text."""
-    import pyarrow.parquet as pq
-
     dropped = set(drop)
-    roles = pq.read_table(path, columns=["roles"])["roles"].to_pylist()
+    roles = read_columns(path, ["roles"])["roles"].to_pylist()
     return [(row, _turns(text)) for row, text in enumerate(roles) if row not in dropped]
 
 
 def count_turns(parts: Iterable[Path]) -> int:
     """Turns with a follow-up in all parts."""
     return sum(count for part in parts for _, count in turn_counts(part))
+
+
+def read_columns(path: Path, columns: list[str] | None = None) -> "pa.Table":
+    """A small parquet file. (`pyarrow.parquet.read_table` would import pandas, a second in every process.)"""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return file.read(columns)
 
 
 def _turns(roles: str) -> int:

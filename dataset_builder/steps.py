@@ -17,7 +17,7 @@ from wildreward.dataset_builder.ingest import ingest_slice, read_repeats
 from wildreward.dataset_builder.labelers.base import Answer, Labeler
 from wildreward.dataset_builder.labeling import label_free, read_answers, write_answers
 from wildreward.dataset_builder.mining import candidates
-from wildreward.dataset_builder.parts import read_part, turn_counts
+from wildreward.dataset_builder.parts import read_columns, read_part, turn_counts
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.sources.base import Layout
 from wildreward.dataset_builder.sources.readers import Slice
@@ -100,9 +100,8 @@ def labelled_turns_of(plan: Plan, part: Path) -> Iterator[Turn]:
     return apply_answers(turns_of(plan, part), read_answers(plan.feedback, part), plan.labeler)
 
 
-def telling_turns_of(plan: Plan, part: Path) -> Iterator[Turn]:
+def telling_turns_of(plan: Plan, part: Path, answers: list[Answer]) -> Iterator[Turn]:
     """All turns of a part with their levels, and the text of the conversations that have any level but neutral."""
-    answers = read_answers(plan.feedback, part)
     dropped = read_repeats(plan.repeats).get(part.name, {}).get("drop", ())
     wanted, start = set(), 0
     for row, count in turn_counts(part, dropped):
@@ -177,12 +176,10 @@ def compare(plan: Plan, part: Path, encode: Any) -> None:
     Args:
         encode: list of texts → unit vectors (N, H).
     """
-    import pyarrow.parquet as pq
-
     path = plan.similarities / part.name
     if path.exists():
         return
-    pairs = pq.read_table(plan.pairs / part.name).to_pylist()
+    pairs = read_columns(plan.pairs / part.name).to_pylist()
     texts: dict[str, int] = {}
     for row in pairs:
         texts.setdefault(row["first"], len(texts))
@@ -198,8 +195,6 @@ def compare(plan: Plan, part: Path, encode: Any) -> None:
 
 def finish(plan: Plan, part: Path) -> None:
     """Decide about every turn of one part; write the candidates of the dataset, all levels, and last the counts."""
-    import pyarrow.parquet as pq
-
     from wildreward.dataset_builder.schema import level_row
 
     marker = plan.candidates / f"{part.stem}.json"
@@ -207,20 +202,20 @@ def finish(plan: Plan, part: Path) -> None:
         return
     similarities = {
         (row["conversation_id"], row["turn"], row["later"]): row["cosine"]
-        for row in pq.read_table(plan.similarities / part.name).to_pylist()
+        for row in read_columns(plan.similarities / part.name).to_pylist()
     }
-    verdicts = [answer.verdict for answer in read_answers(plan.refusals, part)]
+    feedback, judged = read_answers(plan.feedback, part), read_answers(plan.refusals, part)
+    verdicts = [answer.verdict for answer in judged]
+    turns = telling_turns_of(plan, part, feedback)
     counts: Counter = Counter()
     levels, rows = [], []
-    for turn in finish_turns(telling_turns_of(plan, part), verdicts, similarities, plan.rules, counts):
+    for turn in finish_turns(turns, verdicts, similarities, plan.rules, counts):
         levels.append(level_row(turn))
         if turn.dropped is None:
             rows.append(_candidate_row(plan, turn))
-    for folder in (plan.feedback, plan.refusals):
-        for answer in read_answers(folder, part):
-            counts["requests"] += answer.attempts
-            counts["prompt_tokens"] += answer.prompt_tokens
-            counts["completion_tokens"] += answer.completion_tokens
+    for name in ("attempts", "prompt_tokens", "completion_tokens"):
+        total = sum(getattr(answer, name) for answers in (feedback, judged) for answer in answers)
+        counts["requests" if name == "attempts" else name] += total
     write_table(plan.turns / part.name, levels, "LEVELS")
     write_table(plan.candidates / part.name, rows, "CANDIDATE")
     write_json(marker, dict(counts))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wildreward.dataset_builder.dedup import PERMUTATIONS, find_duplicates
+from wildreward.dataset_builder.parts import read_columns
 from wildreward.files import atomic_path
 
 ROWS_PER_FILE = 100_000
@@ -22,9 +23,7 @@ def duplicates_among(folder: Path, parts: Sequence[Path], near: float) -> dict[s
         parts: all parts.
         near: similarity of near-duplicates, 0 for exact ones only.
     """
-    import pyarrow.parquet as pq
-
-    tables = [pq.read_table(folder / part.name, columns=["id", "exact_key", "signature"]) for part in parts]
+    tables = [read_columns(folder / part.name, ["id", "exact_key", "signature"]) for part in parts]
     ids = [id_ for table in tables for id_ in table["id"].to_pylist()]
     exact = [key for table in tables for key in table["exact_key"].to_pylist()]
     packed = b"".join(value for table in tables for value in table["signature"].to_pylist())
@@ -80,7 +79,7 @@ def write_levels(path: Path, folder: Path, parts: Sequence[Path], dropped_ids: d
 
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, LEVELS, compression="zstd") as writer:
         for part in parts:
-            table = pq.read_table(folder / part.name)
+            table = read_columns(folder / part.name)
             reasons = [
                 reason or dropped_ids.get(id_)
                 for id_, reason in zip(table["id"].to_pylist(), table["dropped"].to_pylist(), strict=True)
@@ -91,11 +90,9 @@ def write_levels(path: Path, folder: Path, parts: Sequence[Path], dropped_ids: d
 
 def duplicate_ids(folder: Path, dropped: dict[str, dict[int, str]]) -> dict[str, str]:
     """Id → reason of the candidates that are left out."""
-    import pyarrow.parquet as pq
-
     reasons: dict[str, str] = {}
     for name, rows in dropped.items():
-        ids = pq.read_table(folder / name, columns=["id"])["id"].to_pylist()
+        ids = read_columns(folder / name, ["id"])["id"].to_pylist()
         reasons.update({ids[row]: reason for row, reason in rows.items()})
     return reasons
 

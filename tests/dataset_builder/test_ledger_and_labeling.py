@@ -211,7 +211,7 @@ def test_full_disk_is_an_error_that_names_the_ledger():
 
     ledger = module.Ledger.__new__(module.Ledger)
     ledger.path, ledger.version, ledger.answers = Path("/dev/full"), "v", {}
-    ledger._waiting, ledger._since, ledger._handle = 0, 0.0, Path("/dev/full").open("wb")
+    ledger._waiting, ledger._since, ledger._handle = 0, 0.0, Path("/dev/full").open("wb")  # noqa: SIM115
     with pytest.raises(
         UserError, match="cannot write the ledger /dev/full: No space left on device; answers so far are kept"
     ):
