@@ -113,13 +113,12 @@ Reply with a JSON object and nothing else: {{"verdict": V}}, where V is "answere
 _SYSTEMS: dict[Task, str] = {"feedback": _FEEDBACK_SYSTEM, "refusal": _REFUSAL_SYSTEM}
 _BEFORE = "The record:\n"
 _AFTER: dict[Task, str] = {
-    "feedback": "\nThe record has ended. Which level does `user_follow_up` show? Reply with the JSON object only.",
-    "refusal": "\nThe record has ended. Which verdict fits `assistant_answer`? Reply with the JSON object only.",
+    "feedback": "\nThe record has ended. Which level does `user_follow_up` show? "
+    'Reply only with {"level": N}, where N is 1, 2, 3, 4 or 5.',
+    "refusal": "\nThe record has ended. Which verdict fits `assistant_answer`? "
+    'Reply only with {"verdict": V}, where V is "answered", "justified_refusal" or "false_refusal".',
 }
-_REMINDER: dict[Task, str] = {
-    "feedback": ' An earlier reply could not be read. The whole reply must be like {"level": 3}.',
-    "refusal": ' An earlier reply could not be read. The whole reply must be like {"verdict": "answered"}.',
-}
+_REMINDER = " An earlier reply could not be read: it must be this JSON object and nothing else."
 
 SCHEMAS: dict[Task, dict[str, object]] = {
     "feedback": {
@@ -172,7 +171,7 @@ def request_record(request: Request, budget: Budget) -> Record:
 
 def chat_messages(task: Task, shown: Record, remind: bool = False) -> list[dict[str, str]]:
     """The chat messages that ask for `task` about a record; `remind` after a reply that could not be read."""
-    question = _BEFORE + shown.text + _AFTER[task] + (_REMINDER[task] if remind else "")
+    question = _BEFORE + shown.text + _AFTER[task] + (_REMINDER if remind else "")
     return [{"role": "system", "content": _SYSTEMS[task]}, {"role": "user", "content": question}]
 
 

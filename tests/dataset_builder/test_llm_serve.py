@@ -80,7 +80,7 @@ def test_a_real_run_to_the_end(server, kind):
         labeler = HttpDecisionLabeler(model, url, concurrency=2, budget=SMALL, patience=SLOW_MACHINE)
     else:
         labeler = LlmLabeler(
-            model, url, concurrency=2, budget=SMALL, patience=SLOW_MACHINE, extra_body='{"max_tokens": 24}'
+            model, url, concurrency=2, budget=SMALL, patience=SLOW_MACHINE, extra_body='{"max_tokens": 16}'
         )
     start = time.monotonic()
     with labeler:
@@ -92,5 +92,5 @@ def test_a_real_run_to_the_end(server, kind):
     assert labeler.usage.prompt_tokens > 300 * ROWS
     if kind == "systemone":
         assert all(answer.level and 0.2 <= answer.confidence <= 1 for answer in answers)
-    else:
-        assert sum(answer.level is not None for answer in answers) > 0
+    else:  # a 135M model hardly ever keeps to the format: then its rows are unlabelled, after three tries
+        assert all(answer.level or answer.attempts == 3 for answer in answers)
