@@ -43,7 +43,7 @@ _REQUEST = re.compile(
 )
 _GOES_ON = re.compile(
     r"\?|\b(?:please|pls|plz|can you|could you|would you|write|give me|make|create|generate|rewrite|provide|explain|add|"
-    r"tell me|show me|translate|summari[sz]e|i want|i need|i'd like|list|continue|act as|let's|let us|(?<!for )now|but|how about|also|i am|i will)\b"
+    r"tell me|show me|translate|summari[sz]e|i want|i need|i'd like|list|continue|act as|let's|let us|(?<!for )(?<!works )(?<!working )(?<!fixed )now(?! (?:it|everything|all|works?)\b)|but|how about|also|i am|i will)\b"
 )
 _GAME = re.compile(
     r"what (?:do|will|would|should|are) (?:you|your (?:party|character|group)) "
