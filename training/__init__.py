@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy_names(
         "RewardFunction": ".reward_function",
         "RewardSourceError": ".reward_function",
         "TokenBudgetSampler": ".token_budget_sampler",
+        "analyze": ".analyze_command",
         "dpo_loss": ".dpo_loss",
         "select_pairs": ".pairs",
         "train_reward": ".reward_command",

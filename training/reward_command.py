@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Dataset, IterableDataset
+from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from wildreward.bundled import resolve
@@ -107,6 +108,9 @@ class TrainRewardArguments:
     )
     lora_alpha: int = field(default=32, metadata={"help": "Scale of the LoRA adapters."})
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before the LoRA adapters."})
+    frozen_layers: int = field(
+        default=0, metadata={"help": "Keep the embeddings and so many of the first layers as they are; 0: train all."}
+    )
     calibrate: bool = field(default=True, metadata={"help": "Fit the thresholds' temperatures on the held-out rows."})
     estimate: bool = field(
         default=False, metadata={"help": "Print the memory and time this run would take on one device, and stop."}
@@ -146,7 +150,7 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     if config.process_index > 0:  # the main process holds the lock and the settings for all
         return _train(arguments, config, folder, work)
     with FolderLock(work):
-        check_settings(work, _settings(arguments, config))
+        check_settings(work, run_settings(arguments, config))
         if (folder / SUMMARY).exists() and (folder / "config.json").exists():
             logger.info("%s is complete already", folder)
             return read_json(folder / SUMMARY)
@@ -172,7 +176,7 @@ def _train(arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder:
         train_dataset=train,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=_adapters(arguments),
+        peft_config=adapters(arguments),
     )
     with config.main_process_first(desc="looking for checkpoints"):
         checkpoint = last_complete_checkpoint(work, remove_partial=config.process_index == 0)
@@ -185,7 +189,7 @@ def _train(arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder:
     summary = {
         "base_model": _public_name(arguments.base_model),
         "dataset": _public_name(arguments.dataset),
-        "arguments": _settings(arguments, config),
+        "arguments": run_settings(arguments, config),
         "rows": {
             "train": None if arguments.streaming else len(trainer.train_dataset),
             "validation": len(trainer.eval_dataset),
@@ -231,7 +235,25 @@ def build_model(arguments: TrainRewardArguments, config: OrdinalRewardConfig) ->
         reason = " ".join(str(error).split())
         raise UserError(f"cannot load the backbone {arguments.base_model!r}: {reason}") from error
     model.config.base_model = _public_name(arguments.base_model)
+    freeze(model, arguments.frozen_layers)
     return model
+
+
+def freeze(model: WildRewardForSequenceClassification, layers: int) -> None:
+    """Keep the embeddings and the first `layers` layers of the backbone as they are.
+
+    Raises:
+        UserError: the backbone has fewer layers, or none that can be told apart.
+    """
+    if layers <= 0:
+        return
+    stacks = [module for module in model.model.modules() if isinstance(module, nn.ModuleList)]
+    stack = max(stacks, key=len, default=())
+    if layers > len(stack):
+        raise UserError(f"frozen_layers is {layers}, but the backbone has {len(stack)} layers")
+    embeddings = model.model.get_submodule("embeddings") if hasattr(model.model, "embeddings") else None
+    for module in (embeddings or model.model.get_input_embeddings(), *stack[:layers]):
+        module.requires_grad_(False)
 
 
 def load_splits(
@@ -283,7 +305,8 @@ def _streamed_splits(
     return rows.filter(lambda row: not held_out(row)), Dataset.from_list(validation)
 
 
-def _adapters(arguments: TrainRewardArguments) -> Any:
+def adapters(arguments: TrainRewardArguments) -> Any:
+    """The `peft` configuration asked for, or None."""
     if not arguments.lora_rank:
         return None
     from peft import LoraConfig
@@ -298,7 +321,7 @@ def _adapters(arguments: TrainRewardArguments) -> Any:
     )
 
 
-def _settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
+def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
     """What the result depends on, without machine paths."""
     settings = dataclasses.asdict(arguments)
     settings |= {name: _public_name(getattr(arguments, name)) for name in ("dataset", "base_model")}

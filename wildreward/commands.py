@@ -20,6 +20,9 @@ COMMANDS = {
     "train-reward": Command(
         "wildreward.training.reward_command", "train an ordinal reward model on a feedback dataset"
     ),
+    "analyze": Command(
+        "wildreward.training.analyze_command", "train on variants of a dataset: data strategy, user diversity, size"
+    ),
     "evaluate": Command("wildreward.evaluation.command", "measure a reward model: results.json, plots, table"),
     "train-dpo": Command("wildreward.training.dpo_command", "improve a policy with a reward model by online DPO"),
     "push": Command("wildreward.model_card.command", "put a model or dataset folder on the Hub, card included"),

@@ -1,0 +1,99 @@
+"""The studies: which rows each variant holds, and the command's files."""
+
+import json
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from tests.tiny import save_backbone
+from tests.training.reward_tiny import toy_rows
+from wildreward.commands import parse
+from wildreward.errors import UserError
+from wildreward.training.analyze_command import CONFIGS, analyze, main, table
+from wildreward.training.reward_command import TrainRewardArguments, build_model
+from wildreward.training.studies import diversity_variants, size_variants, strategy_variants
+
+
+def rows(count=80):
+    made = toy_rows(count)
+    for number, row in enumerate(made):
+        row["level"] = {1: 1, 2: 2, 3: 4, 4: 5}[row["label"]]
+        row["label_source"] = ("explicit", "mined", "refusal", "explicit")[number % 4]
+        if row["label_source"] == "refusal":
+            row["level"], row["label"] = 2, 4
+        row["user_id"] = f"u{min(number // 2, 20)}"  # one user has half of the rows
+    return made
+
+
+def test_strategy_leaves_out_the_mined_rows_or_undoes_the_judges_verdict():
+    full, unmined, unvalidated = strategy_variants(Dataset.from_list(rows()), seed=0)
+    assert (len(full.rows), len(unmined.rows), len(unvalidated.rows)) == (80, 60, 80)
+    assert "mined" not in unmined.rows["label_source"][:]
+    before = {row["id"]: row["label"] for row in full.rows}
+    for row in unvalidated.rows:
+        assert row["label"] == (2 if row["label_source"] == "refusal" else before[row["id"]])
+
+
+def test_diversity_compares_equal_sizes():
+    few, middle, many = diversity_variants(Dataset.from_list(rows()), seed=0)
+    assert len(few.rows) == len(middle.rows) == len(many.rows) == 20
+    assert few.x == 1 and few.x < middle.x < many.x == 20
+    assert max(Counter(many.rows["user_id"][:]).values()) == 1
+
+
+def test_smaller_sets_are_parts_of_larger_ones():
+    variants = size_variants(Dataset.from_list(rows()), seed=0)
+    ids = [set(variant.rows["id"][:]) for variant in variants]
+    assert all(small <= large for small, large in pairwise(ids)) and len(ids[-1]) == 80
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    split = {"train": Dataset.from_list(rows(64)), "test": Dataset.from_list(rows(24))}
+    for name, part in DatasetDict(split).items():
+        (folder / "data" / "data").mkdir(parents=True, exist_ok=True)
+        part.to_parquet(folder / "data" / "data" / f"{name}-00000-of-00001.parquet")
+    save_backbone("bert", folder / "base")
+    return folder
+
+
+def test_the_command_writes_results_and_a_plot_and_goes_on_after_a_break(dataset, tmp_path, capsys):
+    flags = ["--dataset", f"{dataset}/data", "--base-model", f"{dataset}/base", "--output-dir", f"{tmp_path}/out"]
+    flags += ["--study", "strategy", "--seeds", "0", "1", "--max-steps", "2", "--disable-tqdm", "True"]
+    main(*parse("analyze", CONFIGS, flags))
+    assert "without mining" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    full = results["variants"]["full"]
+    assert len(full["runs"]) == 2 and results["test_rows"] == 24
+    assert full["mae"]["mean"] == pytest.approx(sum(run["mae"] for run in full["runs"]) / 2)
+    assert (tmp_path / "out" / "strategy.png").stat().st_size > 1000
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").iterdir()}
+    assert len(stamps) == 6
+    next(iter(stamps)).unlink()
+    again = analyze(*parse("analyze", CONFIGS, flags))
+    assert again == results
+    assert sum(path.stat().st_mtime_ns != stamp for path, stamp in stamps.items()) == 1
+    assert table(again).count("±") >= 6
+
+
+def test_a_dataset_without_sources_is_refused(dataset, tmp_path):
+    path = tmp_path / "plain.jsonl"
+    path.write_text("".join(json.dumps({"text": "a b", "label": 1}) + "\n" for _ in range(4)))
+    flags = ["--dataset", str(path), "--base-model", f"{dataset}/base", "--output-dir", f"{tmp_path}/out"]
+    with pytest.raises(UserError, match="no column label_source, level; the strategy study needs"):
+        analyze(*parse("analyze", CONFIGS, [*flags, "--study", "strategy"]))
+
+
+def test_frozen_layers_stay_as_they_were(dataset, tmp_path):
+    from tests.training.reward_tiny import config
+
+    arguments = TrainRewardArguments(dataset="", base_model=f"{dataset}/base", frozen_layers=1)
+    model = build_model(arguments, config(tmp_path))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not any("embeddings" in name or "layer.0." in name for name in trained)
+    assert any("layer.1." in name for name in trained) and {"score.weight", "score.bias"} <= trained
+    with pytest.raises(UserError, match="frozen_layers is 3, but the backbone has 2 layers"):
+        build_model(TrainRewardArguments(dataset="", base_model=f"{dataset}/base", frozen_layers=3), config(tmp_path))

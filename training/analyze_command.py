@@ -1,0 +1,118 @@
+"""`wildreward analyze`: the paper's analyses on your data: data strategy, user diversity, size.
+
+Every study trains the same model on variants of the train split and measures all of them on the test split. The folder
+gets `results.json`, `<study>.png` and one file for each finished run in `runs/`; an interrupted study goes on there.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from wildreward.bundled import resolve
+from wildreward.errors import UserError
+from wildreward.files import FolderLock, atomic_path, make_folder, write_json
+from wildreward.settings import check_settings
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.reward_command import TrainRewardArguments, run_settings
+from wildreward.training.reward_data import load_rows
+
+
+@dataclass
+class AnalyzeArguments(TrainRewardArguments):
+    """Which study; what is trained and how as for `train-reward`."""
+
+    study: Literal["strategy", "diversity", "size"] = field(
+        default="size",
+        metadata={
+            "help": "strategy: without mining, without refusal validation; diversity: equal size, fewer users; "
+            "size: an eighth to all of the users."
+        },
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Every variant is trained with each."}
+    )
+    test_split: str = field(default="test", metadata={"help": "Split that every variant is measured on."})
+    plot_metric: str = field(default="roc_auc", metadata={"help": "Metric on the plot."})
+
+
+CONFIGS = (AnalyzeArguments, OrdinalRewardConfig)
+
+
+def main(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> None:
+    """Run the study and print its table."""
+    results = analyze(arguments, config)
+    print(table(results))
+
+
+def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
+    """Run one study into `config.output_dir`; returns what is in results.json.
+
+    Raises:
+        UserError: the dataset lacks the columns that the study needs, or the folder is another run's.
+    """
+    from wildreward.training.studies import run_study
+
+    folder = make_folder(config.output_dir)
+    config.eval_strategy = config.save_strategy = "no"
+    config.load_best_model_at_end = False
+    with FolderLock(folder / "work"):
+        check_settings(folder / "work", run_settings(arguments, config))
+        rows, test = (
+            load_rows(
+                resolve(arguments.dataset), split, config=arguments.dataset_config, revision=arguments.dataset_revision
+            )
+            for split in (arguments.train_split, arguments.test_split)
+        )
+        missing = {"label_source", "level"} - set(rows.column_names) if arguments.study == "strategy" else set()
+        if missing:
+            raise UserError(
+                f"the dataset has no column {', '.join(sorted(missing))}; the strategy study needs a dataset "
+                "written by build-dataset"
+            )
+        plain = TrainRewardArguments(
+            **{item.name: getattr(arguments, item.name) for item in dataclasses.fields(TrainRewardArguments)}
+        )
+        results = run_study(arguments.study, rows, test, plain, config, arguments.seeds, folder)
+        write_json(folder / "results.json", results)
+        plot(results, arguments.plot_metric, folder / f"{arguments.study}.png")
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """Variants with mean and standard deviation of the main metrics, as text."""
+    metrics = [name for name in ("roc_auc", "mae", "qwk", "ece") if name in next(iter(results["variants"].values()))]
+    lines = [f"{results['axis']:30s}" + "".join(f"{name:>18s}" for name in metrics)]
+    for name, variant in results["variants"].items():
+        cells = (f"{variant[metric]['mean']:.3f} ± {variant[metric]['sd']:.3f}" for metric in metrics)
+        lines.append(f"{name:30s}" + "".join(f"{cell:>18s}" for cell in cells))
+    return "\n".join(lines)
+
+
+def plot(results: dict[str, Any], metric: str, path: Path) -> None:
+    """Mean of one metric for each variant, with bars of one standard deviation.
+
+    Raises:
+        UserError: the runs have no such metric.
+    """
+    from matplotlib.figure import Figure
+
+    variants = results["variants"]
+    if any(metric not in variant for variant in variants.values()):
+        raise UserError(
+            f"the runs have no metric {metric!r}; expected one of {', '.join(next(iter(variants.values())))}"
+        )
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    places = [variant["x"] for variant in variants.values()]
+    means = [variant[metric]["mean"] for variant in variants.values()]
+    deviations = [variant[metric]["sd"] for variant in variants.values()]
+    categorical = results["study"] == "strategy"
+    axes.errorbar(places, means, yerr=deviations, marker="o", linestyle="none" if categorical else "-", capsize=3)
+    if categorical:
+        axes.set_xticks(places, [name.replace(" ", "\n", 1) for name in variants])
+        axes.margins(x=0.2)
+    axes.set_xlabel(results["axis"])
+    axes.set_ylabel(f"{metric} on {results['test_rows']} test rows")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")

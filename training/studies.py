@@ -1,0 +1,175 @@
+"""The paper's analyses of data: which rows of a feedback dataset make the better reward model.
+
+A study is a list of variants (rows to train on), the same training for each, and one untouched test split to measure
+on. Every finished run is kept as a file, so that an interrupted study goes on where it was.
+"""
+
+import copy
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from wildreward.bundled import resolve
+from wildreward.files import read_json, write_json
+from wildreward.modeling_wildreward.template import install_template
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.reward_command import TrainRewardArguments, adapters, build_model
+from wildreward.training.reward_data import hold_out, level_frequencies, prepare_features, usable_rows
+
+logger = logging.getLogger(__name__)
+
+LABEL_OF_LEVEL = {1: 1, 2: 2, 4: 3, 5: 4}
+SHARES = (0.125, 0.25, 0.5, 1.0)
+
+
+class Variant(NamedTuple):
+    """One arm of a study: its name, its place on the plot's axis, and the rows to train on."""
+
+    name: str
+    x: float
+    rows: Dataset
+
+
+def strategy_variants(rows: Dataset, seed: int) -> list[Variant]:
+    """All rows; without the mined ones; with refusals labelled as the user felt about them, not as the judge decided."""
+    source = np.asarray(rows["label_source"][:], dtype=object)
+    labels = [
+        LABEL_OF_LEVEL.get(level, label) if origin == "refusal" else label
+        for level, label, origin in zip(rows["level"][:], rows["label"][:], source, strict=True)
+    ]
+    unvalidated = rows.remove_columns("label").add_column("label", labels)
+    return [
+        Variant("full", 0, rows),
+        Variant("without mining", 1, rows.select(np.flatnonzero(source != "mined"))),
+        Variant("without refusal validation", 2, unvalidated),
+    ]
+
+
+def diversity_variants(rows: Dataset, seed: int) -> list[Variant]:
+    """Equally many rows from ever more users: from the users with most rows only, up to one row a user where possible."""
+    users = _users(rows)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    turn = _turn_of_user(users, order)
+    counts = {user: int(count) for user, count in zip(*np.unique(users, return_counts=True), strict=True)}
+    heavy_first = sorted(range(len(rows)), key=lambda row: (-counts[users[row]], users[row], turn[row]))
+    size = len(rows) // 4
+    variants = []
+    for share in (0.0, 0.5, 1.0):  # share of rows chosen for spread instead of concentration
+        spread = sorted(range(len(rows)), key=lambda row: (turn[row], order[row]))[: int(size * share)]
+        chosen = list(dict.fromkeys([*spread, *heavy_first]))[:size]
+        number = len(set(users[chosen]))
+        variants.append(Variant(f"{number} users", number, rows.select(sorted(chosen))))
+    return variants
+
+
+def size_variants(rows: Dataset, seed: int) -> list[Variant]:
+    """An eighth, a quarter, half and all of the users; each smaller set is part of the larger ones."""
+    users = _users(rows)
+    places = {user: _place(f"{seed}:{user}") for user in set(users)}
+    place = np.asarray([places[user] for user in users])
+    variants = []
+    for share in SHARES:
+        kept = rows.select(np.flatnonzero(place < share))
+        variants.append(Variant(f"{len(kept)} rows", len(kept), kept))
+    return variants
+
+
+STUDIES: dict[str, tuple[Callable[[Dataset, int], list[Variant]], str]] = {
+    "strategy": (strategy_variants, "data strategy"),
+    "diversity": (diversity_variants, "users in equally many rows"),
+    "size": (size_variants, "training rows"),
+}
+
+
+def _users(rows: Dataset) -> np.ndarray:
+    none = [None] * len(rows)
+    users = rows["user_id"][:] if "user_id" in rows.column_names else none
+    conversations = rows["conversation_id"][:] if "conversation_id" in rows.column_names else none
+    ids = rows["id"][:] if "id" in rows.column_names else [str(row) for row in range(len(rows))]
+    return np.asarray([str(u or c or i) for u, c, i in zip(users, conversations, ids, strict=True)])
+
+
+def _turn_of_user(users: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """For each row: how many rows of the same user come before it in `order`."""
+    seen: dict[str, int] = {}
+    turn = np.zeros(len(users), dtype=int)
+    for row in order:
+        turn[row] = seen.get(users[row], 0)
+        seen[users[row]] = turn[row] + 1
+    return turn
+
+
+def _place(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def train_and_measure(
+    arguments: TrainRewardArguments, config: OrdinalRewardConfig, rows: Dataset, test: Dataset, folder: Path, seed: int
+) -> dict[str, float]:
+    """Train on `rows` with one seed, calibrate on held-out users of them, and return the metrics on `test`."""
+    settings = copy.copy(config)
+    settings.seed = seed
+    settings.output_dir = str(folder)
+    tokenizer = install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model)))
+    model = build_model(arguments, settings)
+    length, levels = model.config.max_length, arguments.num_levels
+    features, _ = usable_rows(
+        prepare_features(rows, tokenizer, length, levels, config.dataset_num_proc), config.keep_cut_responses
+    )
+    train, validation = hold_out(features, arguments.validation_share, seed, arguments.max_validation_rows)
+    measured = prepare_features(test, tokenizer, length, levels, config.dataset_num_proc)
+    measured, _ = usable_rows(measured, keep_cut_responses=True)  # every variant answers for all of the test split
+    model.score.set_prior(level_frequencies(train["label"][:], levels))
+    trainer = OrdinalRewardTrainer(
+        model, settings, train, validation, processing_class=tokenizer, peft_config=adapters(arguments)
+    )
+    trainer.train()
+    if arguments.calibrate:
+        trainer.calibrate()
+    metrics = trainer.evaluate(measured)
+    kept = ("loss", "mae", "qwk", "roc_auc", "accuracy", "spearman", "ece")
+    return {name: metrics[f"eval_{name}"] for name in kept if f"eval_{name}" in metrics} | {"rows": len(train)}
+
+
+def run_study(
+    study: str,
+    rows: Dataset,
+    test: Dataset,
+    arguments: TrainRewardArguments,
+    config: OrdinalRewardConfig,
+    seeds: list[int],
+    folder: Path,
+) -> dict[str, Any]:
+    """Train and measure every variant with every seed.
+
+    Returns:
+        What goes into results.json: for each variant its rows, its runs, and mean and standard deviation of each metric.
+    """
+    variants_of, axis = STUDIES[study]
+    results: dict[str, Any] = {"study": study, "axis": axis, "seeds": seeds, "test_rows": len(test), "variants": {}}
+    for variant in variants_of(rows, seeds[0]):
+        runs = []
+        for seed in seeds:
+            kept = folder / "runs" / f"{variant.name.replace(' ', '-')}-{seed}.json"
+            if not kept.exists():
+                logger.info("%s, seed %d: %d rows", variant.name, seed, len(variant.rows))
+                work = folder / "work"
+                write_json(kept, train_and_measure(arguments, config, variant.rows, test, work, seed))
+            runs.append(read_json(kept))
+        results["variants"][variant.name] = {"x": variant.x, "runs": runs, **dict(_spread(runs))}
+    return results
+
+
+def _spread(runs: list[dict[str, float]]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Mean and standard deviation over the seeds, of the metrics that every run has."""
+    for name in runs[0]:
+        values = [run[name] for run in runs if name in run]
+        if len(values) == len(runs):
+            yield name, {"mean": float(np.mean(values)), "sd": float(np.std(values))}
