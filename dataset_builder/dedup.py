@@ -1,6 +1,7 @@
 """Exact and near-duplicate turns. What a turn is compared by travels as a few 64-bit numbers, not as text.
 
-Near-duplicates are found by MinHash over word triples with banding. Of turns that resemble each other, the one whose id
+Near-duplicates are found by MinHash over word triples with banding: of pairs that share 90% of their triples, 99% are
+found; of pairs that share half, 3% are compared at all. Of turns that resemble each other, the one whose id
 hashes lowest stays, so the outcome does not depend on the order or the number of shards.
 """
 
@@ -14,7 +15,7 @@ from wildreward.dataset_builder.parts import hash64
 from wildreward.dataset_builder.records import DUPLICATE, NEAR_DUPLICATE, Turn
 
 PERMUTATIONS = 64
-BANDS = 16
+BANDS = 8
 ROWS = PERMUTATIONS // BANDS
 SHINGLE = 3
 _TOKEN = re.compile("[\u3400-\u9fff]|\\w+")
@@ -93,7 +94,7 @@ def find_duplicates(
             continue
         keys = [bytes([band]) + signatures[row, band * ROWS : (band + 1) * ROWS].tobytes() for band in range(BANDS)]
         near = {other for key in keys for other in bands.get(key, ())}
-        if any((signatures[row] == signatures[other]).mean() >= threshold for other in sorted(near)):
+        if near and (signatures[list(near)] == signatures[row]).mean(axis=1).max() >= threshold:
             dropped[row] = NEAR_DUPLICATE
             continue
         for key in keys:

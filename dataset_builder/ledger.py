@@ -1,8 +1,8 @@
 """Every answer of a paid labeler, written down as it comes, so that no crash loses one.
 
 A ledger is an append-only JSONL file, one answer a line, keyed by the request's content, the task and the labeler's
-version. Lines are flushed to disk in groups (by count and by age). A line cut off by a crash is dropped on opening;
-what was in it is asked again.
+version. Each line goes to the system at once, so a killed process loses none; lines are forced onto the disk in groups (by
+count and by age), for power cuts. A line cut off by a crash is dropped on opening; what was in it is asked again.
 """
 
 import json
@@ -34,8 +34,9 @@ class Ledger:
         self._waiting, self._since = 0, 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = open(path, "a+b")  # noqa: SIM115 - held until close
-            self._read()
+            good = self._read() if path.exists() else 0
+            self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 - held until close
+            self._handle.truncate(good)
         except OSError as error:
             raise self._cannot_write(error) from error
 
@@ -46,7 +47,7 @@ class Ledger:
         if not self._waiting:
             self._since = now
         try:
-            self._handle.write(line.encode() + b"\n")
+            self._write(line.encode() + b"\n")
             self._waiting += 1
             if self._waiting >= GROUP or now - self._since > MAX_AGE:
                 self.flush()
@@ -57,7 +58,6 @@ class Ledger:
     def flush(self) -> None:
         """Everything added so far is on disk when this returns."""
         try:
-            self._handle.flush()
             os.fsync(self._handle.fileno())
         except OSError as error:
             raise self._cannot_write(error) from error
@@ -76,24 +76,27 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _read(self) -> None:
-        """Load the answers; cut the file after its last complete line."""
-        self._handle.seek(0)
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[self._handle.write(data) :]
+
+    def _read(self) -> int:
+        """Load the answers; returns where the last complete line ends."""
         good = 0
-        for line in self._handle:
-            if not line.endswith(b"\n"):
-                break
-            good += len(line)
-            try:
-                fields = json.loads(line)
-                version = fields.pop("version")
-                answer = Answer(**fields)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # a block the disk lost in a power cut: asked again
-            if version == self.version:
-                self.answers[answer.key] = answer
-        self._handle.truncate(good)
-        self._handle.seek(0, os.SEEK_END)
+        with open(self.path, "rb") as handle:
+            for line in handle:
+                if not line.endswith(b"\n"):
+                    break
+                good += len(line)
+                try:
+                    fields = json.loads(line)
+                    version = fields.pop("version")
+                    answer = Answer(**fields)
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    continue  # a block the disk lost in a power cut: asked again
+                if version == self.version:
+                    self.answers[answer.key] = answer
+        return good
 
     def _cannot_write(self, error: OSError) -> UserError:
         return UserError(

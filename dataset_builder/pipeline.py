@@ -130,7 +130,7 @@ def prepare(
     slices = find_slices(path, losses)
     if not slices:
         raise UserError(f"{source} holds nothing that can be read")
-    found_layout = find_layout(_first_columns(slices), name=layout, columns=columns, where=source)
+    found_layout = find_layout(_first_columns(slices, source), name=layout, columns=columns, where=source)
     plan = steps.Plan(
         folder=output / "work",
         layout=found_layout,
@@ -171,10 +171,15 @@ def prepare(
 
 
 def claim(job: Job) -> None:
-    """Make the output folder, and refuse it when it was made with other settings."""
+    """Make the output folder, refuse it when it was made with other settings, and clear what a killed run left half-written.
+
+    To be called with the folder's lock held.
+    """
     make_folder(job.output)
     make_folder(job.plan.folder)
     check_settings(job.plan.folder, job.settings)
+    for leftover in job.output.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def _check(on_bad_input: str, personal_data: str, test_fraction: float) -> None:
@@ -186,12 +191,12 @@ def _check(on_bad_input: str, personal_data: str, test_fraction: float) -> None:
         raise UserError(f"--test-fraction must be at least 0 and below 1, got {test_fraction}")
 
 
-def _first_columns(slices: list[Slice]) -> set[str]:
+def _first_columns(slices: list[Slice], source: str) -> set[str]:
     for piece in slices:
         found = columns_of(piece)
         if found:
             return found
-    return set()
+    raise UserError(f"{source} holds no complete record; expected at least one JSON object or parquet row")
 
 
 def _source_bytes(slices: list[Slice]) -> int | None:

@@ -1,0 +1,76 @@
+"""A build whose labels are paid for, against a real server: what a kill costs, and what stops a run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.dataset_builder.chats import write_chats
+from tests.llm_stub import Reply, StubServer, error, level_by_content
+from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.errors import UserError
+
+CONCURRENCY = 8
+TURNS = 360
+
+
+def slowly(request):
+    reply = level_by_content(request)
+    return Reply(reply.body, reply.status, reply.headers, delay=0.01)
+
+
+def options(stub):
+    return {"model": "stub", "base_url": stub.url, "concurrency": CONCURRENCY}
+
+
+def command(stub, log, output):
+    program = [sys.executable, "-m", "wildreward", "build-dataset", "--labeler", "llm", "--model", "stub"]
+    program += ["--base_url", stub.url, "--concurrency", str(CONCURRENCY), "--mining_window", "0"]
+    return [*program, "--source", str(log), "--output", str(output), "--num_workers", "1"]
+
+
+def levels(output):
+    return pq.read_table(output / "work" / "levels.parquet").to_pylist()
+
+
+def test_kill_minus_9_costs_only_what_was_in_flight(tmp_path):
+    log, _ = write_chats(tmp_path, 120)
+    with StubServer(slowly) as stub:
+        undisturbed = build_dataset(
+            str(log), tmp_path / "undisturbed", labeler="llm", labeler_options=options(stub), mining_window=0
+        )
+        once = len(stub.requests)
+        assert undisturbed["requests"] == once >= TURNS
+        for asked in (60, 200):
+            child = subprocess.Popen(
+                command(stub, log, tmp_path / "out"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+            while len(stub.requests) < once + asked and child.poll() is None:
+                time.sleep(0.002)
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait()
+        subprocess.run(command(stub, log, tmp_path / "out"), check=True, capture_output=True)
+        again = len(stub.requests) - once
+    assert once <= again <= once + 2 * CONCURRENCY
+    assert levels(tmp_path / "out") == levels(tmp_path / "undisturbed")
+
+
+def test_a_refused_key_stops_at_once_with_the_servers_message(tmp_path):
+    log, _ = write_chats(tmp_path, 20)
+    with StubServer(lambda request: error(401, "Incorrect API key provided")) as stub:
+        with pytest.raises(UserError, match="Incorrect API key provided"):
+            build_dataset(str(log), tmp_path / "out", labeler="llm", labeler_options=options(stub))
+        assert len(stub.requests) <= CONCURRENCY
+    assert not (tmp_path / "out" / "data").exists()
+
+
+def test_a_wrong_layout_costs_no_request(tmp_path):
+    (tmp_path / "chats.jsonl").write_text('{"text": "a"}\n')
+    with StubServer() as stub:
+        with pytest.raises(UserError, match="has the columns text; expected"):
+            build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", labeler="llm", labeler_options=options(stub))
+        assert stub.requests == []
