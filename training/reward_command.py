@@ -112,8 +112,11 @@ class TrainRewardArguments:
         default=0, metadata={"help": "Keep the embeddings and so many of the first layers as they are; 0: train all."}
     )
     calibrate: bool = field(default=True, metadata={"help": "Fit the thresholds' temperatures on the held-out rows."})
-    estimate: bool = field(
-        default=False, metadata={"help": "Print the memory and time this run would take on one device, and stop."}
+    estimate: int = field(
+        default=0, metadata={"help": "Print the memory and time this run would take on so many devices, and stop."}
+    )
+    estimate_sharding: Literal["none", "zero2", "zero3"] = field(
+        default="none", metadata={"help": "For the estimate: what is sharded over the devices; FSDP2 is like zero3."}
     )
 
 
@@ -123,7 +126,8 @@ CONFIGS = (TrainRewardArguments, OrdinalRewardConfig)
 def main(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> None:
     """Run the command and print where the model is and how good it is on the held-out users."""
     if arguments.estimate:
-        print(printed_estimate(estimate(arguments, config)))
+        stage = {"none": 0, "zero2": 2, "zero3": 3}[arguments.estimate_sharding]
+        print(printed_estimate(estimate(arguments, config, devices=arguments.estimate, zero_stage=stage)))
         return
     folder = config.output_dir
     summary = train_reward(arguments, config)
@@ -325,7 +329,7 @@ def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     """What the result depends on, without machine paths."""
     settings = dataclasses.asdict(arguments)
     settings |= {name: _public_name(getattr(arguments, name)) for name in ("dataset", "base_model")}
-    del settings["estimate"]
+    del settings["estimate"], settings["estimate_sharding"]
     decisive = {name: getattr(config, name) for name in DECISIVE}
     return json.loads(json.dumps(settings | decisive, default=str))
 

@@ -54,8 +54,8 @@ def estimate(
     arguments: "TrainRewardArguments",
     config: "OrdinalRewardConfig",
     *,
-    devices: int | None = None,
-    zero_stage: int | None = None,
+    devices: int = 1,
+    zero_stage: int = 0,
     flops_per_second: float = 400e12,
     mean_tokens: int = 1000,
 ) -> Estimate:
@@ -64,14 +64,12 @@ def estimate(
     Args:
         arguments: what to train.
         config: how; the memory of activations follows from `tokens_per_device`.
-        devices: number of devices; default: what the launcher started.
+        devices: number of devices.
         zero_stage: 0 every device holds everything, 1 the optimizer's state is sharded, 2 the gradients too, 3 the
-            weights too (FSDP); default: from the launcher's DeepSpeed or FSDP settings.
+            weights too (FSDP).
         flops_per_second: achieved operations a second of one device (an H100 in bfloat16 at 40% utilisation: 400e12).
         mean_tokens: tokens of a row.
     """
-    devices = devices or config.world_size
-    zero_stage = _zero_stage(config) if zero_stage is None else zero_stage
     shape = _shape(arguments)
     with torch.device("meta"):
         backbone = AutoModel.from_config(shape)
@@ -124,12 +122,6 @@ def _activations(text: PreTrainedConfig, config: "OrdinalRewardConfig", argument
     if _checkpointing(config):
         return layer + text.num_hidden_layers * tokens * text.hidden_size * width
     return float(layer * text.num_hidden_layers)
-
-
-def _zero_stage(config: "OrdinalRewardConfig") -> int:
-    if getattr(config, "deepspeed_plugin", None) is not None:
-        return int(config.deepspeed_plugin.zero_stage)
-    return 3 if config.fsdp else 0
 
 
 def printed_estimate(result: Estimate) -> str:

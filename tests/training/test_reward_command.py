@@ -108,14 +108,30 @@ def test_errors_are_one_line(tmp_path, made):
         train_reward(nobody_left, config(tmp_path / "c"))
 
 
+def test_an_estimate_is_printed_instead_of_training(tmp_path, capsys):
+    flags = ["--config", str(RECIPES / "qwen3-8b.yaml"), "--output-dir", str(tmp_path / "out")]
+    main(*parse("train-reward", CONFIGS, [*flags, "--estimate", "8", "--estimate-sharding", "zero3"]))
+    assert "7,568 M" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+def test_sharding_divides_what_it_shards():
+    arguments, settings = parse("train-reward", CONFIGS, ["--config", str(RECIPES / "qwen3-4b.yaml")])
+    alone = estimate(arguments, settings)
+    two, three = (estimate(arguments, settings, devices=4, zero_stage=stage) for stage in (2, 3))
+    assert alone.weights == 4 * alone.parameters and alone.optimizer == 8 * alone.parameters
+    assert (two.weights, two.gradients, two.optimizer) == (alone.weights, alone.gradients / 4, alone.optimizer / 4)
+    assert three.weights == alone.weights / 4 and three.activations == alone.activations
+    assert three.hours_per_million_rows == pytest.approx(alone.hours_per_million_rows / 4)
+
+
 REWARD_RECIPES = ["quickstart-reward", "qwen3-4b", "qwen3-8b", "lora-24gb", "encoder"]
 
 
 @pytest.mark.parametrize("name", REWARD_RECIPES)
 def test_every_recipe_parses_and_its_needs_are_computed(name):
     arguments, settings = parse("train-reward", CONFIGS, ["--config", str(RECIPES / f"{name}.yaml")])
-    text = printed_estimate(estimate(arguments, settings)) if "Qwen" in arguments.base_model else ""
-    if text:
+    if "Qwen" in arguments.base_model:
+        text = printed_estimate(estimate(arguments, settings))
         assert "GiB a device" in text and "h for a million rows" in text
 
 
