@@ -35,7 +35,7 @@ from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
-from wildreward.training.reward_metrics import reward_metrics
+from wildreward.training.reward_metrics import REPORTED, reward_metrics
 from wildreward.training.reward_stream import StreamedSteps
 from wildreward.training.reward_weights import sample_weights, threshold_weights
 from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler, seeded_generator
@@ -301,6 +301,14 @@ class OrdinalRewardTrainer(Trainer):
         metrics |= reward_metrics(logits, labels, self.reward_config.head, self.reward_config.temperatures)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(labels))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
+        undefined = name.removeprefix("eval_") in (*REPORTED, "ece") and name not in metrics
+        if undefined:  # such as roc_auc where the held-out rows have one level only
+            logger.warning("%s is undefined on the held-out rows: this checkpoint cannot be the best", name)
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     @staticmethod
     def _micro_batches(dataloader: DataLoader) -> Iterator[dict[str, Any]]:

@@ -83,6 +83,18 @@ def test_a_run_without_its_final_files_goes_on_from_its_checkpoints_to_the_same_
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_adapters_end_in_an_ordinary_model_folder(made, tmp_path):
+    arguments = TrainRewardArguments(
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), lora_rank=2, validation_share=0.25
+    )
+    settings = config(tmp_path, eval_strategy="steps", save_strategy="steps", eval_steps=4, save_steps=4)
+    summary = train_reward(arguments, settings)
+    assert summary["best_step"] in (4, 8) and summary["arguments"]["lora_rank"] == 2
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "model.safetensors" in names and not any("adapter" in name for name in names)
+    assert not any("lora" in name for name in load_file(tmp_path / "model.safetensors"))
+
+
 def test_streamed_training_holds_out_users_too(made, tmp_path):
     arguments = TrainRewardArguments(
         dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25

@@ -194,6 +194,14 @@ def test_a_model_by_name_gets_a_head_with_the_levels_frequencies(tmp_path):
     assert above_one == pytest.approx(1 - counts[0] / sum(counts), abs=1e-4)
 
 
+def test_an_undefined_metric_chooses_no_best_checkpoint_and_stops_nothing(tmp_path):
+    good = Dataset.from_list([row for row in toy_rows(60, seed=1) if row["label"] == 4])
+    made = trainer(tmp_path, eval_rows=good, eval_strategy="epoch", save_strategy="epoch")
+    made.train()
+    assert made.state.best_metric is None and made.state.epoch == 1.0
+    assert "eval_roc_auc" not in made.evaluate()
+
+
 def test_evaluation_needs_rows(tmp_path):
     with pytest.raises(UserError, match="eval_strategy is set but there is no eval_dataset"):
         trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch")
