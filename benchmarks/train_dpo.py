@@ -4,6 +4,8 @@
     python benchmarks/train_dpo.py time    [--steps 3]
     python benchmarks/train_dpo.py model --reward-model DIR --dataset DIR [--steps 24]
 
+Each writes its figures to benchmarks/results/train_dpo_*.json, too.
+
 `reward`: the reward is a program, the share of words written in lower case; prompts are plain questions. Prints the mean
 reward of the first and the last steps, and on held-out prompts before and after, and draws reward.png.
 `time`: seconds of a step by stage with n = 2 and n = 8 completions a prompt, and the ratio of their training stages.
@@ -16,6 +18,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from record import record
 
 TOPICS = [
     "the sea",
@@ -140,9 +143,25 @@ def report(kind, options, log, held_out, label):
         change = held_out[name]
         text = {k: f"{v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for k, v in change.items()}
         print(f"held-out {name}: before {text['before']}, after {text['after']}, difference {text['difference']}")
+    record(f"train_dpo_{kind}", held_out_rows(held_out, label))
     Path(options.output).mkdir(parents=True, exist_ok=True)
     (Path(options.output) / f"{kind}.json").write_text(json.dumps({"log": log, "held_out": held_out}, indent=2))
     plot(log, held_out, label, Path(options.output) / f"{kind}.png")
+
+
+def held_out_rows(held_out, label):
+    rows = []
+    for name, what in (("reward", label), ("length", "completion length in tokens")):
+        before, after, change = (held_out[name][k] for k in ("before", "after", "difference"))
+        rows.append(
+            {
+                "measure": f"online DPO of SmolLM2-135M, held-out {what}: after, before, difference [95% interval]",
+                "ours": round(after["value"], 3),
+                "alternative": round(before["value"], 3),
+                "ratio": f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
+            }
+        )
+    return rows
 
 
 def plot(log, held_out, label, path):

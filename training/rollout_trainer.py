@@ -26,7 +26,7 @@ from trl.trainer.utils import RepeatSampler, is_async_callable, nanstd, use_adap
 
 from wildreward.training.reward_function import RewardSourceError
 
-# What a reward function may raise when its source is gone; requests, urllib and httpx errors are or wrap OSError.
+# What a reward function may raise when its source is gone: the errors of sockets, urllib and requests are OSErrors.
 SOURCE_FAILURES = (RewardSourceError, OSError)
 
 
@@ -104,8 +104,8 @@ class RolloutTrainer(RLOOTrainer):
         return rewards
 
     def _generation_precision(self) -> AbstractContextManager:
-        """TRL generates in the weights' own precision. With bf16 training on a CPU, bf16 is three times as fast, and
-        autocast keeps the cast weights for the whole generation.
+        """TRL generates in the weights' own precision. When training computes in bf16 on a CPU, so should generation:
+        autocast keeps the cast weights throughout.
         """
         on_cpu = self.accelerator.device.type == "cpu"
         return self.accelerator.autocast() if on_cpu else nullcontext()
