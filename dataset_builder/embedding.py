@@ -1,7 +1,10 @@
 """Sentence embeddings for the mining step: mean-pooled, unit length, batched by length under a token budget."""
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,9 @@ from wildreward.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-TOKEN_BUDGET = 4_096
+# Tokens of a batch with its padding. On a CPU a batch is one core's work, and padding costs as much as text.
+CPU_TOKENS = 1_024
+GPU_TOKENS = 32_768
 CHARS_PER_TOKEN = 16
 
 
@@ -22,15 +27,13 @@ class Embedder:
         name: e.g. "sentence-transformers/all-MiniLM-L6-v2".
         max_tokens: longer texts are cut to their beginning.
         device: "auto" takes a GPU when there is one.
-        threads: CPU threads; None leaves torch's own choice.
+        threads: CPU cores to use; None: all.
     """
 
     def __init__(self, name: str, *, max_tokens: int = 128, device: str = "auto", threads: int | None = None) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        if threads:
-            torch.set_num_threads(threads)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         path = resolve(name)
@@ -43,28 +46,54 @@ class Embedder:
         self.model = model.eval().to(device)
         self.max_tokens = max_tokens
         self.tokens = 0
+        self.threads = threads or len(os.sched_getaffinity(0))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors (N, hidden), float32, in the order of `texts`."""
-        import torch
+        """Unit vectors (N, hidden), float32, in the order of `texts`.
 
+        On a CPU, batches are shared out to threads that compute with one core each: there is nothing to wait for between
+        the layers, and the result does not depend on the number of cores.
+        """
         cut = self.max_tokens * CHARS_PER_TOKEN
         ids = self.tokenizer([text[:cut] for text in texts], truncation=True, max_length=self.max_tokens)["input_ids"]
         vectors = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        with torch.inference_mode():
-            for rows in length_batches([len(row) for row in ids], TOKEN_BUDGET):
-                batch = self.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
-                vectors[rows] = self._pooled(batch.to(self.model.device))
+        on_cpu = self.model.device.type == "cpu"
+        batches = length_batches([len(row) for row in ids], CPU_TOKENS if on_cpu else GPU_TOKENS)
+
+        def embed(rows: list[int]) -> None:
+            batch = self.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
+            vectors[rows] = self._pooled(batch.to(self.model.device))
+
+        if on_cpu:
+            with one_core_each(self.threads) as pool:
+                list(pool.map(embed, reversed(batches)))
+        else:
+            for rows in batches:
+                embed(rows)
         self.tokens += sum(map(len, ids))
         return vectors
 
     def _pooled(self, batch: Any) -> np.ndarray:
         import torch
 
-        hidden = self.model(**batch).last_hidden_state.float()  # (B, L, H)
-        mask = batch["attention_mask"].unsqueeze(-1)
-        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        with torch.inference_mode():
+            hidden = self.model(**batch).last_hidden_state.float()  # (B, L, H)
+            mask = batch["attention_mask"].unsqueeze(-1)
+            mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+            return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+
+
+@contextmanager
+def one_core_each(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in which torch uses one core each; afterwards torch's own number of threads is as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
 
 
 def best_dtype(device: str) -> Any:
