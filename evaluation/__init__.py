@@ -17,6 +17,5 @@ __getattr__, __dir__ = lazy_names(
         "load_benchmark": ".benchmarks",
         "score_benchmark": ".benchmarks",
         "best_of_n": ".best_of_n",
-        "result_entries": ".report",
     },
 )
