@@ -100,43 +100,47 @@ def encode_batch(
     rendered = tokenizer.apply_chat_template([messages for messages, _ in bounded], tokenize=False)
     batch_ids = tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
     results = []
-    for (messages, cut), ids in zip(bounded, batch_ids, strict=True):
-        result = EncodedInput(ids) if len(ids) <= max_length else _fit(tokenizer, messages, max_length)
+    for (messages, lost), ids in zip(bounded, batch_ids, strict=True):
+        result = EncodedInput(ids) if len(ids) <= max_length else _fit(tokenizer, messages, len(ids), max_length)
         results.append(
             replace(
                 result,
-                cut_query=result.cut_query or "query" in cut,
-                cut_response=result.cut_response or "response" in cut,
+                dropped_messages=result.dropped_messages + lost.dropped_messages,
+                cut_query=result.cut_query or lost.cut_query,
+                cut_response=result.cut_response or lost.cut_response,
             )
         )
     return results
 
 
-def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], max_length: int) -> EncodedInput:
-    """Shorten one conversation step by step until it fits."""
-    query = _query_index(messages)
-    history = list(range(len(messages) - 1)) if query is None else list(range(query))
-    order = sorted(history, key=lambda index: messages[index]["role"] == "system")  # stable: oldest first
+def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], length: int, max_length: int) -> EncodedInput:
+    """Shorten one conversation of `length` tokens step by step until it fits."""
+    order = _leaving_order(messages)
+    texts = [messages[index]["content"] for index in order]
+    sizes = (
+        [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]] if texts else []
+    )
+    rendered: dict[int, list[int]] = {}
 
-    def without(count: int) -> list[Message]:
-        gone = set(order[:count])
-        return [message for index, message in enumerate(messages) if index not in gone]
+    def ids_without(count: int) -> list[int]:
+        if count not in rendered:
+            rendered[count] = _ids(tokenizer, _without(messages, order[:count]))
+        return rendered[count]
 
-    # fewest dropped messages that fit, by bisection: each probe tokenizes once
-    low, high = 1, len(order) + 1
-    while low < high:
-        middle = (low + high) // 2
-        if len(_ids(tokenizer, without(middle))) <= max_length:
-            high = middle
-        else:
-            low = middle + 1
-    kept = without(low)
-    ids = _ids(tokenizer, kept)
-    result = EncodedInput(ids, dropped_messages=min(low, len(order)))
+    # the texts' own sizes leave out the marks around them: an upper bound on how many must go, then one at a time
+    gone = 0
+    while gone < len(order) and sum(sizes[:gone]) < length - max_length:
+        gone += 1
+    while gone > 1 and len(ids_without(gone - 1)) <= max_length:
+        gone -= 1
+    while gone < len(order) and len(ids_without(gone)) > max_length:
+        gone += 1
+    kept, ids = _without(messages, order[:gone]), ids_without(gone)
+    result = EncodedInput(ids, dropped_messages=gone)
     for name, index in (("cut_query", _query_index(kept)), ("cut_response", len(kept) - 1)):
         if len(ids) <= max_length or index is None:
             continue
-        kept = _cut_middle(tokenizer, kept, index, max_length)
+        kept = _cut_middle(tokenizer, kept, index, len(ids) - max_length, max_length)
         ids = _ids(tokenizer, kept)
         result = replace(result, input_ids=ids, **{name: True})
     if len(ids) > max_length:  # tool results between query and response, or a max_length below the frame itself
@@ -144,8 +148,20 @@ def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], max_length
     return result
 
 
+def _leaving_order(messages: Sequence[Message]) -> list[int]:
+    """Positions of the history in the order in which it goes: oldest first, system messages last."""
+    query = _query_index(messages)
+    history = range(len(messages) - 1 if query is None else query)
+    return sorted(history, key=lambda index: messages[index]["role"] == "system")
+
+
+def _without(messages: Sequence[Message], positions: Sequence[int]) -> list[Message]:
+    gone = set(positions)
+    return [message for index, message in enumerate(messages) if index not in gone]
+
+
 def _cut_middle(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], index: int, max_length: int
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], index: int, excess: int, max_length: int
 ) -> list[Message]:
     """Leave out the middle of one message's text until the whole fits, or nothing of it is left."""
     text = _text(messages[index])
@@ -158,7 +174,6 @@ def _cut_middle(
         shortened = messages[index] | {"content": text[:start] + GAP + text[end:]}
         return [*messages[:index], shortened, *messages[index + 1 :]]
 
-    excess = len(_ids(tokenizer, messages)) - max_length
     count = max(len(offsets) - excess, 0)
     while count and (excess := len(_ids(tokenizer, with_tokens(count))) - max_length) > 0:
         count = max(count - excess, 0)
@@ -170,8 +185,12 @@ def _ids(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[in
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def _bound(messages: Sequence[Message], max_length: int, index: int) -> tuple[list[Message], set[str]]:
-    """Check a conversation, make its text valid Unicode, and cut texts far beyond `max_length` before tokenizing."""
+def _bound(messages: Sequence[Message], max_length: int, index: int) -> tuple[list[Message], EncodedInput]:
+    """Check a conversation, make its text valid Unicode, and leave out what cannot fit anyway before tokenizing.
+
+    Returns:
+        The bounded messages, and what was lost (its `input_ids` are empty).
+    """
     if not messages or not all(isinstance(message, dict) and message.get("role") for message in messages):
         raise ValueError(f"conversation {index}: expected a non-empty list of {{'role', 'content'}} messages")
     if messages[-1]["role"] != "assistant":
@@ -179,18 +198,23 @@ def _bound(messages: Sequence[Message], max_length: int, index: int) -> tuple[li
             f"conversation {index} ends with a message of role {messages[-1]['role']!r}; "
             "expected 'assistant', the response to judge"
         )
-    longest = CHARACTERS_PER_TOKEN * max_length
-    query, cut, bounded = _query_index(messages), set(), []
-    for position, message in enumerate(messages):
-        text = _text(message)
+    room = longest = CHARACTERS_PER_TOKEN * max_length
+    texts = [_text(message) for message in messages]
+    hopeless = []
+    for position in reversed(_leaving_order(messages)):
+        room -= len(texts[position])
+        if room < 0:
+            hopeless.append(position)
+    query, last, bounded = _query_index(messages), len(messages) - 1, []
+    lost = EncodedInput([], dropped_messages=len(hopeless))
+    for position, (message, text) in enumerate(zip(messages, texts, strict=True)):
         if len(text) > longest:
             text = text[: longest // 2] + GAP + text[-longest // 2 :]
-            if position == query:
-                cut.add("query")
-            elif position == len(messages) - 1:
-                cut.add("response")
+            lost = replace(
+                lost, cut_query=lost.cut_query or position == query, cut_response=lost.cut_response or position == last
+            )
         bounded.append({**message, "content": text.encode("utf-8", "replace").decode("utf-8")})
-    return bounded, cut
+    return _without(bounded, hopeless), lost
 
 
 def _query_index(messages: Sequence[Message]) -> int | None:
