@@ -118,6 +118,8 @@ def main():
     scorer = make_scorer(options.model, device, options.dtype)
     place = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{options.model or 'random 4-layer Llama-shaped decoder'}, {options.dtype}, {place}")
+    unit = "seconds" if device == "cuda" else "CPU seconds"
+    print(f"{unit}; ratios: baseline over ours, for batches in arrival order and for one row at a time")
     print(
         f"{'shape':<18}{'items':>6}{'rows':>6}{'tokens':>9}{'arrival':>10}{'one row':>10}{'ours':>10}  ratios    max diff"
     )
