@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from wildreward.dataset_builder.dedup import PERMUTATIONS, find_duplicates
 from wildreward.dataset_builder.parts import read_columns
+from wildreward.errors import UserError
 from wildreward.files import atomic_path
 
 ROWS_PER_FILE = 100_000
@@ -40,17 +42,36 @@ def write_dataset(output: Path, folder: Path, parts: Sequence[Path], dropped: di
     """Write both configurations. Returns counts of the kept rows: `splits.<split>.<label>`, `source.<label_source>.<level>`."""
     counts: Counter = Counter()
     for split in SPLITS:
-        writers = [_Files(output / "data", split), _Files(output / "unpaired_preference", split)]
-        for rows in kept_rows(folder, parts, dropped, split):
-            for row in rows:
-                counts[f"splits.{split}.{row['label']}"] += 1
-                counts[f"source.{row['label_source']}.{row['level']}"] += 1
-                counts[f"language.{row['language'] or 'unknown'}"] += 1
-                counts[f"model.{row['model'] or 'unknown'}"] += 1
-            _write_both(writers, rows)
-        for writer in writers:
-            counts[f"bytes.{writer.folder.name}.{split}"] = writer.close()
+        with disk_errors_named(output):
+            _write_split(output, folder, parts, dropped, split, counts)
     return counts
+
+
+@contextmanager
+def disk_errors_named(folder: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into an error that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; finished work is kept, free some space and run the "
+            "same command again"
+        ) from error
+
+
+def _write_split(
+    output: Path, folder: Path, parts: Sequence[Path], dropped: dict[str, dict[int, str]], split: str, counts: Counter
+) -> None:
+    writers = [_Files(output / "data", split), _Files(output / "unpaired_preference", split)]
+    for rows in kept_rows(folder, parts, dropped, split):
+        for row in rows:
+            counts[f"splits.{split}.{row['label']}"] += 1
+            counts[f"source.{row['label_source']}.{row['level']}"] += 1
+            counts[f"language.{row['language'] or 'unknown'}"] += 1
+            counts[f"model.{row['model'] or 'unknown'}"] += 1
+        _write_both(writers, rows)
+    for writer in writers:
+        counts[f"bytes.{writer.folder.name}.{split}"] = writer.close()
 
 
 def kept_rows(

@@ -15,6 +15,7 @@ import yaml
 from tests.dataset_builder.chats import chat, write_chats, write_jsonl
 from wildreward.dataset_builder import parts
 from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.workers import Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
 
@@ -295,6 +296,11 @@ def test_a_full_disk_ends_the_run_with_the_path_named(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
     assert got.returncode == 2 and "No space left on device" in got.stderr and str(disk) in got.stderr
     assert len(got.stderr.strip().splitlines()[-1]) < 400
+
+
+def test_a_worker_that_dies_ends_the_run_with_one_line():
+    with Workers(2) as workers, pytest.raises(UserError, match="a worker process died during 'read'"):
+        workers.each(os._exit, [(9,)], "read")
 
 
 def test_an_output_that_cannot_be_written_is_one_clear_line(log, tmp_path):
