@@ -115,6 +115,11 @@ def test_preparation_is_done_once(tmp_path):
     assert prepare_features(first, TOKENIZER, 64, 4) is first
 
 
+def test_several_processes_prepare_the_same_features():
+    alone = prepare_features(toy_dataset(10), TOKENIZER, 64, 4)
+    assert prepare_features(toy_dataset(10), TOKENIZER, 64, 4, num_proc=2)[:] == alone[:]
+
+
 def test_a_user_is_on_one_side_only_and_the_split_is_stable():
     features = prepared(toy_rows(80))
     train, held = hold_out(features, 0.3, seed=1)
