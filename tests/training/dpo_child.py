@@ -80,4 +80,5 @@ if __name__ == "__main__":
     if kind == "sampled":
         sampled_trainer(*arguments).train()
     else:
-        {"fixed": fixed_run, "failing": failing_source_run}[kind](*arguments)
+        fixed_run(*arguments)
+        failing_source_run(*arguments)
