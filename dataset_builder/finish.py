@@ -33,6 +33,7 @@ def apply_answers(turns: Iterable[Turn], answers: Iterable[Answer], labeler: str
     for turn, answer in zip(turns, answers, strict=True):
         turn.level, turn.confidence = answer.level, answer.confidence
         turn.labeler, turn.reason = labeler, answer.reason
+        turn.said = (answer.level, answer.confidence, answer.reason)
         yield turn
 
 

@@ -69,7 +69,7 @@ class Turn:
     """A reference to turn `number` (from 0) of a conversation, and what the pipeline has found out about it.
 
     `level` is 1–5 or None (unlabelled). `label_source` is "explicit", "mined" or "refusal". `dropped` is the reason code
-    once the turn has left the pipeline.
+    once the turn has left the pipeline. `said` is the labeler's own level, confidence and reason, whatever became of them.
     """
 
     conversation: Conversation
@@ -81,6 +81,7 @@ class Turn:
     label_source: str = "explicit"
     dropped: str | None = None
     verdict: str | None = None
+    said: tuple[int | None, float | None, str] = (None, None, "")
 
     @property
     def position(self) -> int:

@@ -34,6 +34,7 @@ LEVELS = pa.schema(
         ("confidence", pa.float32()),
         ("labeler", pa.string()),
         ("reason", pa.string()),
+        ("refusal", pa.string()),
         ("label_source", pa.string()),
         ("dropped", pa.string()),
     ]
@@ -93,12 +94,15 @@ def unpaired_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def level_row(turn: Turn) -> dict[str, Any]:
+    """What the labeler said about a turn, and what became of it; also a labels file for `--labels`."""
+    level, confidence, reason = turn.said
     return {
         "id": turn.id,
-        "level": turn.level,
-        "confidence": turn.confidence,
+        "level": level,
+        "confidence": confidence,
         "labeler": turn.labeler,
-        "reason": turn.reason,
+        "reason": reason,
+        "refusal": turn.verdict,
         "label_source": turn.label_source,
         "dropped": turn.dropped,
     }

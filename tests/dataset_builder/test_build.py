@@ -127,6 +127,14 @@ def test_the_builder_class_gives_the_same_rows(log, built, tmp_path, tiny_encode
     assert builder.as_dataset(split="train").to_list() == expected
 
 
+def test_the_levels_of_a_build_are_labels_for_another(built, log, tmp_path, tiny_encoder):
+    levels = tmp_path / "levels.parquet"
+    levels.write_bytes((built[0] / "work" / "levels.parquet").read_bytes())
+    build((log[0], levels), tmp_path / "out", mining_encoder=tiny_encoder)
+    again, first = rows_of(tmp_path / "out"), rows_of(built[0])
+    assert again["data/train"] == first["data/train"] and again["data/test"] == first["data/test"]
+
+
 # Whoever does the work
 
 
