@@ -1,6 +1,6 @@
 """Throughput of scoring benchmark items: shared prompts and length-sorted batches against independent rows as they come.
 
-    python benchmarks/evaluate.py                      # a random 4-layer Llama-shaped decoder, CPU or GPU
+    python benchmarks/evaluate.py                      # a random 2-layer Llama-shaped decoder, CPU or GPU
     python benchmarks/evaluate.py --model HuggingFaceTB/SmolLM2-135M-Instruct --items 4
 
 Item shapes follow the benchmarks: token counts of prompts and answers are log-normal with the medians below, answers of
@@ -24,9 +24,9 @@ from wildreward.scorer import RewardScorer
 
 # name: (median prompt tokens, median tokens of each candidate in turn, candidates, items, least ratio promised)
 SHAPES = {
-    "RM-Bench": (60, (120, 300, 340), 6, 8, 1.3),
-    "JudgeBench": (450, (450,), 2, 10, 1.3),
-    "best-of-32 (PPE)": (200, (280,), 32, 2, 2.0),
+    "RM-Bench": (60, (120, 300, 340), 6, 4, 1.3),
+    "JudgeBench": (450, (450,), 2, 5, 1.3),
+    "best-of-32 (PPE)": (200, (280,), 32, 1, 2.0),
 }
 SPREAD = 0.5  # standard deviation of the log of the token counts
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in "bdgklmnprst"]
@@ -53,7 +53,7 @@ def make_scorer(model, device, dtype):
     else:
         tokenizer = word_tokenizer()
         path = tempfile.mkdtemp()
-        shape = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8}
+        shape = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 2, "num_attention_heads": 12}
         limits = {"num_key_value_heads": 4, "max_position_embeddings": 4096}
         LlamaModel(LlamaConfig(vocab_size=len(tokenizer), pad_token_id=0, **shape, **limits)).save_pretrained(path)
     network = WildRewardForSequenceClassification.from_backbone(path, dtype=dtype, base_model="benchmark")
@@ -106,7 +106,7 @@ def timed(function, *arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="backbone: Hub id or folder; default: a random 4-layer decoder")
+    parser.add_argument("--model", help="backbone: Hub id or folder; default: a random 2-layer decoder")
     parser.add_argument("--items", type=int, help="items of each shape")
     parser.add_argument("--batch", type=int, default=8, help="rows a batch of the baseline")
     parser.add_argument("--rounds", type=int, default=2, help="repetitions; the fastest counts")
@@ -117,7 +117,7 @@ def main():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scorer = make_scorer(options.model, device, options.dtype)
     place = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{options.model or 'random 4-layer Llama-shaped decoder'}, {options.dtype}, {place}")
+    print(f"{options.model or 'random 2-layer Llama-shaped decoder'}, {options.dtype}, {place}")
     unit = "seconds" if device == "cuda" else "CPU seconds"
     print(f"{unit}; ratios: baseline over ours, for batches in arrival order and for one row at a time")
     print(

@@ -104,7 +104,8 @@ def accuracy_coverage(better: ArrayLike, worse: ArrayLike, margins: ArrayLike | 
     Args:
         better: scores of the better items.
         worse: scores of the worse ones.
-        margins: thresholds on |better - worse|; by default 0, 0.1, 0.2 … up to the largest margin met.
+        margins: thresholds on |better - worse|; by default 0, 0.1, 0.2 … up to the largest margin met; a
+            thirtieth of that as the step where it is below 1 or above 3.
 
     Returns:
         The curve at the thresholds that keep at least one pair.
@@ -112,7 +113,8 @@ def accuracy_coverage(better: ArrayLike, worse: ArrayLike, margins: ArrayLike | 
     outcome = pairwise_outcome(better, worse)
     gap = np.abs(np.asarray(better, dtype=np.float64) - np.asarray(worse, dtype=np.float64))
     if margins is None:
-        step = 0.1 if gap.max() <= 3 else gap.max() / 30
+        largest = float(gap.max())
+        step = 0.1 if largest == 0 or 1 <= largest <= 3 else largest / 30
         thresholds = np.arange(0, 31) * step
     else:
         thresholds = np.sort(checked(margins, "margins"))
