@@ -16,7 +16,7 @@ from wildreward.dataset_builder.sources.base import Columns
 from wildreward.dataset_builder.sources.layouts import find_layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices
 from wildreward.dataset_builder.stages import Job
-from wildreward.dataset_builder.workers import LazyEncoder, Workers
+from wildreward.dataset_builder.workers import Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json
 from wildreward.settings import check_settings
@@ -64,9 +64,10 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
     with timed(seconds, "label"):
         stages.label(job, workers, parts)
     with timed(seconds, "mine"):
-        stages.compare(job, parts, LazyEncoder(job.plan.mining_encoder, job.plan.mining_max_tokens))
+        workers.apart(stages.compare, job, parts)
     with timed(seconds, "filter"):
         stages.finish(job, workers, parts)
+    workers.rest()
     return stages.write(job, seconds)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from wildreward.dataset_builder import stages
 from wildreward.dataset_builder.pipeline import claim, prepare
 from wildreward.dataset_builder.stages import Job
-from wildreward.dataset_builder.workers import LazyEncoder, Workers
+from wildreward.dataset_builder.workers import Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
 
@@ -64,9 +64,7 @@ def run_stage(job: Job, stage: str, rank: int = 0, world: int = 1) -> None:
             with job.plan.make_labeler():
                 stages.label(job, workers, job.parts[rank::world])
         elif stage == "compare":
-            stages.compare(
-                job, job.parts[rank::world], LazyEncoder(job.plan.mining_encoder, job.plan.mining_max_tokens)
-            )
+            stages.compare(job, job.parts[rank::world])
         elif stage == "finish":
             stages.finish(job, workers, job.parts[rank::world])
         else:

@@ -23,7 +23,7 @@ from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
 from wildreward.dataset_builder.labeling import label_paid
 from wildreward.dataset_builder.parts import count_turns
 from wildreward.dataset_builder.sources.readers import Slice
-from wildreward.dataset_builder.workers import Workers
+from wildreward.dataset_builder.workers import LazyEncoder, Workers
 from wildreward.errors import UserError
 from wildreward.files import make_folder, read_json, write_json
 
@@ -94,10 +94,11 @@ def label(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
     workers.each(steps.pair, tasks, "pair")
 
 
-def compare(job: Job, parts: Sequence[Path], encode: Callable[[list[str]], Any]) -> None:
+def compare(job: Job, parts: Sequence[Path]) -> None:
     """How similar the candidate pairs are; in one process, which uses all cores or the GPU."""
     from tqdm.auto import tqdm
 
+    encode = LazyEncoder(job.plan.mining_encoder, job.plan.mining_max_tokens)
     for part in tqdm(parts, desc="mine", unit="part", leave=False):
         steps.compare(job.plan, part, encode)
 

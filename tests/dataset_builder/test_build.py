@@ -144,9 +144,11 @@ def small_parts(monkeypatch):
 
 
 def test_the_number_of_workers_does_not_change_a_row(log, built, tmp_path, tiny_encoder):
-    for workers in (2, 4):
-        build(log, tmp_path / f"w{workers}", mining_encoder=tiny_encoder, num_workers=workers)
-        assert rows_of(tmp_path / f"w{workers}") == rows_of(built[0])
+    build(log, tmp_path / "w2", mining_encoder=tiny_encoder, num_workers=2)
+    assert rows_of(tmp_path / "w2") == rows_of(built[0])
+    for workers in (1, 4):
+        build(log, tmp_path / f"off{workers}", **OFF, num_workers=workers)
+    assert rows_of(tmp_path / "off4") == rows_of(tmp_path / "off1")
 
 
 def test_the_size_of_parts_does_not_change_a_row(log, built, tmp_path, tiny_encoder, small_parts):
