@@ -1,0 +1,351 @@
+"""Mining, refusals, filters, personal data, duplicates, split: the pure parts that decide about turns."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.dataset_builder.chats import conversation
+from wildreward.dataset_builder import filters, privacy
+from wildreward.dataset_builder.dedup import exact_key, find_duplicates, minhash, shingle_hashes, signature
+from wildreward.dataset_builder.filters import Limits, first_reason
+from wildreward.dataset_builder.finish import Rules, finish_turns
+from wildreward.dataset_builder.mining import candidates, upgrade
+from wildreward.dataset_builder.records import Turn
+from wildreward.dataset_builder.refusals import looks_like_refusal, needs_judge
+from wildreward.dataset_builder.split import split_of
+from wildreward.dataset_builder.turns import examine, extract
+from wildreward.dataset_builder.words import WordBudget, count_words, guess_language
+
+LONG = "This is an answer that has quite enough words to pass the filter for short responses."
+QUERY = "Please explain to me how tides work"
+
+
+def turns_with(levels, **fields):
+    texts = [QUERY]
+    for number in range(len(levels)):
+        texts += [f"{LONG} {number}", f"{QUERY} part {number}"]
+    turns = conversation(*texts, **fields).turns()
+    for turn, level in zip(turns, levels, strict=True):
+        turn.level, turn.confidence = level, 0.8
+    return turns
+
+
+def finished(turns, *, verdicts=None, similarities=None, **rules):
+    counts = Counter()
+    verdicts = verdicts or [None] * len(turns)
+    done = list(finish_turns(turns, verdicts, similarities or {}, Rules(**rules), counts))
+    return done, counts
+
+
+# Implicit feedback
+
+
+def test_candidates_lie_within_the_window_of_real_turn_numbers():
+    assert candidates([3, 3, 3, 4], 2) == [(1, 3), (2, 3)]
+    assert candidates([3, 5, 3, 2, 4], 2) == [(0, 1), (2, 4)]
+    assert candidates([3, None, None, 4], 2) == []
+    assert candidates([3, 4], 0) == []
+
+
+def test_each_neutral_turn_is_upgraded_once_by_its_nearest_similar_signal():
+    turns = turns_with([3, 4, 5])
+    upgrade(turns, {(0, 1): 0.9, (0, 2): 0.95}, 0.5)
+    assert (turns[0].level, turns[0].label_source, turns[0].reason) == (4, "mined", "mined_from_turn1")
+    turns = turns_with([3, 4, 5])
+    upgrade(turns, {(0, 1): 0.4999, (0, 2): 0.5}, 0.5)
+    assert turns[0].level == 5 and turns[0].reason == "mined_from_turn2"
+
+
+def test_a_mined_turn_is_not_a_signal_for_others():
+    turns = turns_with([3, 3, 3, 5])
+    levels = [turn.level for turn in turns]
+    upgrade(turns, dict.fromkeys(candidates(levels, 2), 1.0), 0.5)
+    assert [turn.level for turn in turns] == [3, 5, 5, 5]
+
+
+def test_two_conversations_with_mining_do_not_mix():
+    first = turns_with([3, 4], conversation_id="a")
+    second = turns_with([3, 4], conversation_id="b")
+    done, counts = finished([*first, *second], similarities={("a", 0, 1): 0.9})
+    assert [turn.dropped for turn in done] == [None, None, "neutral", None]
+    assert counts["mined"] == 1 and counts["dropped.neutral"] == 1
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "I'm sorry, but I can't help with that request.",
+        "I’m sorry, but I cannot assist with creating malware.",
+        "I am unable to provide instructions for that.",
+        "As an AI language model, I cannot provide legal advice.",
+        "I must decline. This is not something I will do.",
+        "That would be against OpenAI's guidelines.",
+        "很抱歉，我无法提供这方面的帮助。",
+        "对不起，我不能满足您的要求。",
+    ],
+)
+def test_refusal_wording_is_recognised(response):
+    assert looks_like_refusal(response)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Sorry about that! Here is the corrected code: print('hello')",
+        "You can use try/except so that the program will not stop when it cannot open the file.",
+        "The word count cannot exceed 500, so I shortened the text.",
+        "抱歉刚才弄错了，正确的答案是四十二。",
+        "I'm sorry, but I can't help. " + "However, here is a long story. " * 60,
+    ],
+)
+def test_other_answers_are_not_refusals(response):
+    assert not looks_like_refusal(response)
+
+
+def refusal_turn(level):
+    (turn,) = conversation(QUERY, "I'm sorry, but I cannot help with that, it is against my guidelines.", "no").turns()
+    turn.level = level
+    return turn
+
+
+def test_only_negative_feedback_on_a_refusal_is_judged():
+    assert [needs_judge(refusal_turn(level)) for level in (1, 2, 3, 4, 5, None)] == [True, True, *[False] * 4]
+    (turn,) = conversation(QUERY, LONG, "no").turns()
+    turn.level = 1
+    assert not needs_judge(turn)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "level", "source"),
+    [
+        ("justified_refusal", 5, "refusal"),
+        ("false_refusal", 1, "explicit"),
+        ("answered", 1, "explicit"),
+        (None, 1, "explicit"),
+    ],
+)
+def test_the_verdict_decides(verdict, level, source):
+    (done,), counts = finished([refusal_turn(1)], verdicts=[verdict])
+    assert (done.level, done.label_source, done.dropped) == (level, source, None)
+    assert counts[f"refusals.{verdict or 'not_judged'}"] == 1 and counts["levels.1"] == 1
+
+
+# Filters
+
+
+def reason_for(query=QUERY, response=LONG, history=(), **limits):
+    return first_reason(conversation(*history, query, response, "ok").turns()[len(history) // 2], Limits(**limits))
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("draw me a cat that sits on a mat", filters.IMAGE_GENERATION),
+        ("Please generate an image of a sunset over the sea", filters.IMAGE_GENERATION),
+        ("write five midjourney prompts about old castles", filters.IMAGE_GENERATION),
+        ("请给我画一张小猫的图", filters.IMAGE_GENERATION),
+        ("What is the drawback of this approach in practice?", None),
+        ("Can you draw a comparison between the two novels?", None),
+        ("Withdraw the money from the account, how does that work?", None),
+        ("Imagine you are a pirate and greet your crew", None),
+        ("summarise https://example.org/page for me please", filters.BROWSING),
+        ("search the web for the newest phone prices please", filters.BROWSING),
+        ("Implement a binary search for this sorted list", None),
+        ("tell me, who made you and when was it", filters.IDENTITY),
+        ("so are you chatgpt or something else entirely", filters.IDENTITY),
+        ("告诉我你是什么模型好吗", filters.IDENTITY),
+        ("Who are the main characters of this novel?", None),
+        ("please read the attached contract and explain it", filters.FILES_AND_MEDIA),
+        ("what do you see in this picture of mine", filters.FILES_AND_MEDIA),
+        ("Open report.pdf and tell me the main result", filters.FILES_AND_MEDIA),
+        ("How do I write a file in Python properly?", None),
+        ("too short for that", filters.SHORT_QUERY),
+        ("这太短了", filters.SHORT_QUERY),
+        ("这个够长了吗", None),
+    ],
+)
+def test_queries_are_filtered_by_whole_words(query, reason):
+    assert reason_for(query) == reason
+
+
+def test_lengths_count_words_or_chinese_characters():
+    assert reason_for(response="one two three four five six seven eight nine") == filters.SHORT_RESPONSE
+    assert reason_for(response="one two three four five six seven eight nine ten") is None
+    assert reason_for(response="一二三四五六七八九") == filters.SHORT_RESPONSE
+    assert reason_for(response="一二三四五六七八九十") is None
+    assert reason_for(history=["a", "b"] * 10) is None
+    assert reason_for(history=["a", "b"] * 11) == filters.LONG_HISTORY
+
+
+def test_unlabelled_and_neutral_turns_leave_with_a_reason():
+    done, counts = finished(turns_with([None, 3, 4]))
+    assert [turn.dropped for turn in done] == ["unlabelled", "neutral", None]
+    assert counts["turns"] == 3 and counts["levels.3"] == counts["levels.4"] == 1
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", 0), ("a b\nc", 3), ("汉字", 2), ("use 汉字 now", 4), ("naïve café", 2), ("C++汉", 2)]
+)
+def test_words(text, words):
+    assert count_words(text) == words
+
+
+@given(
+    texts=st.lists(st.text(alphabet="ab \n\t\x0b汉é", max_size=12) | st.just("word " * 5), max_size=8),
+    limit=st.integers(0, 20),
+)
+def test_word_budget_agrees_with_counting(texts, limit):
+    budget, total = WordBudget(limit), 0
+    for text in texts:
+        budget.add(text)
+        total += count_words(text)
+        assert budget.exceeded() == (total > limit)
+
+
+def test_long_input_in_chinese_is_limited_by_characters():
+    chat = conversation("汉" * 50, "字" * 40, "好", "字" * 40, "好", short_turns=0)
+    examine(chat, 100)
+    assert [turn.dropped for turn in extract([chat], [])] == [None, "too_long"]
+
+
+def test_languages_are_guessed_by_script_and_kept_by_name():
+    assert guess_language("plain text, naïve") is None
+    assert guess_language("これは日本語です") == "Japanese"
+    assert guess_language("请问这是什么") == "Chinese"
+    assert guess_language("Привет, как дела?") == "Russian"
+    chat = conversation("Привет, как дела?", LONG, "ок", short_turns=0)
+    examine(chat, 100)
+    assert chat.guessed and [turn.dropped for turn in extract([chat], ["English"])] == ["language"]
+    assert [turn.dropped for turn in extract([chat], [])] == [None]
+
+
+# Personal data
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("write to jane.doe+x@uni-koeln.de today", {"email": 1}),
+        ("call +49 221 470 1234 56 or (212) 867-5309", {"phone": 2}),
+        ("我的手机号是13812345678", {"phone": 1}),
+        ("card 4111 1111 1111 1111 and ssn 078-05-1120", {"card": 1, "ssn": 1}),
+        ("user@example.com is an example, 555-0123 is fiction", {}),
+        ("in 2021-03-04 at 10:20:30, version 1.2.3.4, id 1234567890123", {}),
+        ("@decorator and a@b and 3.14159265358979", {}),
+        ("order 4111 1111 1111 1112 has a wrong check digit", {}),
+    ],
+)
+def test_personal_data_is_found_in_its_shapes(text, kinds):
+    assert privacy.find(text) == kinds
+    cleaned = privacy.redact(text)
+    assert privacy.find(cleaned) == {} and (cleaned == text) == (not kinds)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_personal_data_counts_in_every_message(place):
+    texts = [QUERY, LONG, f"{QUERY} more", f"{LONG} more", "thank you very much"]
+    texts[place] += " mail bob@gmail.com"
+    turn = conversation(*texts).turns()[1]
+    turn.level = 5
+    (dropped,), _ = finished([turn])
+    assert dropped.dropped == privacy.PERSONAL_DATA
+
+
+def test_redaction_keeps_the_turn_and_masks_every_message():
+    turn = conversation("I am bob@gmail.com, who else?", LONG, f"{QUERY} bob@gmail.com", LONG, "bob@gmail.com").turns()[
+        1
+    ]
+    turn.level = 5
+    (kept,), counts = finished([turn], personal_data="redact")
+    texts = [message.content for message in kept.history] + [kept.query, kept.response, kept.feedback]
+    assert kept.dropped is None and not re.search("gmail", " ".join(texts)) and texts[0] == "I am [EMAIL], who else?"
+    assert counts["redacted.email"] == 3 and counts["redacted_turns"] == 1
+
+
+@given(st.text(alphabet="0123456789 ()+-.@ab", max_size=60))
+def test_redacting_leaves_nothing_to_find_and_loses_no_line(text):
+    assert privacy.find(privacy.redact(text)) == {}
+
+
+# Duplicates
+
+
+def test_exact_key_covers_history_query_and_response():
+    one, same, other = (conversation(*texts, "ok").turns()[-1] for texts in (["a", "b"], ["a", "b"], ["a", "c"]))
+    assert exact_key(one) == exact_key(same) != exact_key(other)
+    longer = conversation("x", "y", "a", "b", "ok").turns()[-1]
+    assert exact_key(longer) != exact_key(one)
+
+
+def test_signature_estimates_the_overlap_of_word_triples():
+    words = [f"w{i}" for i in range(300)]
+    base = minhash(shingle_hashes(words))
+    assert (base == minhash(shingle_hashes(words))).all()
+    half = minhash(shingle_hashes(words[:200] + [f"x{i}" for i in range(100)]))  # 198 common of 398: 0.4975
+    assert abs((base == half).mean() - 0.4975) < 0.2
+    assert (base == minhash(shingle_hashes([f"y{i}" for i in range(300)]))).mean() < 0.1
+
+
+def turn_of(text):
+    return conversation(QUERY, text, "ok").turns()[0]
+
+
+def test_near_duplicates_are_found_and_different_turns_kept():
+    text = " ".join(f"word{i}" for i in range(200))
+    turns = [turn_of(text), turn_of(text + " end"), turn_of(text), turn_of(" ".join(f"other{i}" for i in range(200)))]
+    signatures = np.array([signature(turn) for turn in turns])
+    exact = [exact_key(turn) for turn in turns]
+    dropped = find_duplicates(["a", "b", "c", "d"], exact, signatures, 0.9)
+    assert len(dropped) == 2 and 3 not in dropped and "near_duplicate" in dropped.values()
+    assert list(find_duplicates(["a", "b", "c", "d"], exact, None, 0.0).values()) == ["duplicate"]
+
+
+@settings(max_examples=30)
+@given(st.permutations(range(12)))
+def test_which_copy_stays_does_not_depend_on_the_order(order):
+    texts = [" ".join(f"w{i}" for i in range(50 + row // 3)) for row in range(12)]
+    turns = [turn_of(text) for text in texts]
+    ids = [f"id{row}" for row in range(12)]
+    exact, signatures = [exact_key(turn) for turn in turns], np.array([signature(turn) for turn in turns])
+    reference = {ids[row]: reason for row, reason in find_duplicates(ids, exact, signatures, 0.8).items()}
+    shuffled = find_duplicates([ids[i] for i in order], [exact[i] for i in order], signatures[list(order)], 0.8)
+    assert {ids[order[row]]: reason for row, reason in shuffled.items()} == reference
+
+
+# Split
+
+
+def test_users_stay_on_one_side_and_shares_are_as_asked():
+    sides = {}
+    for number in range(4000):
+        chat = conversation("a", user_id=f"u{number % 1000}", conversation_id=f"c{number}")
+        sides.setdefault(chat.user_id, set()).add(split_of(chat, 7, 0.1))
+    assert all(len(found) == 1 for found in sides.values())
+    share = sum("test" in found for found in sides.values()) / 1000
+    assert 0.07 < share < 0.13
+
+
+def test_without_a_user_the_conversation_decides_and_the_seed_matters():
+    chats = [conversation("a", source_id=f"c{number}") for number in range(300)]
+    assert [split_of(chat, 1, 0.5) for chat in chats] == [split_of(chat, 1, 0.5) for chat in chats]
+    assert [split_of(chat, 1, 0.5) for chat in chats] != [split_of(chat, 2, 0.5) for chat in chats]
+    assert {split_of(chat, 1, 0.0) for chat in chats} == {"train"}
+
+
+def test_a_turn_is_a_reference_not_a_copy():
+    chat = conversation("q0", "r0", "q1", "r1", "q2")
+    first, second = chat.turns()
+    assert isinstance(first, Turn) and first.conversation is second.conversation is chat
+    assert (second.query, second.response, second.feedback) == ("q1", "r1", "q2")
+    assert [message.content for message in second.history] == ["q0", "r0"]
+    assert (first.id, second.id) == ("c_turn0", "c_turn1")
