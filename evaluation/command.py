@@ -231,5 +231,9 @@ def main(config: EvaluateConfig) -> None:
         assert config.model is not None
         results = evaluate_model(config.model, config.output, datasets, benchmarks, options, **loading)
         folder = _output_folder(config.model, config.output)
+        if (folder / "config.json").exists():  # the results lie in the model's own folder: its card shows them
+            from wildreward.model_card import write_model_card
+
+            write_model_card(folder, log=False)
     print(markdown(results))
     print(f"results: {folder / 'results.json'}")

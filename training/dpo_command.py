@@ -152,8 +152,10 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, 
     results = _results(arguments, config, trainer, len(train))
     results["held_out"] = callback.report(config.seed) if callback else {}
     if config.process_index == 0:
-        trainer.create_model_card()
+        from wildreward.model_card import write_model_card
+
         write_json(os.path.join(config.output_dir, RESULTS), results)
+        write_model_card(config.output_dir, config.hub_model_id)
     return results
 
 

@@ -29,6 +29,7 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput
 
 from wildreward.errors import UserError
+from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.template import install_template
@@ -321,6 +322,11 @@ class OrdinalRewardTrainer(Trainer):
         logits, labels = torch.from_numpy(output.predictions), torch.from_numpy(output.label_ids)
         self.reward_config.temperatures = fit_temperatures(logits, labels, self.reward_config.head)
         return self.reward_config.temperatures
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the package's own card; `push_to_hub` calls this before it uploads."""
+        if self.is_world_process_zero():
+            write_model_card(self.args.output_dir, self.hub_model_id)
 
     def save_reward_model(self, folder: str) -> None:
         """Write the finished model and its tokenizer, adapters merged; call it on every process."""

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
+from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.settings import check_settings
@@ -212,7 +213,7 @@ def _train(arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder:
     }
     if config.process_index == 0:
         write_json(folder / SUMMARY, summary)
-        _write_card(folder)
+        write_model_card(folder, config.hub_model_id)
     return summary
 
 
@@ -343,12 +344,3 @@ def _named(metrics: dict[str, float]) -> dict[str, float]:
     named = {name.removeprefix("eval_"): value for name, value in metrics.items()}
     speed = ("runtime", "samples_per_second", "steps_per_second", "epoch")
     return {name: value for name, value in named.items() if name not in speed}
-
-
-def _write_card(folder: Path) -> None:
-    try:
-        from wildreward.model_card import write_model_card
-    except ImportError:
-        logger.warning("no card was written: wildreward.model_card has none yet")
-        return
-    write_model_card(folder)

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is chosen, so `wildreward --help` is 
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -40,6 +41,8 @@ def _run(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "datasets", "fsspec", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries talk to developers there; python -W default shows it
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     execute(argv[0], argv[1:])
     return 0

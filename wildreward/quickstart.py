@@ -21,7 +21,7 @@ class QuickstartConfig:
     source: str = field(default=SHAREGPT, metadata={"help": "Chats: your own log, a folder, or a Hub dataset id."})
     base_model: str = field(default=MINILM, metadata={"help": "Backbone of the reward model: folder or Hub id."})
     policy: str = field(default=SMOLLM2, metadata={"help": "Language model to improve: folder or Hub id."})
-    limit: int | None = field(default=None, metadata={"help": "Use the first conversations of the source only."})
+    limit: int | None = field(default=8000, metadata={"help": "Use the first conversations of the source only."})
     seed: int = field(default=0, metadata={"help": "Seed of split, training, bootstrap and rollouts."})
     num_workers: int = field(
         default=2, metadata={"help": "Processes that build the dataset; its rows do not depend on it."}
@@ -54,8 +54,10 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
     build = ["--source", config.source, "--output", dataset, "--labeler", "cues", "--on-bad-input", "skip"]
     build += ["--test-fraction", "0.2", "--num-workers", str(config.num_workers)]
     train = ["--dataset", dataset, "--base-model", config.base_model, "--output-dir", reward_model]
-    # the end of long answers is left out, and half of a laptop's time with them; see docs/training.md for real runs
-    train += ["--max-length", "256", "--keep-cut-responses", "True", "--learning-rate", "1e-4", "--report-to", "none"]
+    # as recipes/quickstart-reward.yaml: half of a small backbone, and inputs cut in the middle, to spare a laptop
+    train += ["--max-length", "256", "--keep-cut-responses", "True", "--frozen-layers", "3", "--learning-rate", "1e-4"]
+    train += ["--tokens-per-device", "4096", "--eval-steps", "0.5", "--save-steps", "0.5", "--report-to", "none"]
+    train += ["--dataset-num-proc", str(config.num_workers)]
     dpo = ["--model", config.policy, "--reward-model", reward_model, "--dataset", dataset, "--output-dir", policy]
     dpo += ["--held-out-prompts", "16", "--max-prompt-length", "64", "--max-completion-length", "32"]
     dpo += ["--num-generations", "4", "--num-generations-eval", "2", "--per-device-eval-batch-size", "32"]
