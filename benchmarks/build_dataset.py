@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+from record import record
+
 PUBLISHED = {"seconds": 93.0, "gigabytes": 1.35, "intermediates_megabytes": 1700.0}
 SHAREGPT = "anon8231489123/ShareGPT_Vicuna_unfiltered"
 
@@ -114,7 +116,7 @@ def main() -> None:
     options = parser.parse_args()
     from wildreward.bundled import resolve
 
-    source = Path(resolve(SHAREGPT))
+    source, rows = Path(resolve(SHAREGPT)), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measured(build(str(source), folder / "cues", options.workers, ["--mining_window", "0"]))
@@ -130,6 +132,22 @@ def main() -> None:
                 arguments = ["--labeler", "file", "--labels", str(labels)]
                 result = measured(build(str(given), output, options.workers, arguments))
                 show(copies, given, output, result)
+                rows += result_rows(copies, output, result)
+        record("build_dataset", rows)
+
+
+def result_rows(copies: int, output: Path, result: dict[str, float]) -> list[dict]:
+    turns = json.loads((output / "build_report.json").read_text())["turns"]
+    published = PUBLISHED if copies == 1 else {}
+    return [
+        {
+            "measure": f"{what} to build a dataset from {turns:,} turns with given labels; alternative: the published scripts",
+            "ours": result[key],
+            "alternative": published.get(key, ""),
+            "ratio": published[key] / result[key] if published else "",
+        }
+        for what, key in (("seconds", "seconds"), ("peak GB", "gigabytes"))
+    ]
 
 
 def show(copies: int, source: Path, output: Path, result: dict[str, float]) -> None:
