@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 QUICKSTART_ARGS ?=
+# tests are small and many: one thread each, a process a core
+TEST = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: quickstart test test-slow lint wheel clean
 
@@ -19,10 +21,10 @@ quickstart: $(STAMP)
 	$(BIN)/wildreward quickstart --output runs/quickstart $(QUICKSTART_ARGS)
 
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+	$(TEST)
 
 test-slow: $(STAMP)
-	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -m "slow or not slow"
+	$(TEST) -m "slow or not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

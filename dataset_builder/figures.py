@@ -6,7 +6,7 @@ from typing import Any
 from wildreward.dataset_builder.report import funnel
 from wildreward.files import atomic_path
 
-LEVEL_NAMES = {1: "rejection", 2: "error correction", 4: "positive engagement", 5: "satisfaction"}
+LEVEL_NAMES = {1: "rejection", 2: "error\ncorrection", 4: "positive\nengagement", 5: "satisfaction"}
 _COLOURS = {"explicit": "#3b6ea5", "mined": "#e0a83c", "refusal": "#8a5aa8"}
 
 
