@@ -63,5 +63,6 @@ if __name__ == "__main__":
     before = (ROOT / "README.md").read_text()
     after = render(before)
     if "--check" in sys.argv:
-        sys.exit("README.md differs from its result files; run python benchmarks/readme_tables.py" * (before != after))
+        message = "README.md differs from its result files; run python benchmarks/readme_tables.py"
+        sys.exit(message if before != after else 0)
     (ROOT / "README.md").write_text(after)

@@ -1,6 +1,7 @@
 """The whole build: source → parts → labels → implicit feedback → candidates → dataset folder."""
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,8 +59,12 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
     """All stages, on this machine."""
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
-        stages.read(job, workers)
-        stages.index(job)
+        try:
+            stages.read(job, workers)
+            stages.index(job)
+        except UserError:
+            forget(job)  # nothing was asked of a labeler yet, and the remedy may be another setting
+            raise
     parts = job.parts
     with timed(seconds, "label"):
         stages.label(job, workers, parts)
@@ -69,6 +74,15 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
         stages.finish(job, workers, parts)
     workers.rest()
     return stages.write(job, seconds)
+
+
+def forget(job: Job) -> None:
+    """Empty the work folder, its settings included, so that the next run may choose others."""
+    for path in job.plan.folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
 
 
 @contextmanager
