@@ -1,7 +1,8 @@
 """The commands: which module answers which, and how flags and YAML become its configuration."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from wildreward.errors import UserError
@@ -58,21 +59,29 @@ def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> 
         description=COMMANDS[command].help,
         epilog="--config FILE.yaml sets any of these (names with underscores); flags override the file.",
     )
+    lists = {f.name for config in config_types for f in fields(config) if "list" in str(f.type)}
     try:
-        return parser.parse_args_and_config(merge_repeated(argv))
+        return parser.parse_args_and_config(merge_repeated(argv, lists))
     except FileNotFoundError as error:
         raise UserError(f"the configuration file {error.filename} does not exist") from error
     except (ValueError, TypeError) as error:
         raise UserError(f"configuration of {command}: {error}") from error
 
 
-def merge_repeated(argv: Sequence[str]) -> list[str]:
-    """`--benchmark A --benchmark B` means what `--benchmark A B` means."""
+def merge_repeated(argv: Sequence[str], lists: Collection[str]) -> list[str]:
+    """`--benchmark A --benchmark B` means what `--benchmark A B` means; of other repeated flags the last counts.
+
+    Args:
+        argv: the command's words.
+        lists: names of the options that take several values, with underscores.
+    """
     merged: dict[str, list[str]] = {}
     key = ""
     for word in argv:
         if word.startswith("--"):
             key, _, value = word.partition("=")
+            if key.removeprefix("--").replace("-", "_") not in lists:
+                merged.pop(key, None)
             merged.setdefault(key, []).extend([value] if value else [])
         else:
             merged.setdefault(key, []).append(word)

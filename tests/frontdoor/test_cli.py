@@ -75,6 +75,11 @@ def test_repeated_flags_add_up():
     assert (config.items, config.name) == (["a", "b", "c"], "x")
 
 
+def test_of_a_repeated_flag_with_one_value_the_last_counts():
+    (config,) = commands.parse("quickstart", (Example,), ["--name", "x", "--size=3", "--name", "y", "--size=4"])
+    assert (config.name, config.size) == ("y", 4)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("nmae: x\n", "nmae"), ("- a\n- b\n", "must contain a YAML mapping"), (None, "does not exist")],
