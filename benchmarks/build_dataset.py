@@ -141,7 +141,7 @@ def result_rows(copies: int, output: Path, result: dict[str, float]) -> list[dic
     published = PUBLISHED if copies == 1 else {}
     return [
         {
-            "measure": f"{what} to build a dataset from {turns:,} turns with given labels; alternative: the published scripts",
+            "measure": f"{what} to build a dataset from {turns:,} turns with given labels; alternative: the authors' scripts, measured on another machine",
             "ours": result[key],
             "alternative": published.get(key, ""),
             "ratio": published[key] / result[key] if published else "",
