@@ -1,7 +1,7 @@
 """Tiny models and tokenizers made in the process, so that tests need no download."""
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
     BertConfig,
@@ -27,15 +27,18 @@ SHAPE = {
 
 
 def decoder_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE with chat tokens and no start token, like SmolLM2's."""
-    tokenizer = Tokenizer(models.BPE())
+    """Byte-level BPE with chat tokens and no start token, like SmolLM2's. Built, not trained: training breaks ties by
+    chance, and random models would score differently from run to run."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    merges = []
+    for word in dict.fromkeys(WORDS.split()):
+        pieces = ["Ġ", *word]
+        merges += [("".join(pieces[:end]), pieces[end]) for end in range(1, len(pieces))]
+    merges = list(dict.fromkeys(merges))
+    tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(left + right for left, right in merges)]
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator([WORDS] * 5, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
@@ -43,13 +46,14 @@ def decoder_tokenizer() -> PreTrainedTokenizerFast:
 
 def encoder_tokenizer() -> PreTrainedTokenizerFast:
     """WordPiece with [CLS] … [SEP], like BERT's."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(code) for code in range(33, 127)]
+    words = [word for word in dict.fromkeys(WORDS.split()) if len(word) > 1]
+    tokens = [*special, *letters, *(f"##{letter}" for letter in letters), *words]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    alphabet = [chr(code) for code in range(33, 127)]
-    trainer = trainers.WordPieceTrainer(vocab_size=VOCAB, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator([WORDS] * 5, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -25,7 +25,7 @@ def exported(kind, tmp_path):
 def test_scores_survive_export_and_the_way_back(kind, tmp_path):
     scorer, folder = exported(kind, tmp_path)
     expected = scorer.score(CONVERSATIONS)
-    assert abs(expected[0] - expected[1]) > 0.005
+    assert abs(expected[0] - expected[1]) > 0.02
     plain = AutoModelForSequenceClassification.from_pretrained(folder)
     assert "wildreward" not in type(plain).__module__ and plain.config.num_labels == 3
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -57,7 +57,7 @@ def test_padding_side_and_batch_size_change_nothing(kind):
     model, tokenizer = reward_model(kind), tokenizer_for(kind)
     scorer = RewardScorer(model, tokenizer)
     one_by_one = [scorer.score([conversation])[0] for conversation in CONVERSATIONS]
-    assert max(one_by_one) - min(one_by_one) > 0.01, "the scores must differ for this test to mean anything"
+    assert max(one_by_one) - min(one_by_one) > 0.05, "the scores must differ for this test to mean anything"
     for side in ("left", "right"):
         tokenizer.padding_side = side
         for budget in (64, 300, 100_000):
@@ -70,7 +70,7 @@ def test_shared_prefix_equals_one_by_one(kind):
     prompt = chat("the user sat on the mat and " * 4, "x", "history", "again")[:-1]
     completions = ["right", "wrong again " * 6, "the cat sat on a mat", "the cat sat on a mat and thanked the user"]
     alone = [scorer.score([[*prompt, {"role": "assistant", "content": text}]])[0] for text in completions]
-    assert max(alone) - min(alone) > 0.01
+    assert max(alone) - min(alone) > 0.02
     assert scorer.score_candidates(prompt, completions) == pytest.approx(alone, abs=1e-4)
     groups = scorer.score_groups([(prompt, completions[:3]), (prompt[-1:], completions), (prompt, [])])
     short = [scorer.score([[*prompt[-1:], {"role": "assistant", "content": text}]])[0] for text in completions]

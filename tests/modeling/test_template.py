@@ -106,8 +106,8 @@ def test_oldest_history_goes_first_then_the_middle_of_the_query(kind):
 
 def test_a_response_that_cannot_fit_is_cut_in_the_middle_and_says_so():
     messages = chat("query", "begin " + "cat " * 200 + "end")
-    cut = encode(DECODER, messages, 60)
-    assert cut.cut_response and len(cut.input_ids) <= 60
+    cut = encode(DECODER, messages, 90)
+    assert cut.cut_response and len(cut.input_ids) <= 90
     assert "begin" in DECODER.decode(cut.input_ids) and "end" in DECODER.decode(cut.input_ids)
 
 
