@@ -26,6 +26,7 @@ Message = dict[str, Any]
 
 SECTIONS = ("<history>", "<query>", "<response>", "<user>", "<assistant>", "<system>", "<tool>")
 GAP = " … "
+NEAR = 8  # tokens by which the sizes of single messages may miss the size of their rendering
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer packs into one on average: text beyond this is cut unread
 
 
@@ -116,26 +117,28 @@ def encode_batch(
 def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], length: int, max_length: int) -> EncodedInput:
     """Shorten one conversation of `length` tokens step by step until it fits."""
     order = _leaving_order(messages)
-    texts = [messages[index]["content"] for index in order]
-    sizes = (
-        [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]] if texts else []
-    )
+    sizes = _sizes(tokenizer, [f"<{messages[index]['role']}>\n{_text(messages[index])}\n" for index in order])
     rendered: dict[int, list[int]] = {}
 
-    def ids_without(count: int) -> list[int]:
+    def length_without(count: int) -> int:
         if count not in rendered:
             rendered[count] = _ids(tokenizer, _without(messages, order[:count]))
-        return rendered[count]
+        return len(rendered[count])
 
-    # the texts' own sizes leave out the marks around them: an upper bound on how many must go, then one at a time
-    gone = 0
-    while gone < len(order) and sum(sizes[:gone]) < length - max_length:
+    # the messages' own sizes tell nearly how many must go; where they may err, rendering decides
+    gone, left = 0, length
+    while gone < len(order) and left > max_length:
+        left -= sizes[gone]
         gone += 1
-    while gone > 1 and len(ids_without(gone - 1)) <= max_length:
+    trusted = abs(length_without(gone) - left) <= NEAR
+    while gone > 1 and not (trusted and left + sizes[gone - 1] > max_length + NEAR):
+        if length_without(gone - 1) > max_length:
+            break
         gone -= 1
-    while gone < len(order) and len(ids_without(gone)) > max_length:
+        left += sizes[gone]
+    while gone < len(order) and length_without(gone) > max_length:
         gone += 1
-    kept, ids = _without(messages, order[:gone]), ids_without(gone)
+    kept, ids = _without(messages, order[:gone]), rendered[gone]
     result = EncodedInput(ids, dropped_messages=gone)
     for name, index in (("cut_query", _query_index(kept)), ("cut_response", len(kept) - 1)):
         if len(ids) <= max_length or index is None:
@@ -178,6 +181,11 @@ def _cut_middle(
     while count and (excess := len(_ids(tokenizer, with_tokens(count))) - max_length) > 0:
         count = max(count - excess, 0)
     return with_tokens(count)
+
+
+def _sizes(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
+    """Number of tokens of each text."""
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]] if texts else []
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
