@@ -125,7 +125,7 @@ class RemoteScorer:
     kind = "remote"
 
     def __init__(self, url: str, text_tokenizer: str | None = None) -> None:
-        from wildreward.training.reward_source import RemoteReward, source_name
+        from wildreward.reward_source import RemoteReward, source_name
 
         tokenizer = None
         if text_tokenizer is not None:
@@ -138,7 +138,7 @@ class RemoteScorer:
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Score every completion of every group; a reward the server leaves out is NaN, which the caller refuses."""
-        from wildreward.training.reward_function import RewardSourceError
+        from wildreward.reward_source import RewardSourceError
 
         conversations = [
             [*group.prompt, {"role": "assistant", "content": c}] for group in groups for c in group.completions

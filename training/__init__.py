@@ -11,7 +11,7 @@ __getattr__, __dir__ = lazy_names(
         "OrdinalRewardTrainer": ".ordinal_reward_trainer",
         "RewardCollator": ".reward_collators",
         "RewardFunction": ".reward_function",
-        "RewardSourceError": ".reward_function",
+        "RewardSourceError": "wildreward.reward_source",
         "TokenBudgetSampler": ".token_budget_sampler",
         "analyze": ".analyze_command",
         "dpo_loss": ".dpo_loss",

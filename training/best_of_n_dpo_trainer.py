@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from trl.trainer.utils import get_config_model_id, nanmax, nanmin, nanstd, pad
 
+from wildreward.reward_source import RewardSourceError, is_url
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
 from wildreward.training.dpo_loss import dpo_loss
 from wildreward.training.offline_pairs import preference_rows
 from wildreward.training.pairs import combine_rewards, select_pairs, text_ids
-from wildreward.training.reward_function import RewardFunction, RewardSourceError
-from wildreward.training.reward_source import is_url
+from wildreward.training.reward_function import RewardFunction
 from wildreward.training.rollout_trainer import Rollout, RolloutTrainer
 
 logger = logging.getLogger(__name__)

@@ -179,8 +179,8 @@ def _write_pairs(
 
 
 def _reward_functions(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> list[Any]:
+    from wildreward.reward_source import is_url
     from wildreward.training.reward_function import RewardFunction
-    from wildreward.training.reward_source import is_url
 
     functions = []
     for source in arguments.reward_model:

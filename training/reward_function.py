@@ -6,14 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wildreward.errors import UserError
+from wildreward.reward_source import Conversation, RewardSourceError, open_source, source_name
 
 Message = dict[str, Any]
-Conversation = list[Message]
-
-
-class RewardSourceError(UserError):
-    """The reward source cannot be reached, or answers with something that is not a reward."""
 
 
 class RewardFunction:
@@ -35,8 +30,6 @@ class RewardFunction:
         name: str | None = None,
         **source_options: Any,
     ) -> None:
-        from wildreward.training.reward_source import open_source, source_name
-
         self._score = open_source(source, **source_options) if isinstance(source, str) else source
         self.__name__ = name or source_name(source)
 

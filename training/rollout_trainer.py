@@ -24,7 +24,7 @@ from trl import RLOOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import RepeatSampler, is_async_callable, nanstd, use_adapter
 
-from wildreward.training.reward_function import RewardSourceError
+from wildreward.reward_source import RewardSourceError
 
 # What a reward function may raise when its source is gone: the errors of sockets, urllib and requests are OSErrors.
 SOURCE_FAILURES = (RewardSourceError, OSError)

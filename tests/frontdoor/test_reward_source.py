@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from wildreward.reward_source import render_reward_text
 from wildreward.training import RewardFunction, RewardSourceError
-from wildreward.training.reward_source import render_reward_text
 
 CHAT = [{"role": "user", "content": "What is 2 + 2?"}]
 ANSWERS = [[{"role": "assistant", "content": text}] for text in ("4", "It is four.", "I do not know")]

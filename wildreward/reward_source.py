@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from wildreward.training.reward_function import Conversation, RewardSourceError
+from wildreward.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Conversation = list[dict[str, Any]]
+
 TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 TOKEN_VARIABLE = "WILDREWARD_REWARD_TOKEN"
+
+
+class RewardSourceError(UserError):
+    """The reward source cannot be reached, or answers with something that is not a reward."""
 
 
 def is_url(source: str) -> bool:
