@@ -5,19 +5,26 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wildreward.dataset_builder.packed_bert import PackedBert
+
 logger = logging.getLogger(__name__)
 
-# Tokens of a batch with its padding. On a CPU a batch is one core's work, and padding costs as much as text.
-CPU_TOKENS = 1_024
+# Tokens of a batch with its padding. On a CPU a batch is one core's work: small, so that the cores end together.
+CPU_TOKENS = 512
 GPU_TOKENS = 32_768
 CHARS_PER_TOKEN = 16
+PACKED_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
 class Embedder:
@@ -32,18 +39,16 @@ class Embedder:
 
     def __init__(self, name: str, *, max_tokens: int = 128, device: str = "auto", threads: int | None = None) -> None:
         import torch
-        from transformers import AutoModel, AutoTokenizer
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        path = resolve(name)
+        self.on_cpu = device == "cpu"
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModel.from_pretrained(path, dtype=best_dtype(device))
+            packed = _packed(resolve(name), max_tokens) if self.on_cpu else None
+            self.model = packed or _Padded(resolve(name), max_tokens, device)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"cannot load the sentence encoder {name} ({reason}); give --mining-encoder") from error
-        self.model = model.eval().to(device)
         self.max_tokens = max_tokens
         self.tokens = 0
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -54,17 +59,17 @@ class Embedder:
         On a CPU, batches are shared out to threads that compute with one core each: there is nothing to wait for between
         the layers, and the result does not depend on the number of cores.
         """
+        from torch.nn.functional import normalize
+
         cut = self.max_tokens * CHARS_PER_TOKEN
-        ids = self.tokenizer([text[:cut] for text in texts], truncation=True, max_length=self.max_tokens)["input_ids"]
-        vectors = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        on_cpu = self.model.device.type == "cpu"
-        batches = length_batches([len(row) for row in ids], CPU_TOKENS if on_cpu else GPU_TOKENS)
+        ids = self.model.tokenize([text[:cut] for text in texts])
+        vectors = np.zeros((len(texts), self.model.hidden_size), np.float32)
+        batches = length_batches([len(row) for row in ids], CPU_TOKENS if self.on_cpu else GPU_TOKENS)
 
         def embed(rows: list[int]) -> None:
-            batch = self.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
-            vectors[rows] = self._pooled(batch.to(self.model.device))
+            vectors[rows] = normalize(self.model([ids[row] for row in rows]), dim=-1).cpu().numpy()
 
-        if on_cpu:
+        if self.on_cpu:
             with one_core_each(self.threads) as pool:
                 list(pool.map(embed, reversed(batches)))
         else:
@@ -73,14 +78,43 @@ class Embedder:
         self.tokens += sum(map(len, ids))
         return vectors
 
-    def _pooled(self, batch: Any) -> np.ndarray:
+
+class _Padded:
+    """Any encoder that transformers knows, in padded batches."""
+
+    def __init__(self, path: str, max_tokens: int, device: str) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.model = AutoModel.from_pretrained(path, dtype=best_dtype(device)).eval().to(device)
+        self.hidden_size, self.max_tokens = self.model.config.hidden_size, max_tokens
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+
+    def __call__(self, texts: list[list[int]]) -> "Tensor":
+        """Mean over the tokens of each text (N, hidden), float32."""
         import torch
 
+        batch = self.tokenizer.pad({"input_ids": texts}, return_tensors="pt").to(self.model.device)
         with torch.inference_mode():
             hidden = self.model(**batch).last_hidden_state.float()  # (B, L, H)
-            mask = batch["attention_mask"].unsqueeze(-1)
-            mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-            return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        mask = batch["attention_mask"].unsqueeze(-1)
+        return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _packed(path: str, max_tokens: int) -> "PackedBert | None":
+    """The encoder computed without padding, if it is one of the models for which that is written down here."""
+    folder = Path(path)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(path, allow_patterns=list(PACKED_FILES)))
+    if not all((folder / name).is_file() for name in PACKED_FILES):
+        return None
+    from wildreward.dataset_builder.packed_bert import PackedBert
+
+    return PackedBert(folder, best_dtype("cpu"), max_tokens) if PackedBert.fits(folder) else None
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def build_dataset(source: str, output: str | Path, *, num_workers: int = 1, **se
         if report.exists():
             logger.info("%s is complete", output)
             return read_json(report)
-        with job.plan.make_labeler(), Workers(num_workers) as workers:
+        with job.plan.make_labeler(), Workers(num_workers, job.plan) as workers:
             return run(job, workers)
 
 
@@ -65,13 +65,11 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
         except UserError:
             forget(job)  # nothing was asked of a labeler yet, and the remedy may be another setting
             raise
-    parts = job.parts
-    with timed(seconds, "label"):
-        stages.label(job, workers, parts)
-    with timed(seconds, "mine"):
-        workers.apart(stages.compare, job, parts)
-    with timed(seconds, "filter"):
-        stages.finish(job, workers, parts)
+    if job.plan.make_labeler().paid:
+        with timed(seconds, "label"):
+            stages.label(job, workers, job.parts)
+    with timed(seconds, "decide"):
+        stages.decide(job, workers, job.parts)
     workers.rest()
     return stages.write(job, seconds)
 

@@ -55,7 +55,7 @@ class BuildStage(PipelineStep):
 
 def run_stage(job: Job, stage: str, rank: int = 0, world: int = 1) -> None:
     """Every `world`-th piece of one stage, in this process."""
-    with Workers(1) as workers:
+    with Workers(1, job.plan) as workers:
         if stage == "read":
             stages.read(job, workers, rank, world)
         elif stage == "index":
@@ -64,7 +64,7 @@ def run_stage(job: Job, stage: str, rank: int = 0, world: int = 1) -> None:
             with job.plan.make_labeler():
                 stages.label(job, workers, job.parts[rank::world])
         elif stage == "compare":
-            stages.compare(job, job.parts[rank::world])
+            stages.compare(job, workers, job.parts[rank::world])
         elif stage == "finish":
             stages.finish(job, workers, job.parts[rank::world])
         else:

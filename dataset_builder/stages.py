@@ -2,6 +2,7 @@
 
 `read` (by slices of the source) → `index` → `label` → `compare` → `finish` (by parts) → `write`. A stage given only some
 of the parts does only those, so a pool, a Slurm job array and a single process run the same functions with the same result.
+On one machine `decide` takes the place of the three stages by parts: a part need not wait for the others.
 """
 
 from collections import Counter
@@ -23,7 +24,7 @@ from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
 from wildreward.dataset_builder.labeling import label_paid
 from wildreward.dataset_builder.parts import count_turns
 from wildreward.dataset_builder.sources.readers import Slice
-from wildreward.dataset_builder.workers import LazyEncoder, Workers
+from wildreward.dataset_builder.workers import Step, Workers
 from wildreward.errors import UserError
 from wildreward.files import make_folder, read_json, write_json
 
@@ -59,7 +60,7 @@ class Job:
 def read(job: Job, workers: Workers, rank: int = 0, world: int = 1) -> None:
     """Read every `world`-th slice of the source into parts; with a limit the first rank reads, and stops there."""
     make_folder(job.plan.conversations)
-    tasks = [(job.plan, f"{number:05d}", piece) for number, piece in enumerate(job.slices)]
+    tasks = [(f"{number:05d}", piece) for number, piece in enumerate(job.slices)]
     if job.limit is None:
         workers.each(steps.ingest, tasks[rank::world], "read")
         return
@@ -67,7 +68,7 @@ def read(job: Job, workers: Workers, rank: int = 0, world: int = 1) -> None:
     for task in tasks:
         if left <= 0:
             return
-        left -= steps.ingest(*task, limit=left)
+        left -= steps.ingest(job.plan, *task, limit=left)
 
 
 def index(job: Job) -> None:
@@ -81,31 +82,31 @@ def index(job: Job) -> None:
 
 def label(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
     """Levels, refusal verdicts and candidates for implicit feedback."""
-    plan, labeler = job.plan, job.plan.make_labeler()
-    tasks = [(plan, part) for part in parts]
+    labeler = job.plan.make_labeler()
     if not labeler.paid:
-        workers.each(steps.label, tasks, "label")
+        workers.each(steps.label, _tasks(parts), "label")
         return
-    _ask(job, parts, labeler, "feedback", steps.turns_of, plan.feedback)
+    _ask(job, parts, labeler, "feedback", steps.turns_of, job.plan.feedback)
     if labeler.judges_refusals:
-        _ask(job, parts, labeler, "refusal", steps.labelled_turns_of, plan.refusals)
+        _ask(job, parts, labeler, "refusal", steps.labelled_turns_of, job.plan.refusals)
     else:
-        workers.each(steps.label_none, tasks, "label")
-    workers.each(steps.pair, tasks, "pair")
+        workers.each(steps.label_none, _tasks(parts), "label")
+    workers.each(steps.pair, _tasks(parts), "pair")
 
 
-def compare(job: Job, parts: Sequence[Path]) -> None:
-    """How similar the candidate pairs are; in one process, which uses all cores or the GPU."""
-    from tqdm.auto import tqdm
-
-    encode = LazyEncoder(job.plan.mining_encoder, job.plan.mining_max_tokens)
-    for part in tqdm(parts, desc="mine", unit="part", leave=False):
-        steps.compare(job.plan, part, encode)
+def compare(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
+    """How similar the candidate pairs are."""
+    workers.chain([_compare(job)], _tasks(parts), "mine")
 
 
 def finish(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
     """Decide about every turn."""
-    workers.each(steps.finish, [(job.plan, part) for part in parts], "filter")
+    workers.each(steps.finish, _tasks(parts), "filter")
+
+
+def decide(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
+    """`label` by a labeler that costs nothing, `compare` and `finish` at once: each part goes on as soon as it can."""
+    workers.chain([Step(steps.label), _compare(job), Step(steps.finish)], _tasks(parts), "decide")
 
 
 def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
@@ -136,6 +137,15 @@ def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
     card.write(output / "README.md", report, title=output.resolve().name, figures=drawn)
     write_json(output / "build_report.json", report)
     return report
+
+
+def _compare(job: Job) -> Step:
+    """The step of the sentence encoder; parts without candidates do not need it."""
+    return Step(steps.compare, done=lambda part: (job.plan.similarities / part.name).exists(), apart=True)
+
+
+def _tasks(parts: Sequence[Path]) -> list[tuple[Path]]:
+    return [(part,) for part in parts]
 
 
 def _ask(

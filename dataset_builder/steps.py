@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wildreward.dataset_builder.filters import first_reason
 from wildreward.dataset_builder.finish import Rules, apply_answers, finish_turns
@@ -24,10 +24,13 @@ from wildreward.dataset_builder.sources.readers import Slice
 from wildreward.dataset_builder.turns import extract
 from wildreward.files import atomic_path, write_json
 
+if TYPE_CHECKING:
+    from wildreward.dataset_builder.embedding import Embedder
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the steps need to know; it is sent to worker processes."""
+    """Everything the steps need to know; it is sent to each worker process once."""
 
     folder: Path
     layout: Layout
@@ -43,18 +46,26 @@ class Plan:
     near_duplicates: float
     seed: int
     test_fraction: float
-    _labelers: dict = field(default_factory=dict, compare=False, repr=False)
+    _made: dict = field(default_factory=dict, compare=False, repr=False)
 
     def make_labeler(self) -> Labeler:
         """The labeler; made once in each process."""
-        if "it" not in self._labelers:
+        if "labeler" not in self._made:
             from wildreward.dataset_builder.labelers import make_labeler
 
-            self._labelers["it"] = make_labeler(self.labeler, **self.labeler_options)
-        return self._labelers["it"]
+            self._made["labeler"] = make_labeler(self.labeler, **self.labeler_options)
+        return self._made["labeler"]
+
+    def make_encoder(self) -> "Embedder":
+        """The sentence encoder; loaded once, when it is needed: many logs hold nothing to compare."""
+        if "encoder" not in self._made:
+            from wildreward.dataset_builder.embedding import Embedder
+
+            self._made["encoder"] = Embedder(self.mining_encoder, max_tokens=self.mining_max_tokens)
+        return self._made["encoder"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_labelers": {}}
+        return {**self.__dict__, "_made": {}}
 
     @property
     def conversations(self) -> Path:
@@ -130,7 +141,7 @@ def label(plan: Plan, part: Path) -> None:
     write_answers(
         plan.refusals / part.name, label_free(turns, labeler, "refusal") if labeler.judges_refusals else nothing
     )
-    write_table(plan.pairs / part.name, list(pairs_of(plan, turns)), "PAIRS")
+    write_pairs(plan, part, turns)
 
 
 def label_none(plan: Plan, part: Path) -> None:
@@ -165,17 +176,20 @@ def pairs_of(plan: Plan, turns: Iterable[Turn]) -> Iterator[dict[str, Any]]:
 
 def pair(plan: Plan, part: Path) -> None:
     """Write the candidates for implicit feedback of one part."""
-    path = plan.pairs / part.name
-    if not path.exists():
-        write_table(path, list(pairs_of(plan, labelled_turns_of(plan, part))), "PAIRS")
+    if not (plan.pairs / part.name).exists():
+        write_pairs(plan, part, labelled_turns_of(plan, part))
 
 
-def compare(plan: Plan, part: Path, encode: Any) -> None:
-    """Cosine similarity of the candidate pairs of one part, each text embedded once.
+def write_pairs(plan: Plan, part: Path, turns: Iterable[Turn]) -> None:
+    """The candidates of one part; where there are none, nothing is left to compare either."""
+    pairs = list(pairs_of(plan, turns))
+    if not pairs:
+        write_table(plan.similarities / part.name, [], "SIMILARITIES")
+    write_table(plan.pairs / part.name, pairs, "PAIRS")
 
-    Args:
-        encode: list of texts → unit vectors (N, H).
-    """
+
+def compare(plan: Plan, part: Path) -> None:
+    """Cosine similarity of the candidate pairs of one part, each text embedded once."""
     path = plan.similarities / part.name
     if path.exists():
         return
@@ -184,12 +198,11 @@ def compare(plan: Plan, part: Path, encode: Any) -> None:
     for row in pairs:
         texts.setdefault(row["first"], len(texts))
         texts.setdefault(row["second"], len(texts))
-    if pairs:
-        vectors = encode(list(texts))
-        first = vectors[[texts[row["first"]] for row in pairs]]
-        second = vectors[[texts[row["second"]] for row in pairs]]
-        for row, cosine in zip(pairs, (first * second).sum(1).tolist(), strict=True):
-            row["cosine"] = cosine
+    vectors = plan.make_encoder().encode(list(texts))
+    first = vectors[[texts[row["first"]] for row in pairs]]
+    second = vectors[[texts[row["second"]] for row in pairs]]
+    for row, cosine in zip(pairs, (first * second).sum(1).tolist(), strict=True):
+        row["cosine"] = cosine
     write_table(path, pairs, "SIMILARITIES")
 
 

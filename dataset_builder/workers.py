@@ -1,35 +1,44 @@
-"""Who does the steps: this process, or a pool of processes; and the sentence encoder, loaded when it is needed."""
+"""Who does the steps: this process, or a pool of processes with one more for the work that needs much memory."""
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context
+from queue import SimpleQueue
 from typing import Any
 
 from wildreward.errors import UserError
 
+_shared: Any = None
 
-class LazyEncoder:
-    """Loads the sentence encoder when the first text comes; many logs need none."""
 
-    def __init__(self, name: str, max_tokens: int) -> None:
-        self.name, self.max_tokens = name, max_tokens
-        self.embedder: Any = None
+@dataclass(frozen=True)
+class Step:
+    """What is done to each task.
 
-    def __call__(self, texts: list[str]) -> Any:
-        if self.embedder is None:
-            from wildreward.dataset_builder.embedding import Embedder
+    Attributes:
+        function: called with what the workers share and the task's values.
+        done: says whether a task needs this step no more.
+        apart: needs much memory, so one process of its own does it, with all cores or the GPU.
+    """
 
-            self.embedder = Embedder(self.name, max_tokens=self.max_tokens)
-        return self.embedder.encode(texts)
+    function: Callable
+    done: Callable[..., bool] = lambda *task: False
+    apart: bool = False
 
 
 class Workers:
-    """Runs a step for many parts: here with one worker, else in a pool of processes."""
+    """Runs steps for many tasks: here with one worker, else in processes.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.pool: ProcessPoolExecutor | None = None
+    Args:
+        count: of the processes in the pool.
+        shared: the first argument of every step. Each process gets it once, so what a step keeps in it stays.
+    """
+
+    def __init__(self, count: int, shared: Any) -> None:
+        self.count, self.shared = count, shared
+        self.pools: dict[bool, ProcessPoolExecutor] = {}
 
     def __enter__(self) -> "Workers":
         return self
@@ -39,51 +48,75 @@ class Workers:
 
     def rest(self) -> None:
         """End the processes, and with them the memory they hold; the next step starts new ones."""
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-        self.pool = None
+        for pool in self.pools.values():
+            pool.shutdown(cancel_futures=True)
+        self.pools = {}
 
-    def apart(self, function: Callable, *arguments: Any) -> None:
-        """Call a function that needs much memory in a process of its own, so that it is all given back at the end.
+    def each(self, function: Callable, tasks: Sequence[tuple], name: str) -> None:
+        """Call `function(shared, *task)` for every task, in any order. The first error ends the run."""
+        self.chain([Step(function)], tasks, name)
 
-        The other processes rest meanwhile. With one worker it is called here.
-        """
-        if self.count == 1:
-            function(*arguments)
-            return
-        self.rest()
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as single:
-            try:
-                single.submit(function, *arguments).result()
-            except BrokenProcessPool as error:
-                raise _died(function.__name__) from error
-
-    def each(self, function: Callable, tasks: list[tuple], name: str) -> None:
-        """Call `function(*task)` for every task, in any order. The first error ends the run."""
+    def chain(self, steps: Sequence[Step], tasks: Sequence[tuple], name: str) -> None:
+        """Take every task through all steps in their order; different tasks side by side, each at its own step."""
         from tqdm.auto import tqdm
 
         with tqdm(total=len(tasks), desc=name, unit="part", leave=False) as bar:
             if self.count == 1:
                 for task in tasks:
-                    function(*task)
+                    for step in steps:
+                        if not step.done(*task):
+                            step.function(self.shared, *task)
                     bar.update()
                 return
-            if self.pool is None:
-                self.pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
-            futures = [self.pool.submit(function, *task) for task in tasks]
             try:
-                for future in futures:
-                    future.result()
+                for _ in self._finished(steps, tasks):
                     bar.update()
             except BrokenProcessPool as error:
-                raise _died(name) from error
-            finally:
-                for future in futures:
-                    future.cancel()
+                raise UserError(
+                    f"a worker process died during '{name}' (out of memory?); finished parts are kept, "
+                    "run the same command again, with fewer --num-workers if memory is short"
+                ) from error
+
+    def _finished(self, steps: Sequence[Step], tasks: Iterable[tuple]) -> Iterable[tuple]:
+        """Tasks that have been through all steps, as they get there."""
+        ended: SimpleQueue[Future] = SimpleQueue()
+        at: dict[Future, tuple[tuple, int]] = {}
+
+        def begin(task: tuple, number: int) -> bool:
+            """Start the next step that the task needs, if any, from `number` on."""
+            for place, step in enumerate(steps[number:], number):
+                if not step.done(*task):
+                    future = self._pool(step.apart).submit(_run, step.function, task)
+                    at[future] = task, place
+                    future.add_done_callback(ended.put)
+                    return True
+            return False
+
+        try:
+            yield from [task for task in tasks if not begin(task, 0)]
+            while at:
+                future = ended.get()
+                task, place = at.pop(future)
+                future.result()
+                if not begin(task, place + 1):
+                    yield task
+        finally:
+            for future in at:
+                future.cancel()
+
+    def _pool(self, apart: bool) -> ProcessPoolExecutor:
+        if apart not in self.pools:
+            count = 1 if apart else self.count
+            self.pools[apart] = ProcessPoolExecutor(
+                count, mp_context=get_context("spawn"), initializer=_keep, initargs=(self.shared,)
+            )
+        return self.pools[apart]
 
 
-def _died(name: str) -> UserError:
-    return UserError(
-        f"a worker process died during '{name}' (out of memory?); finished parts are kept, "
-        "run the same command again, with fewer --num-workers if memory is short"
-    )
+def _keep(shared: Any) -> None:
+    global _shared
+    _shared = shared
+
+
+def _run(function: Callable, task: tuple) -> None:
+    function(_shared, *task)

@@ -309,8 +309,8 @@ def test_a_full_disk_ends_the_run_with_the_path_named(tmp_path):
 
 
 def test_a_worker_that_dies_ends_the_run_with_one_line():
-    with Workers(2) as workers, pytest.raises(UserError, match="a worker process died during 'read'"):
-        workers.each(os._exit, [(9,)], "read")
+    with Workers(2, 9) as workers, pytest.raises(UserError, match="a worker process died during 'read'"):
+        workers.each(os._exit, [()], "read")
 
 
 def test_an_output_that_cannot_be_written_is_one_clear_line(log, tmp_path):
