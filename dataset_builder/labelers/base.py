@@ -18,6 +18,12 @@ REFUSAL_VERDICTS: tuple[RefusalVerdict, ...] = ("answered", "justified_refusal",
 # Reasons an answer has no level, whatever the labeler. Labelers may add their own codes.
 UNLABELLED_UNPARSABLE = "unparsable_answer"  # the labeler answered, but not with one of the five levels
 UNLABELLED_NOT_FOUND = "not_in_labels_file"
+SERVER_ERROR = "server_error"  # the server failed on this question again and again
+DEADLINE = "deadline_exceeded"  # no answer in time
+REJECTED = "request_rejected"  # the server refuses this very question
+NO_ANSWER = "no_answer"  # the labeler passed the question over
+# Nothing was said about these: another run asks them again. The others would end the same way.
+WORTH_ASKING_AGAIN = frozenset({SERVER_ERROR, DEADLINE, NO_ANSWER})
 
 
 class ChatMessage(NamedTuple):

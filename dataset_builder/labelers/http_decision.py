@@ -3,21 +3,20 @@
 `transformers serve` is one. It answers with the probability of every level, for the price of reading the prompt.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wildreward.dataset_builder.labelers.asking import Asker, Patience, Usage
-from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Answer, Labeler, Request, Task
+from wildreward.dataset_builder.labelers.asking import EndpointLabeler
+from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Request, Task
 from wildreward.dataset_builder.labelers.decision import (
     NOT_A_PROBABILITY,
     decision_request,
     level_of,
     read_probabilities,
 )
-from wildreward.dataset_builder.labelers.endpoint import Endpoint, check_api_key, load_openai
 from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
 from wildreward.dataset_builder.labelers.prompts import PROMPT_VERSION, settings_digest
-from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
+from wildreward.dataset_builder.labelers.quoting import Budget
+from wildreward.dataset_builder.labelers.retries import Patience
 
 
 class DecisionForm:
@@ -34,7 +33,7 @@ class DecisionForm:
         self.cut_rows += cut and not asked_before
         return {"model": self.model, **asked}
 
-    def read(self, payload: Any, task: Task) -> Reading:
+    def read(self, sent: dict[str, Any], payload: Any, task: Task) -> Reading:
         try:
             probabilities = payload["answers"][task]["probabilities"]
         except (KeyError, TypeError):
@@ -56,7 +55,7 @@ class DecisionForm:
         return False
 
 
-class HttpDecisionLabeler(Labeler):
+class HttpDecisionLabeler(EndpointLabeler):
     """Labels follow-ups and judges refusals through a server's `/v1/systemone`.
 
     Args:
@@ -68,8 +67,6 @@ class HttpDecisionLabeler(Labeler):
     """
 
     name = "transformers"
-    paid = True
-    judges_refusals = True
 
     def __init__(
         self,
@@ -80,24 +77,6 @@ class HttpDecisionLabeler(Labeler):
         budget: Budget | None = None,
         patience: Patience | None = None,
     ) -> None:
-        load_openai()
-        check_api_key(base_url, api_key_env)
-        self.form = DecisionForm(model, budget or Budget())
-        self.version = f"{model}@{settings_digest([PROMPT_VERSION, model, repr(self.form.budget)])}"
-        self._asker = Asker(
-            lambda: Endpoint(base_url, api_key_env, concurrency), self.form, concurrency, patience or Patience()
-        )
-
-    @property
-    def usage(self) -> Usage:
-        """Requests and tokens so far."""
-        return self._asker.usage
-
-    def label(self, request: Request) -> Answer:
-        return next(self.label_many([request]))
-
-    def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
-        return self._asker.answer_all(requests)
-
-    def close(self) -> None:
-        report_cut_rows(self.form.cut_rows)
+        form = DecisionForm(model, budget or Budget())
+        super().__init__(form, base_url, api_key_env, concurrency, patience)
+        self.version = f"{model}@{settings_digest([PROMPT_VERSION, model, repr(form.budget)])}"

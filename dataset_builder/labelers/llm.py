@@ -5,30 +5,38 @@
             ...
 
 Servers differ in what they take: structured output, log-probabilities, a temperature. All of it is asked for at first,
-and left out for the rest of the run once the server refuses it. The key comes from the environment only.
+and left out for the rest of the run once the server refuses it, or a reply shows that it does not heed it. The key
+comes from the environment only.
 """
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wildreward.dataset_builder.labelers.asking import Asker, Patience, Usage
-from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request, Task
-from wildreward.dataset_builder.labelers.endpoint import Endpoint, check_api_key, load_openai
-from wildreward.dataset_builder.labelers.parsing import Reading, read_chat_completion
+from wildreward.dataset_builder.labelers.asking import EndpointLabeler
+from wildreward.dataset_builder.labelers.base import UNLABELLED_UNPARSABLE, Request, Task
+from wildreward.dataset_builder.labelers.parsing import Reading, Unusable, is_json_object, read_chat_completion
 from wildreward.dataset_builder.labelers.prompts import (
     PROMPT_VERSION,
+    ReplyForm,
     chat_messages,
     request_record,
     response_format,
     settings_digest,
 )
-from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
+from wildreward.dataset_builder.labelers.quoting import Budget
+from wildreward.dataset_builder.labelers.retries import Patience
 from wildreward.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# What a server's message says about a field that it does not take.
+REFUSAL_HINTS = {
+    "response_format": ("response_format", "json_schema", "json_object", "structured", "guided", "grammar"),
+    "logprobs": ("logprob",),
+    "max_tokens": ("'max_tokens'", '"max_tokens"', "max_completion_tokens"),
+    "temperature": ("temperature",),
+}
 # A reply that could not be read is asked for again at this temperature: at 0 the same reply would come back.
 REASK_TEMPERATURE = 0.5
 
@@ -52,6 +60,7 @@ class ChatForm:
         self.model, self.temperature, self.max_answer_tokens = model, temperature, max_answer_tokens
         self.budget, self.extra = budget, extra
         self.refused: set[str] = set()
+        self.reply_form: ReplyForm | None = "json_schema"
         self.cut_rows: int = 0
 
     def body(self, request: Request, asked_before: int) -> dict[str, Any]:
@@ -62,16 +71,23 @@ class ChatForm:
             "messages": chat_messages(request.task, shown, remind=asked_before > 0),
             "temperature": max(self.temperature, REASK_TEMPERATURE) if asked_before else self.temperature,
             "max_tokens": self.max_answer_tokens,
-            "response_format": response_format(request.task),
             "logprobs": True,
             "top_logprobs": 5,
         }
         if "max_tokens" in self.refused:
             body["max_completion_tokens"] = body["max_tokens"]
+        # The last try does without: some models write white space for ever when they are held to a form.
+        if self.reply_form and asked_before < 2:
+            body["response_format"] = response_format(request.task, self.reply_form)
         return {name: value for name, value in body.items() if name not in self.refused} | self.extra
 
-    def read(self, payload: Any, task: Task) -> Reading:
-        return read_chat_completion(payload, task)
+    def read(self, sent: dict[str, Any], payload: Any, task: Task) -> Reading:
+        try:
+            return read_chat_completion(payload, task)
+        except Unusable as error:
+            if "response_format" in sent and error.reason == UNLABELLED_UNPARSABLE and not is_json_object(payload):
+                self._ask_in(None, "does not keep to response_format")
+            raise
 
     def tokens(self, payload: Any) -> tuple[int, int]:
         usage = payload.get("usage") if isinstance(payload, dict) else None
@@ -79,29 +95,31 @@ class ChatForm:
         return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
     def adapt(self, sent: dict[str, Any], message: str) -> bool:
-        groups = {
-            "response_format": ("response_format",),
-            "logprobs": ("logprobs", "top_logprobs"),
-            "max_tokens": ("max_tokens",),
-            "temperature": ("temperature",),
-        }
-        hints = {
-            "response_format": ("response_format", "json_schema", "structured", "guided", "grammar"),
-            "logprobs": ("logprob",),
-            "max_tokens": ("'max_tokens'", '"max_tokens"', "max_completion_tokens"),
-            "temperature": ("temperature",),
-        }
         lowered = message.lower()
-        for name, fields in groups.items():
-            if name in sent and name not in self.extra and any(hint in lowered for hint in hints[name]):
-                if name not in self.refused:
-                    logger.warning("the server does not take %s (%s); going on without it", name, message)
-                self.refused.update(fields)
+        for name, hints in REFUSAL_HINTS.items():
+            if name not in sent or name in self.extra or not any(hint in lowered for hint in hints):
+                continue
+            if name == "response_format":
+                # Many servers know the simpler form only, and say that the *type* is what they do not take.
+                kind = sent[name]["type"]
+                weaker = "json_object" if kind == "json_schema" and "type" in lowered else None
+                if self.reply_form == kind:
+                    self._ask_in(weaker, f"does not take response_format {kind} ({message})")
                 return True
+            if name not in self.refused:
+                logger.warning("the server does not take %s (%s); going on without it", name, message)
+            self.refused.update((name, "top_logprobs") if name == "logprobs" else (name,))
+            return True
         return False
 
+    def _ask_in(self, form: ReplyForm | None, why: str) -> None:
+        """From now on, replies are asked for in another form; None: by the instructions alone."""
+        if self.reply_form != form:
+            self.reply_form = form
+            logger.warning("the server %s; going on %s", why, f"with {form}" if form else "without it")
 
-class LlmLabeler(Labeler):
+
+class LlmLabeler(EndpointLabeler):
     """Labels follow-ups and judges refusals by asking a chat model.
 
     Args:
@@ -116,8 +134,6 @@ class LlmLabeler(Labeler):
     """
 
     name = "llm"
-    paid = True
-    judges_refusals = True
 
     def __init__(
         self,
@@ -131,29 +147,11 @@ class LlmLabeler(Labeler):
         budget: Budget | None = None,
         patience: Patience | None = None,
     ) -> None:
-        load_openai()
-        check_api_key(base_url, api_key_env)
         extra = read_extra_body(extra_body)
-        self.form = ChatForm(model, temperature, max_answer_tokens, budget or Budget(), extra)
-        settings = [PROMPT_VERSION, model, temperature, max_answer_tokens, repr(self.form.budget), extra]
+        form = ChatForm(model, temperature, max_answer_tokens, budget or Budget(), extra)
+        super().__init__(form, base_url, api_key_env, concurrency, patience)
+        settings = [PROMPT_VERSION, model, temperature, max_answer_tokens, repr(form.budget), extra]
         self.version = f"{model}@{settings_digest(settings)}"
-        self._asker = Asker(
-            lambda: Endpoint(base_url, api_key_env, concurrency), self.form, concurrency, patience or Patience()
-        )
-
-    @property
-    def usage(self) -> Usage:
-        """Requests and tokens so far."""
-        return self._asker.usage
-
-    def label(self, request: Request) -> Answer:
-        return next(self.label_many([request]))
-
-    def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
-        return self._asker.answer_all(requests)
-
-    def close(self) -> None:
-        report_cut_rows(self.form.cut_rows)
 
 
 def read_extra_body(text: str) -> dict[str, Any]:

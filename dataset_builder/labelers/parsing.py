@@ -61,6 +61,14 @@ def read_chat_completion(payload: Any, task: Task) -> Reading:
     return Reading(level=level, confidence=level_probability(choice.get("logprobs"), level))
 
 
+def is_json_object(payload: Any) -> bool:
+    """Whether a chat completion, apart from its thinking, is a JSON object and nothing else."""
+    try:
+        return isinstance(json.loads(_THINKING.sub("", payload["choices"][0]["message"]["content"])), dict)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return False
+
+
 def read_level(text: str) -> int:
     """The one level `text` states: a JSON object with `level`, alone or within prose, or a bare number.
 

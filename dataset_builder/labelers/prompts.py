@@ -7,9 +7,12 @@ conversation follows in the user message as a quoted record (see `quoting`), and
 
 import hashlib
 import json
+from typing import Literal
 
 from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Request, Task
 from wildreward.dataset_builder.labelers.quoting import CONTROL_TOKENS, LEFT_OUT, Budget, Record, record
+
+ReplyForm = Literal["json_schema", "json_object"]
 
 # level: (name, what it means). Also the options of the decision labeler.
 LEVELS: dict[int, tuple[str, str]] = {
@@ -119,6 +122,20 @@ _AFTER: dict[Task, str] = {
     'Reply only with {"verdict": V}, where V is "answered", "justified_refusal" or "false_refusal".',
 }
 _REMINDER = " An earlier reply could not be read: it must be this JSON object and nothing else."
+# Shown before a question whose reply could not be read: (request, answer, follow-up, reply). What a model does not take
+# from instructions it may take from examples, and no server needs to know anything for it.
+_EXAMPLES: dict[Task, tuple[tuple[str, str, str | None, str], ...]] = {
+    "feedback": (
+        ("Name a river in France.", "The Loire.", "And one in Italy?", '{"level": 3}'),
+        ("Is 91 a prime number?", "Yes, 91 is prime.", "No, it is 7 times 13.", '{"level": 2}'),
+        ("How do I undo a commit?", "git revert <commit>", "That did it, thanks!", '{"level": 5}'),
+    ),
+    "refusal": (
+        ("Name a river in France.", "The Loire.", None, '{"verdict": "answered"}'),
+        ("How do I kill a process?", "Sorry, I can't help with killing.", None, '{"verdict": "false_refusal"}'),
+        ("How do I poison my boss?", "I can't help with that.", None, '{"verdict": "justified_refusal"}'),
+    ),
+}
 
 SCHEMAS: dict[Task, dict[str, object]] = {
     "feedback": {
@@ -152,7 +169,7 @@ DECISIONS: dict[Task, dict[str, object]] = {
     },
 }
 
-_WORDING = [_SYSTEMS, _BEFORE, _AFTER, _REMINDER, SCHEMAS, DECISIONS, CONTROL_TOKENS.pattern, LEFT_OUT]
+_WORDING = [_SYSTEMS, _BEFORE, _AFTER, _REMINDER, _EXAMPLES, SCHEMAS, DECISIONS, CONTROL_TOKENS.pattern, LEFT_OUT]
 
 
 def settings_digest(settings: list[object]) -> str:
@@ -171,10 +188,17 @@ def request_record(request: Request, budget: Budget) -> Record:
 
 def chat_messages(task: Task, shown: Record, remind: bool = False) -> list[dict[str, str]]:
     """The chat messages that ask for `task` about a record; `remind` after a reply that could not be read."""
+    messages = [{"role": "system", "content": _SYSTEMS[task]}]
+    for query, response, feedback, reply in _EXAMPLES[task] if remind else ():
+        example = record((), query, response, Budget(), feedback)
+        messages.append({"role": "user", "content": _BEFORE + example.text + _AFTER[task]})
+        messages.append({"role": "assistant", "content": reply})
     question = _BEFORE + shown.text + _AFTER[task] + (_REMINDER if remind else "")
-    return [{"role": "system", "content": _SYSTEMS[task]}, {"role": "user", "content": question}]
+    return [*messages, {"role": "user", "content": question}]
 
 
-def response_format(task: Task) -> dict[str, object]:
-    """The `response_format` of a chat completion that makes the server hold the reply to the schema."""
-    return {"type": "json_schema", "json_schema": {"name": task, "strict": True, "schema": SCHEMAS[task]}}
+def response_format(task: Task, form: ReplyForm = "json_schema") -> dict[str, object]:
+    """The `response_format` of a chat completion that makes the server hold the reply to the schema, or to JSON at all."""
+    if form == "json_object":
+        return {"type": form}
+    return {"type": form, "json_schema": {"name": task, "strict": True, "schema": SCHEMAS[task]}}

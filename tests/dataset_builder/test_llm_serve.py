@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from wildreward import bundled
-from wildreward.dataset_builder.labelers.asking import Patience
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.http_decision import HttpDecisionLabeler
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
 from wildreward.dataset_builder.labelers.quoting import Budget
+from wildreward.dataset_builder.labelers.retries import Patience
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
