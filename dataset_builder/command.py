@@ -28,6 +28,15 @@ class BuildDatasetConfig:
         default="",
         metadata={"help": 'More request fields as JSON for --labeler llm, e.g. {"reasoning_effort": "low"}.'},
     )
+    max_answer_tokens: int = field(
+        default=1024, metadata={"help": "Room for a reply, with its thinking, for --labeler llm."}
+    )
+    shown_tokens: int = field(
+        default=3800, metadata={"help": "Most tokens of a conversation that a model is shown; the rest is cut out."}
+    )
+    timeout: float = field(
+        default=120.0, metadata={"help": "Seconds that one answer of an endpoint may take; a row gets 7.5 times that."}
+    )
     batch_size: int = field(default=8, metadata={"help": "Prompts in one forward pass, for --labeler transformers."})
     price_prompt: float = field(default=0.0, metadata={"help": "Price of a million prompt tokens, to show the cost."})
     price_completion: float = field(default=0.0, metadata={"help": "Price of a million completion tokens."})
@@ -123,16 +132,24 @@ def labeler_options(config: BuildDatasetConfig) -> dict:
         return {"labels": config.labels}
     if config.labeler == "cues":
         return {}
+    from wildreward.dataset_builder.labelers.quoting import Budget
+    from wildreward.dataset_builder.labelers.retries import Patience
+
+    options = {"model": config.model, "budget": Budget.of(config.shown_tokens)}
     if config.labeler == "transformers" and not config.base_url:
-        return {"model": config.model, "batch_size": config.batch_size}
-    options = {
-        "model": config.model,
+        return options | {"batch_size": config.batch_size}
+    options |= {
         "base_url": config.base_url,
         "api_key_env": config.api_key_env,
         "concurrency": config.concurrency,
+        "patience": Patience.of(config.timeout),
     }
     if config.labeler == "llm":
-        options |= {"temperature": config.temperature, "extra_body": config.extra_body}
+        options |= {
+            "temperature": config.temperature,
+            "extra_body": config.extra_body,
+            "max_answer_tokens": config.max_answer_tokens,
+        }
     return options
 
 

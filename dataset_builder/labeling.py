@@ -2,16 +2,25 @@
 
 Labelers that cost nothing answer inside the worker that holds the part. Answers of paid labelers stream: requests of the
 next part are sent while the last of the previous one are still on their way, each answer goes to the part's ledger as it
-comes, and a part is closed when its last answer is in.
+comes, and a part is closed when its last answer is in. Equal questions are asked once, whichever parts they are in.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request, Task
+from wildreward.dataset_builder.answered import Answered, is_final
+from wildreward.dataset_builder.labelers.base import (
+    NO_ANSWER,
+    WORTH_ASKING_AGAIN,
+    Answer,
+    Labeler,
+    Request,
+    Task,
+)
 from wildreward.dataset_builder.ledger import Ledger
 from wildreward.dataset_builder.parts import read_columns
 from wildreward.dataset_builder.records import Turn
@@ -21,7 +30,8 @@ from wildreward.files import atomic_path
 logger = logging.getLogger(__name__)
 
 TurnsOf = Callable[[Path], Iterable[Turn]]
-_NOT_ASKED = Answer("", None, reason="not_asked", attempts=0)
+NOT_ASKED = "not_asked"
+_NOT_ASKED = Answer("", None, reason=NOT_ASKED, attempts=0)
 
 
 def label_free(turns: Iterable[Turn], labeler: Labeler, task: Task) -> list[Answer]:
@@ -59,6 +69,16 @@ def label_paid(
         stream.close()
 
 
+def reasons_of(folder: Path, part: Path) -> Counter:
+    """How often each reason occurs among the answers of a part."""
+    return Counter(read_columns(folder / part.name, ["reason"])["reason"].to_pylist())
+
+
+def has_failures(folder: Path, part: Path) -> bool:
+    """Whether a finished part has answers that are worth asking for again."""
+    return _done(folder, part) and not WORTH_ASKING_AGAIN.isdisjoint(reasons_of(folder, part))
+
+
 def read_answers(folder: Path, part: Path) -> list[Answer]:
     """The answers of a part in turn order, without their keys."""
     columns = read_columns(folder / part.name).to_pydict()
@@ -90,13 +110,31 @@ def _asked(turn: Turn, task: Task) -> bool:
 
 @dataclass
 class _OpenPart:
-    """A part whose answers are not all in: the key of each turn ("" where nothing is asked), and what is awaited."""
+    """A part whose answers are not all in.
+
+    Attributes:
+        keys: of each turn, "" where nothing is asked.
+        asked, awaited: keys that this run has asked for the part, and those among them without an answer yet.
+        sent: all turns have been looked at.
+    """
 
     part: Path
     ledger: Ledger
     keys: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
     awaited: set[str] = field(default_factory=set)
     sent: bool = False
+
+    def answers(self) -> Iterator[Answer]:
+        """One for each turn, in their order; equal turns share the cost of one question."""
+        seen: set[str] = set()
+        for key in self.keys:
+            if not key:
+                yield _NOT_ASKED
+                continue
+            answer = self.ledger.answers[key]
+            yield _copy(answer) if key in seen else answer
+            seen.add(key)
 
 
 class _Stream:
@@ -107,6 +145,7 @@ class _Stream:
         self.version = f"{labeler.name}:{labeler.version}"
         self.waiting: dict[str, list[_OpenPart]] = {}
         self.open: list[_OpenPart] = []
+        self.answered = Answered(folder / "ledger", self.version)
 
     def requests(self) -> Iterator[Request]:
         for part in self.parts:
@@ -118,19 +157,15 @@ class _Stream:
                     continue
                 request = request_for(turn, self.task)
                 current.keys.append(request.key)
-                if request.key in current.ledger.answers or request.key in current.awaited:
-                    continue
-                current.awaited.add(request.key)
-                owners = self.waiting.setdefault(request.key, [])
-                owners.append(current)
-                if len(owners) == 1:
+                if self._must_be_asked(request.key, current):
                     yield request
             current.sent = True
             self._close_finished()
 
     def take(self, answer: Answer) -> None:
-        for owner in self.waiting.pop(answer.key):
-            owner.ledger.add(answer)
+        """Hand an answer to the part that asked, and without its cost to the others that wait for it."""
+        for number, owner in enumerate(self.waiting.pop(answer.key)):
+            owner.ledger.add(_copy(answer) if number else answer)
             owner.awaited.discard(answer.key)
         self._close_finished()
 
@@ -138,7 +173,7 @@ class _Stream:
         """After the last answer: a request that got none is unlabelled with a reason."""
         for key in list(self.waiting):
             logger.warning("the labeler gave no answer to one request")
-            self.take(Answer(key, None, reason="no_answer"))
+            self.take(Answer(key, None, reason=NO_ANSWER))
         self._close_finished()
 
     def close(self) -> None:
@@ -146,10 +181,38 @@ class _Stream:
             current.ledger.close()
         self.open = []
 
+    def _must_be_asked(self, key: str, current: _OpenPart) -> bool:
+        """Whether nobody has asked this yet; a part that needs not ask gets the answer when it is there."""
+        own = current.ledger.answers.get(key)
+        if key in current.awaited or (own and (is_final(own) or key in current.asked)):
+            return False
+        if (known := self._known(key)) is not None:
+            current.ledger.add(_copy(known))
+            return False
+        current.awaited.add(key)
+        current.asked.add(key)
+        owners = self.waiting.setdefault(key, [])
+        owners.append(current)
+        return len(owners) == 1
+
+    def _known(self, key: str) -> Answer | None:
+        """A final answer that another part has."""
+        for other in self.open:
+            answer = other.ledger.answers.get(key)
+            if answer and is_final(answer):
+                return answer
+        return self.answered.find(key)
+
     def _close_finished(self) -> None:
         for current in [item for item in self.open if item.sent and not item.awaited]:
-            answers = (current.ledger.answers[key] if key else _NOT_ASKED for key in current.keys)
-            current.ledger.flush()
-            write_answers(self.folder / current.part.name, answers)
-            current.ledger.close()
+            ledger = current.ledger
+            ledger.flush()
+            write_answers(self.folder / current.part.name, current.answers())
+            ledger.close()
+            self.answered.add(ledger.path, ((ledger.answers[key], at) for key, at in ledger.offsets.items()))
             self.open.remove(current)
+
+
+def _copy(answer: Answer) -> Answer:
+    """An answer used a second time; it was paid for once."""
+    return replace(answer, attempts=0, prompt_tokens=0, completion_tokens=0)

@@ -8,6 +8,7 @@ count and by age), for power cuts. A line cut off by a crash is dropped on openi
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -26,34 +27,44 @@ class Ledger:
     Args:
         path: the file; made when missing.
         version: the labeler's name and version; answers of other versions are kept but not returned.
+
+    Attributes:
+        answers: by key; of several answers to one question the last.
+        offsets: the byte at which the line of each answer begins.
     """
 
     def __init__(self, path: Path, version: str) -> None:
         self.path, self.version = path, version
         self.answers: dict[str, Answer] = {}
+        self.offsets: dict[str, int] = {}
         self._waiting, self._since = 0, 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            good = self._read() if path.exists() else 0
             self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 - held until close
-            self._handle.truncate(good)
+            self._end = 0
+            for line, offset in _complete_lines(path):
+                self._end = offset + len(line)
+                if (answer := _parse(line, version)) is not None:
+                    self.answers[answer.key], self.offsets[answer.key] = answer, offset
+            self._handle.truncate(self._end)
         except OSError as error:
             raise self._cannot_write(error) from error
 
     def add(self, answer: Answer) -> None:
         """Write an answer down; it is on disk after at most `GROUP` answers or `MAX_AGE` seconds of adding."""
-        line = json.dumps({"version": self.version, **asdict(answer)}, ensure_ascii=True)
+        line = json.dumps({"version": self.version, **asdict(answer)}, ensure_ascii=True).encode() + b"\n"
         now = time.monotonic()
         if not self._waiting:
             self._since = now
         try:
-            self._write(line.encode() + b"\n")
+            self._write(line)
             self._waiting += 1
             if self._waiting >= GROUP or now - self._since > MAX_AGE:
                 self.flush()
         except OSError as error:
             raise self._cannot_write(error) from error
-        self.answers[answer.key] = answer
+        self.answers[answer.key], self.offsets[answer.key] = answer, self._end
+        self._end += len(line)
 
     def flush(self) -> None:
         """Everything added so far is on disk when this returns."""
@@ -80,26 +91,40 @@ class Ledger:
         while data:
             data = data[self._handle.write(data) :]
 
-    def _read(self) -> int:
-        """Load the answers; returns where the last complete line ends."""
-        good = 0
-        with open(self.path, "rb") as handle:
-            for line in handle:
-                if not line.endswith(b"\n"):
-                    break
-                good += len(line)
-                try:
-                    fields = json.loads(line)
-                    version = fields.pop("version")
-                    answer = Answer(**fields)
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    continue  # a block the disk lost in a power cut: asked again
-                if version == self.version:
-                    self.answers[answer.key] = answer
-        return good
-
     def _cannot_write(self, error: OSError) -> UserError:
         return UserError(
             f"cannot write the ledger {self.path}: {error.strerror or error}; "
             "answers so far are kept, free some space and run the same command again"
         )
+
+
+def read_ledger(path: Path, version: str) -> Iterator[tuple[Answer, int]]:
+    """The answers of one version, each with the byte at which its line begins."""
+    for line, offset in _complete_lines(path):
+        if (answer := _parse(line, version)) is not None:
+            yield answer, offset
+
+
+def read_answer(path: Path, offset: int, version: str) -> Answer | None:
+    """The answer whose line begins at byte `offset`."""
+    with open(path, "rb") as handle:
+        handle.seek(offset)
+        return _parse(handle.readline(), version)
+
+
+def _complete_lines(path: Path) -> Iterator[tuple[bytes, int]]:
+    offset = 0
+    with open(path, "rb") as handle:
+        for line in handle:
+            if not line.endswith(b"\n"):
+                return
+            yield line, offset
+            offset += len(line)
+
+
+def _parse(line: bytes, version: str) -> Answer | None:
+    try:
+        fields = json.loads(line)
+        return Answer(**fields) if fields.pop("version") == version else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None  # a block the disk lost in a power cut: asked again

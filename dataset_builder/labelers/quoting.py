@@ -12,8 +12,10 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from wildreward.dataset_builder.labelers.base import ChatMessage
+from wildreward.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,17 @@ class Budget:
     query: int = 800
     response: int = 1200
     feedback: int = 800
+
+    @classmethod
+    def of(cls, tokens: int) -> Self:
+        """`tokens` shared out among the parts as in the default."""
+        default = cls()
+        whole = default.history + default.query + default.response + default.feedback
+        if tokens < 40:
+            raise UserError(f"--shown_tokens must be at least 40, got {tokens}")
+        return cls(
+            *(part * tokens // whole for part in (default.history, default.query, default.response, default.feedback))
+        )
 
 
 @dataclass(frozen=True, slots=True)

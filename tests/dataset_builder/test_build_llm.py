@@ -55,7 +55,7 @@ def test_kill_minus_9_costs_only_what_was_in_flight(tmp_path):
             child.wait()
         subprocess.run(command(stub, log, tmp_path / "out"), check=True, capture_output=True)
         again = len(stub.requests) - once
-    assert once <= again <= once + 2 * CONCURRENCY
+    assert once <= again <= once + 2 * (CONCURRENCY + 2)  # what was under way, and a lead of two
     assert levels(tmp_path / "out") == levels(tmp_path / "undisturbed")
 
 
