@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from wildreward.errors import UserError
@@ -155,6 +156,7 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, 
         from wildreward.model_card import write_model_card
 
         write_json(os.path.join(config.output_dir, RESULTS), results)
+        Path(config.output_dir, "training_args.bin").unlink(missing_ok=True)  # a pickle: a model folder holds none
         write_model_card(config.output_dir, config.hub_model_id)
     return results
 

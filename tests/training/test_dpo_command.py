@@ -46,6 +46,8 @@ def configs(inputs, output, *more):
 def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp_path, capsys):
     main(*configs(inputs, tmp_path / "out", "--max-steps", "2", "--save-steps", "1"))
     assert "held-out reward:" in capsys.readouterr().out
+    pickles = [path.name for path in (tmp_path / "out").glob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    assert not pickles
     results = json.loads((tmp_path / "out" / "dpo_results.json").read_text())
     assert (results["steps"], results["prompts"], results["held_out"]["prompts"]) == (2, 10, 4)
     for name in ("reward", "length"):
