@@ -45,7 +45,7 @@ def signature(turn: Turn) -> np.ndarray:
 
 def shingle_hashes(tokens: Sequence[str]) -> np.ndarray:
     """A 64-bit hash for each run of three tokens (one for all of them where there are fewer)."""
-    hashes = np.array([_token_hash(token) for token in tokens], np.int64).view(np.uint64)
+    hashes = np.fromiter(map(_token_hash, tokens), np.int64, len(tokens)).view(np.uint64)
     if len(hashes) < SHINGLE:
         return hashes.sum(keepdims=True, dtype=np.uint64)
     runs = len(hashes) - SHINGLE + 1
@@ -60,7 +60,8 @@ def minhash(hashes: np.ndarray) -> np.ndarray:
     """MinHash (64 × uint32) of a set of 64-bit hashes (N,), N at least 1."""
     lowest = np.full(PERMUTATIONS, np.iinfo(np.uint64).max, np.uint64)
     for start in range(0, len(hashes), 1024):
-        mixed = hashes[start : start + 1024, None] * _A + _B  # (n, P), wraps around
+        mixed = hashes[start : start + 1024, None] * _A  # (n, P), wraps around
+        mixed += _B
         np.minimum(lowest, mixed.min(axis=0), out=lowest)
     return (lowest >> np.uint64(32)).astype(np.uint32)
 

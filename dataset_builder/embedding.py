@@ -2,9 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,9 @@ class Embedder:
             raise UserError(f"cannot load the sentence encoder {name} ({reason}); give --mining-encoder") from error
         self.max_tokens = max_tokens
         self.tokens = 0
-        self.threads = threads or len(os.sched_getaffinity(0))
+        # Threads that compute with one core each. They stay, because each new thread would take memory of its own.
+        count = threads or len(os.sched_getaffinity(0))
+        self.pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (N, hidden), float32, in the order of `texts`.
@@ -70,8 +71,7 @@ class Embedder:
             vectors[rows] = normalize(self.model([ids[row] for row in rows]), dim=-1).cpu().numpy()
 
         if self.on_cpu:
-            with one_core_each(self.threads) as pool:
-                list(pool.map(embed, reversed(batches)))
+            list(self.pool.map(embed, reversed(batches)))
         else:
             for rows in batches:
                 embed(rows)
@@ -115,19 +115,6 @@ def _packed(path: str, max_tokens: int) -> "PackedBert | None":
     from wildreward.dataset_builder.packed_bert import PackedBert
 
     return PackedBert(folder, best_dtype("cpu"), max_tokens) if PackedBert.fits(folder) else None
-
-
-@contextmanager
-def one_core_each(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in which torch uses one core each; afterwards torch's own number of threads is as before."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
 
 
 def best_dtype(device: str) -> Any:

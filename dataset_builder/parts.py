@@ -27,11 +27,9 @@ def hash64(*texts: str) -> int:
     if len(texts) == 1:
         digest = hashlib.blake2b(texts[0].encode(errors="replace"), digest_size=8)
     else:
-        digest = hashlib.blake2b(digest_size=8)
-        for text in texts:
-            data = text.encode(errors="replace")
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
+        pieces = [text.encode(errors="replace") for text in texts]
+        framed = b"".join([part for data in pieces for part in (len(data).to_bytes(8, "little"), data)])
+        digest = hashlib.blake2b(framed, digest_size=8)
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 

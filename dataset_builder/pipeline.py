@@ -13,6 +13,7 @@ from wildreward.dataset_builder import stages, steps
 from wildreward.dataset_builder.costs import Prices
 from wildreward.dataset_builder.filters import Limits
 from wildreward.dataset_builder.finish import Rules
+from wildreward.dataset_builder.report import failed_questions
 from wildreward.dataset_builder.sources.base import Columns
 from wildreward.dataset_builder.sources.layouts import find_layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices
@@ -27,7 +28,9 @@ logger = logging.getLogger(__name__)
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def build_dataset(source: str, output: str | Path, *, num_workers: int = 1, **settings: Any) -> dict[str, Any]:
+def build_dataset(
+    source: str, output: str | Path, *, num_workers: int = 1, ask_failed_again: bool = False, **settings: Any
+) -> dict[str, Any]:
     """Build a dataset folder and return its report (what `build_report.json` holds).
 
     A run that was interrupted goes on where it stopped when it is called again with the same arguments; a finished
@@ -37,6 +40,8 @@ def build_dataset(source: str, output: str | Path, *, num_workers: int = 1, **se
         source: a file, a folder or a Hub dataset id.
         output: the dataset folder.
         num_workers: processes; the rows do not depend on it.
+        ask_failed_again: in a finished folder, ask a paid labeler again what its server failed on, if anything, and write
+            the dataset anew. (A run that did not finish always does.)
         settings: everything else that `prepare` takes.
 
     Raises:
@@ -49,8 +54,10 @@ def build_dataset(source: str, output: str | Path, *, num_workers: int = 1, **se
     with FolderLock(job.plan.folder):
         claim(job)
         if report.exists():
-            logger.info("%s is complete", output)
-            return read_json(report)
+            if not (ask_failed_again and failed_questions(read_json(report))):
+                logger.info("%s is complete", output)
+                return read_json(report)
+            report.unlink()
         with job.plan.make_labeler(), Workers(num_workers, job.plan) as workers:
             return run(job, workers)
 
@@ -61,7 +68,7 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
     with timed(seconds, "read"):
         try:
             stages.read(job, workers)
-            stages.index(job)
+            stages.index(job, workers)
         except UserError:
             forget(job)  # nothing was asked of a labeler yet, and the remedy may be another setting
             raise
@@ -70,8 +77,7 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
             stages.label(job, workers, job.parts)
     with timed(seconds, "decide"):
         stages.decide(job, workers, job.parts)
-    workers.rest()
-    return stages.write(job, seconds)
+    return stages.write(job, workers, seconds)
 
 
 def forget(job: Job) -> None:
@@ -113,6 +119,7 @@ def prepare(
     test_fraction: float = 0.1,
     seed: int = 0,
     prices: Prices | None = None,
+    max_failed: float = 0.01,
 ) -> Job:
     """Check everything that can be checked before work starts. Writes nothing.
 
@@ -133,11 +140,14 @@ def prepare(
         test_fraction: share of users on the test side.
         seed: of the split.
         prices: of tokens, for the cost in the progress bar and the report.
+        max_failed: share of questions that may stay unanswered because the labeler's server failed or was too slow.
 
     Raises:
         UserError: for everything the user can put right.
     """
     _check(on_bad_input, personal_data, test_fraction)
+    if not 0 <= max_failed <= 1:
+        raise UserError(f"--max_failed must be from 0 to 1, got {max_failed}")
     path, output = resolve(source), Path(output)
     losses = Losses(skip=on_bad_input == "skip")
     slices = find_slices(path, losses)
@@ -180,7 +190,7 @@ def prepare(
         "seed": seed,
     }
     settings = {**settings, "labeler": labeler, "labeler_version": plan.make_labeler().version}
-    return Job(plan, output, slices, settings, dict(losses.counts), limit, prices or Prices())
+    return Job(plan, output, slices, settings, dict(losses.counts), limit, prices or Prices(), max_failed)
 
 
 def claim(job: Job) -> None:

@@ -59,7 +59,7 @@ def run_stage(job: Job, stage: str, rank: int = 0, world: int = 1) -> None:
         if stage == "read":
             stages.read(job, workers, rank, world)
         elif stage == "index":
-            stages.index(job)
+            stages.index(job, workers)
         elif stage == "label":
             with job.plan.make_labeler():
                 stages.label(job, workers, job.parts[rank::world])
@@ -68,7 +68,7 @@ def run_stage(job: Job, stage: str, rank: int = 0, world: int = 1) -> None:
         elif stage == "finish":
             stages.finish(job, workers, job.parts[rank::world])
         else:
-            stages.write(job, {})
+            stages.write(job, workers, {})
 
 
 @dataclass(frozen=True)

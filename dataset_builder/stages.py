@@ -21,7 +21,7 @@ from wildreward.dataset_builder.ingest import (
     write_repeats,
 )
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
-from wildreward.dataset_builder.labeling import label_paid
+from wildreward.dataset_builder.labeling import check_failures, label_paid
 from wildreward.dataset_builder.parts import count_turns
 from wildreward.dataset_builder.sources.readers import Slice
 from wildreward.dataset_builder.workers import Step, Workers
@@ -41,6 +41,7 @@ class Job:
         losses: reason → how often, of files that could not even be opened.
         limit: use the first conversations only.
         prices: of tokens.
+        max_failed: share of questions to a paid labeler that may stay unanswered because the server failed.
     """
 
     plan: steps.Plan
@@ -50,6 +51,7 @@ class Job:
     losses: dict[str, int] = field(default_factory=dict)
     limit: int | None = None
     prices: Prices = field(default_factory=Prices)
+    max_failed: float = 0.01
 
     @property
     def parts(self) -> list[Path]:
@@ -71,13 +73,17 @@ def read(job: Job, workers: Workers, rank: int = 0, world: int = 1) -> None:
         left -= steps.ingest(job.plan, *task, limit=left)
 
 
-def index(job: Job) -> None:
+def index(job: Job, workers: Workers) -> None:
     """Find copies and shared ids among all conversations."""
-    parts, counts = ingested_parts(job.plan.conversations)
+    workers.each(_index, [(job.settings["source"],)], "index")
+
+
+def _index(plan: steps.Plan, source: str) -> None:
+    parts, counts = ingested_parts(plan.conversations)
     if not parts:
         seen = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
-        raise UserError(f"{job.settings['source']} holds no usable conversation ({seen or 'it is empty'})")
-    write_repeats(job.plan.repeats, find_repeats(parts))
+        raise UserError(f"{source} holds no usable conversation ({seen or 'it is empty'})")
+    write_repeats(plan.repeats, find_repeats(parts))
 
 
 def label(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
@@ -86,6 +92,8 @@ def label(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
     if not labeler.paid:
         workers.each(steps.label, _tasks(parts), "label")
         return
+    for part in parts:
+        steps.reopen(job.plan, part)
     _ask(job, parts, labeler, "feedback", steps.turns_of, job.plan.feedback)
     if labeler.judges_refusals:
         _ask(job, parts, labeler, "refusal", steps.labelled_turns_of, job.plan.refusals)
@@ -109,12 +117,17 @@ def decide(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
     workers.chain([Step(steps.label), _compare(job), Step(steps.finish)], _tasks(parts), "decide")
 
 
-def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
-    """Remove duplicates, write the dataset's files, figures, card and, last, the report."""
+def write(job: Job, workers: Workers, seconds: dict[str, float]) -> dict[str, Any]:
+    """Remove duplicates, write the dataset's files, figures, card and, last, the report, which is returned."""
+    workers.each(_write, [(job, seconds)], "write")
+    return read_json(job.output / "build_report.json")
+
+
+def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
     from wildreward.dataset_builder import card, figures, writer
     from wildreward.dataset_builder.report import make_report
 
-    plan, output = job.plan, job.output
+    output = job.output
     parts, source = ingested_parts(plan.conversations)
     source.update({f"lost.{reason}": count for reason, count in job.losses.items()})
     duplicates = writer.duplicates_among(plan.candidates, parts, plan.near_duplicates)
@@ -136,7 +149,6 @@ def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
     drawn = [path.name for path in figures.draw(report, output / "figures")]
     card.write(output / "README.md", report, title=output.resolve().name, figures=drawn)
     write_json(output / "build_report.json", report)
-    return report
 
 
 def _compare(job: Job) -> Step:
@@ -163,3 +175,4 @@ def _ask(
                 bar.set_postfix_str(job.prices.progress(labeler, bar.n, bar.total))
 
         label_paid(parts, lambda part: turns(job.plan, part), labeler, task, folder, on_answer=on_answer)
+    check_failures(parts, folder, job.max_failed)

@@ -6,7 +6,8 @@ goes on where it stopped, and it does not matter which process does which part.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from wildreward.dataset_builder.filters import first_reason
 from wildreward.dataset_builder.finish import Rules, apply_answers, finish_turns
 from wildreward.dataset_builder.ingest import ingest_slice, read_repeats
 from wildreward.dataset_builder.labelers.base import Answer, Labeler
-from wildreward.dataset_builder.labeling import label_free, read_answers, write_answers
+from wildreward.dataset_builder.labeling import has_failures, label_free, read_answers, write_answers
 from wildreward.dataset_builder.mining import candidates
 from wildreward.dataset_builder.parts import read_columns, read_part, turn_counts
 from wildreward.dataset_builder.records import Turn
@@ -46,26 +47,29 @@ class Plan:
     near_duplicates: float
     seed: int
     test_fraction: float
-    _made: dict = field(default_factory=dict, compare=False, repr=False)
 
     def make_labeler(self) -> Labeler:
         """The labeler; made once in each process."""
-        if "labeler" not in self._made:
-            from wildreward.dataset_builder.labelers import make_labeler
-
-            self._made["labeler"] = make_labeler(self.labeler, **self.labeler_options)
-        return self._made["labeler"]
+        return self._labeler
 
     def make_encoder(self) -> "Embedder":
         """The sentence encoder; loaded once, when it is needed: many logs hold nothing to compare."""
-        if "encoder" not in self._made:
-            from wildreward.dataset_builder.embedding import Embedder
+        return self._encoder
 
-            self._made["encoder"] = Embedder(self.mining_encoder, max_tokens=self.mining_max_tokens)
-        return self._made["encoder"]
+    @cached_property
+    def _labeler(self) -> Labeler:
+        from wildreward.dataset_builder.labelers import make_labeler
+
+        return make_labeler(self.labeler, **self.labeler_options)
+
+    @cached_property
+    def _encoder(self) -> "Embedder":
+        from wildreward.dataset_builder.embedding import Embedder
+
+        return Embedder(self.mining_encoder, max_tokens=self.mining_max_tokens)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": {}}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def conversations(self) -> Path:
@@ -144,6 +148,17 @@ def label(plan: Plan, part: Path) -> None:
     write_pairs(plan, part, turns)
 
 
+def reopen(plan: Plan, part: Path) -> None:
+    """Undo what followed from answers that the server failed on, so that they are asked for again; the ledger stays."""
+    later = [plan.candidates / f"{part.stem}.json"]
+    later += [folder / part.name for folder in (plan.candidates, plan.turns, plan.similarities, plan.pairs)]
+    for answers in (plan.refusals, plan.feedback):
+        later.append(answers / part.name)
+        if has_failures(answers, part):
+            for path in later:  # the answers go last: a run killed in between finds them and starts over
+                path.unlink(missing_ok=True)
+
+
 def label_none(plan: Plan, part: Path) -> None:
     """Empty refusal answers, where the labeler does not judge."""
     if not (plan.refusals / part.name).exists():
@@ -217,17 +232,18 @@ def finish(plan: Plan, part: Path) -> None:
         (row["conversation_id"], row["turn"], row["later"]): row["cosine"]
         for row in read_columns(plan.similarities / part.name).to_pylist()
     }
-    feedback, judged = read_answers(plan.feedback, part), read_answers(plan.refusals, part)
-    verdicts = [answer.verdict for answer in judged]
-    turns = telling_turns_of(plan, part, feedback)
+    judged = read_columns(plan.refusals / part.name)
+    verdicts = judged["verdict"].to_pylist()
+    turns = telling_turns_of(plan, part, read_answers(plan.feedback, part))
     counts: Counter = Counter()
     levels, rows = [], []
     for turn in finish_turns(turns, verdicts, similarities, plan.rules, counts):
         levels.append(level_row(turn))
         if turn.dropped is None:
             rows.append(_candidate_row(plan, turn))
-    for name in ("attempts", "prompt_tokens", "completion_tokens"):
-        total = sum(getattr(answer, name) for answers in (feedback, judged) for answer in answers)
+    asked = read_columns(plan.feedback / part.name, ["attempts", "prompt_tokens", "completion_tokens"])
+    for name in asked.column_names:
+        total = sum(asked[name].to_pylist()) + sum(judged[name].to_pylist())
         counts["requests" if name == "attempts" else name] += total
     write_table(plan.turns / part.name, levels, "LEVELS")
     write_table(plan.candidates / part.name, rows, "CANDIDATE")

@@ -3,11 +3,12 @@
 import re
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_HAN_LETTER = re.compile(f"[{_HAN}]")
 _WORD = re.compile(f"[{_HAN}]|[^\\s{_HAN}]+")
 _SCRIPTS = (
     ("Japanese", re.compile("[\u3040-\u30ff]")),
     ("Korean", re.compile("[\uac00-\ud7af]")),
-    ("Chinese", re.compile(f"[{_HAN}]")),
+    ("Chinese", _HAN_LETTER),
     ("Russian", re.compile("[\u0400-\u04ff]")),
     ("Arabic", re.compile("[\u0600-\u06ff]")),
     ("Hebrew", re.compile("[\u0590-\u05ff]")),
@@ -20,9 +21,9 @@ _GUESS_CHARS = 400
 
 def count_words(text: str) -> int:
     """Words of `text`; each Chinese character is one."""
-    if text.isascii():
+    if text.isascii() or not _HAN_LETTER.search(text):
         return len(text.split())
-    return sum(1 for _ in _WORD.finditer(text))
+    return len(_WORD.findall(text))
 
 
 class WordBudget:
@@ -57,7 +58,7 @@ def guess_language(text: str) -> str | None:
     if text.isascii():
         return None
     head = text[:_GUESS_CHARS]
-    letters = sum(character.isalpha() for character in head) or 1
+    letters = sum(map(str.isalpha, head)) or 1
     for language, pattern in _SCRIPTS:
         if len(pattern.findall(head)) * 5 >= letters:
             return language

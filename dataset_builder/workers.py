@@ -1,5 +1,6 @@
 """Who does the steps: this process, or a pool of processes with one more for the work that needs much memory."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -47,7 +48,7 @@ class Workers:
         self.rest()
 
     def rest(self) -> None:
-        """End the processes, and with them the memory they hold; the next step starts new ones."""
+        """End the processes; the next step starts new ones."""
         for pool in self.pools.values():
             pool.shutdown(cancel_futures=True)
         self.pools = {}
@@ -103,6 +104,8 @@ class Workers:
         finally:
             for future in at:
                 future.cancel()
+            if True in self.pools:
+                self.pools.pop(True).shutdown(wait=False)  # gives its memory back
 
     def _pool(self, apart: bool) -> ProcessPoolExecutor:
         if apart not in self.pools:
@@ -116,6 +119,27 @@ class Workers:
 def _keep(shared: Any) -> None:
     global _shared
     _shared = shared
+    _leave_pandas_out()
+
+
+class _NoPandas:
+    """An import finder that finds no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _leave_pandas_out() -> None:
+    """Let pyarrow look for pandas, which it does once, and find none: it would cost half a second and 60 MB a process."""
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([None])
+    finally:
+        sys.meta_path.remove(_NoPandas)
 
 
 def _run(function: Callable, task: tuple) -> None:
