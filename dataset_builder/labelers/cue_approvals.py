@@ -1,5 +1,6 @@
 """The cues of approval: thanks, praise, liking, success. See `cue_tables` for how they are read."""
 
+from wildreward.dataset_builder.labelers import cue_chinese as chinese
 from wildreward.dataset_builder.labelers import cue_languages as languages
 from wildreward.dataset_builder.labelers.cue_tables import (
     ADVERBS,
@@ -67,6 +68,7 @@ APPROVAL: tuple[Cue, ...] = (
         )
         + r"\b)",
         "own_thanks",
+        "grateful",
         first=True,
     ),
     cue("thanks", 5, rf"{_THANKS}\b(?! (?:in advance|her|him|them|you (?:letter|note))\b)", "nothing_asked"),
@@ -191,6 +193,7 @@ APPROVAL: tuple[Cue, ...] = (
         )
         + _GOES_ON,
         "unprompted",
+        "stated",
         first=True,
     ),
     cue(
@@ -210,12 +213,60 @@ APPROVAL: tuple[Cue, ...] = (
         ),
         "compact",
     ),
+    cue(
+        "praise",
+        4,
+        rf"not (?:too |so |that )?bad(?: at all)?$|what an? {ADVERBS}{_GOOD} \w+$|(?:i )?prefer (?:this|that|your)\b",
+        first=True,
+    ),
+    cue("praise", 4, r"wow(?: wow)*$", "alone"),
+    cue(
+        "praise",
+        5,
+        r"(?:very |so |super |really |extremely |quite |pretty )*(?:helpful|well done|hilarious|funny|impressive|insightful)$|(?:super|superb|yay+|well done|very interesting|congratulations|10/10|100/100|a\+|five stars)$|"
+        r"(?:the )?best (?:answer|response|story|one|poem|joke|explanation)\b(?! (?:is|for|to|would))|keep up the (?:good|great) work|chef's kiss|(?:problem|issue|case) solved$|"
+        r"(?:this|that|it)(?:'s| is| was) (?:(?:so|very|really|super|quite|pretty|incredibly|too) )*(?:funny|hilarious|interesting|impressive|clever|creative|cute|fun|touching|moving|sad and beautiful)$",
+        "opening",
+        "stated",
+    ),
+    cue(
+        "works",
+        5,
+        r"(?:perfect|finally|ok|great|i|we)?,? ?(?:got|have|had) it (?:working|to work|fixed|solved)\b",
+        "near",
+    ),
+    cue(
+        "works",
+        4,
+        r"(?:this|that|it|these|those)(?: one)?(?: will|'ll| would| should| definitely)+ (?:work|do|help|suffice|be (?:great|perfect|good|fine|awesome))\b(?! (?:if|to|for (?:a|an|any))\b)",
+        "opening",
+        "stated",
+        "unanswered",
+    ),
+    cue(
+        "praise_statement",
+        4,
+        r"(?:these|those|they|there)(?: are| were| is|'re) (?:some |all |also |really |very |such )*(?:great|good|excellent|amazing|awesome|nice|fantastic|wonderful|brilliant|cool|interesting) [\w'-]+(?: [\w'-]+)?(?: for .{1,30})?$",
+        "early",
+        "stated",
+        "unanswered",
+    ),
+    cue(
+        "praise_statement",
+        4,
+        r"(?!what|which|who|it)(?:[\w'-]+ ){1,3}(?:sounds?|looks?|seems?) (?:really |very |so |quite |pretty )?(?:nice|great|good|amazing|awesome|delicious|interesting|fun|perfect|lovely|cool)$",
+        "opening",
+        "stated",
+        "unanswered",
+        "not_request",
+    ),
+    *chinese.APPROVALS,
     *languages.APPROVALS,
 )
 
 # A clause without any of these words cannot hold a cue of approval; looking for them first saves most of the time.
 APPROVAL_HINTS = hint_words(
-    """that's it thank thanks thankyou thanx thnx thnks thx thks tks ty tysm tyvm cheers appreciate appreciated great perfect
+    """bad prefer that's it thank thanks thankyou thanx thnx thnks thx thks tks ty tysm tyvm cheers appreciate appreciated great perfect
     perfectly awesome awsome excellent amazing brilliant wonderful fantastic superb incredible outstanding fabulous
     lovely beautiful splendid magnificent terrific marvelous marvellous phenomenal stunning impressive genius hilarious
     gorgeous exceptional spot bravo stellar masterful fascinating good nice nicely cool neat sweet solid helpful useful
@@ -224,5 +275,6 @@ APPROVAL_HINTS = hint_words(
     lifesaver saver rock rocks smart impressed amazed blown well fine kudos congrats congratulations hats nailed wanted
     needed gracias merci danke obrigado obrigada grazie dank dankjewel bedankt tack takk terima perfecto excelente
     genial estupendo parfait perfekt ausgezeichnet wunderbar perfeito beeindruckt muito muy perfetto ottimo mantap
-    harika trick"""
+    harika trick wow funny hilarious clever creative cute fun touching moving interesting yay super superb 10 100 a+ five
+    keep chef's"""
 )

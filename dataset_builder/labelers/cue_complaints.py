@@ -1,6 +1,8 @@
 """The cues of complaint, rejection (level 1) and error correction (level 2): here those that judge the answer itself."""
 
+from wildreward.dataset_builder.labelers import cue_chinese as chinese
 from wildreward.dataset_builder.labelers import cue_languages as languages
+from wildreward.dataset_builder.labelers.cue_bare import BARE, BARE_HINTS
 from wildreward.dataset_builder.labelers.cue_failures import FAILURES
 from wildreward.dataset_builder.labelers.cue_rebukes import REBUKES
 from wildreward.dataset_builder.labelers.cue_tables import (
@@ -23,7 +25,7 @@ _BAD = words(
     ridiculous absurd stupid dumb off mistaken misleading outdated worse unreadable unusable a_mistake an_error a_lie lies
     mistakes wordy cliche cheesy unclear irrelevant unrelated the_same the_wrong a_wrong an_incorrect the_exact_same bland
     weak cringe unnatural overkill contradictory gibberish made_up fake messy weird odd awkward strange
-    ugly stiff forced unrealistic unprofessional inappropriate nonsensical superficial shallow simplistic robotic salesy"""
+    ugly stiff forced unrealistic unprofessional inappropriate nonsensical superficial surface_level shallow simplistic robotic salesy"""
 )
 _HARMLESS = words(
     """matter matters necessary necessarily need needed required have_to a_problem your_fault my urgent worry only about mean
@@ -33,7 +35,7 @@ _HARMLESS = words(
 _TOO = words(
     """long short generic vague formal informal complicated complex much many simple wordy broad similar basic easy hard boring
     cheesy corny abstract technical small big slow fast detailed few literal cliche verbose repetitive obvious dark light
-    casual academic general salesy robotic"""
+    casual academic general salesy robotic lengthy vague_too wordy_too surface_level serious dramatic"""
 )
 
 _VERDICTS: tuple[Cue, ...] = (
@@ -42,7 +44,7 @@ _VERDICTS: tuple[Cue, ...] = (
         1,
         r"(?:.{0,40}\b)?"
         + either(
-            r"useless|stop wasting|(?:wasting|waste of) my time|wtf|what the (?:hell|fuck)|bozo|you suck|this sucks|that sucks|fuck (?:you|off)",
+            r"useless|stop wasting|(?:wasting|waste of) my time|wtf|what the (?:hell|fuck)(?! (?:is|are) (?!this|that|it\b))|bozo|you suck|this sucks|fuck (?:you|off)",
             r"are you (?:stupid|dumb|kidding|drunk|color blind|blind)|you are about to be fired|shut up|just do what i",
             r"you(?:'re| are) (?:(?:so|such an?|an?|fucking|really|being|very) )*(?:stupid|dumb|idiot|moron|useless|terrible|awful|lazy|lying|liar|hopeless|incompetent)",
             r"stop (?:lying|repeating|apologi[sz]ing)|go(?:ing)? (?:in|round in) circles|you keep (?:going )?(?:back|on repeating|repeating)",
@@ -62,8 +64,9 @@ _VERDICTS: tuple[Cue, ...] = (
     cue(
         "dislike",
         2,
-        either(
-            r"(?:i|we) (?:(?:really|still|just|honestly) )?(?:don't|dont|do not|didn't|did not) (?:(?:really|particularly|quite) )?(?:like|love) (?:it|this|that|these|those|the|any|how|your)",
+        r"(?:(?:i think )?(?:this|it|that) is [\w ]{1,20} )?"
+        + either(
+            r"(?:i|we) (?:(?:really|still|just|honestly) )?(?:don't|dont|do not|didn't|did not) (?:(?:really|particularly|quite) )?(?:like|love) (?:it|this|that|these|those|the|any|how|your|having)",
             r"(?:didn't|don't|dont) like (?:it|this|that|any|these)|not a (?:big |huge )?fan of|i hate (?:it|this|that|these)",
         )
         + r"\b",
@@ -113,7 +116,24 @@ _VERDICTS: tuple[Cue, ...] = (
         "unanswered",
         "early",
     ),
-    cue("says_not", 2, rf"{PRONOUN}{NOT} {ADVERBS}(?!{_HARMLESS}\b)\w+", "stated", "early", "unanswered"),
+    cue(
+        "says_not",
+        2,
+        rf"(?!they|those){PRONOUN}{NOT} {ADVERBS}(?<!always )(?!{_HARMLESS}\b|sound too\b|exhaustive\b|that (?:big|bad|hard|difficult)\b)\w+",
+        "stated",
+        "early",
+        "unanswered",
+        "no_aside",
+    ),
+    cue(
+        "says_not",
+        2,
+        rf"(?:they|those){NOT} {ADVERBS}(?!{_HARMLESS}\b)\w+",
+        "stated",
+        "early",
+        "unanswered",
+        "not_aside",
+    ),
     cue(
         "says_not",
         2,
@@ -129,7 +149,7 @@ _VERDICTS: tuple[Cue, ...] = (
         "says_not",
         2,
         rf"(?:the|your|this|that|these|those|some|many|most of the|none of the|all the|half of the) (?:[\w'.&-]+ ){{0,3}}{PRODUCT}"
-        rf"(?: (?:you|that|above|below|in|from|with|of|for)(?: [\w'.-]+){{1,3}}?)?{NOT} (?!{_HARMLESS}\b)\w+",
+        rf"(?: (?:you|that|above|below|in|from|with|of|for)(?: [\w'.-]+){{1,3}}?)?{NOT} (?!(?:include|be|contain|have|use|exceed|always)\b)(?!{_HARMLESS}\b)\w+",
         "stated",
         "early",
     ),
@@ -145,7 +165,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue(
         "too_much",
         2,
-        rf"(?:{PRONOUN}|you|first one|others|most|both|all|(?:your|the) (?:[\w'-]+ ){{0,2}}{PRODUCT})(?:'s|'re|s)?(?: (?:is|are|was|were|sounds?|seems?|looks?|feels?|reads?|getting|being|went|go|picked|used|gave|be))? "
+        rf"(?:{PRONOUN}|you(?: [a-z]+ed)?(?: it)?|first one|others|most|both|all|(?:your|the|this) (?:[\w'-]+ ){{0,2}}{PRODUCT})(?:'s|'re|s)?(?: (?:is|are|was|were|sounds?|seems?|looks?|feels?|reads?|getting|being|went|go|picked|used|gave|be))? "
         rf"{ADVERBS}too (?!early|late|high|low|(?:is|was|are)\b)\w+(?! (?:to (?!fit|post|use|read|be)))",
         "stated",
         "early",
@@ -180,7 +200,12 @@ _VERDICTS: tuple[Cue, ...] = (
         "opening",
         first=True,
     ),
-    cue("says_wrong", 2, r"(?:the )?only (?:mistake|problem|issue|error|thing wrong)\b(?! i got)", "early"),
+    cue(
+        "says_wrong",
+        2,
+        r"(?:the )?only (?:mistake|problem|issue|error|thing wrong)\b(?! (?:i got|is (?:i'm|i am|i|my)\b))",
+        "early",
+    ),
     cue(
         "says_wrong",
         2,
@@ -258,7 +283,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue(
         "flawed",
         2,
-        r"(?:still )?(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still))\b(?! (?:can|could|please|would))",
+        r"(?:still )?(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still)|(?:each|every|both|all) [\w'-]+ (?:should|must|need))\b(?! (?:can|could|please|would|leads?|is about|needs? (?:a few|some|more|to be (?:more|shorter|longer))))(?!(?:'s| is| are) (?:one|only one|another|just one) (?:\w+ )?(?:thing|wrinkle|question|point|more))",
         "stated",
         "after_approval",
         "unanswered",
@@ -278,12 +303,20 @@ _VERDICTS: tuple[Cue, ...] = (
         "near",
     ),
     cue("says_wrong", 2, r"(?:that|this|it)(?:'s| is) only (?:an?|the|one|\d)\b", "stated", "opening", "unanswered"),
+    cue("too_much", 2, rf"(?:still |a bit |a little |way |far |much )*too {_TOO}\b", "but", "stated", "near"),
+    cue(
+        "too_much",
+        2,
+        r"(?:it|this|that|they|these|the ¤ \w+|the (?:[\w'-]+ ){1,3}|this (?:[\w'-]+ ){1,6}) ?(?:might|may|could|would) be too \w+|(?:this|the|your) (?:[\w'-]+ ){1,6}(?:took|takes|goes|went|going|go) (?:\w+ )*too far\b",
+        "stated",
+        "early",
+    ),
     cue("missing", 2, r"missing (?:the|an?|some|part)\b", "opening", "brief"),
     cue("missing", 2, r"(?:the |your )?(?:\w+ )?¤ (?:is|are) (?:still )?missing\b", "stated", "early"),
     cue(
         "too_much",
         2,
-        r"(?:the |your )?(?:[\w'-]+ ){0,3}?¤ (?:is|are|sounds?|seems?|looks?|feels?) (?:\w+ ){0,3}?too\b",
+        rf"(?:the |your )?(?:[\w'-]+ ){{0,3}}?¤ (?:is|are|sounds?|seems?|looks?|feels?) (?:(?:\w+ ){{0,3}}?too\b|{ADVERBS}{_BAD}\b)",
         "stated",
         "early",
     ),
@@ -326,7 +359,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue("says_wrong", 2, r"(?:close enough|almost (?:there|right|correct|got it)|not there yet)$", "opening"),
 )
 
-COMPLAINTS = (*_VERDICTS, *FAILURES, *REBUKES, *languages.COMPLAINTS)
+COMPLAINTS = (*_VERDICTS, *FAILURES, *REBUKES, *BARE, *chinese.COMPLAINTS, *languages.COMPLAINTS)
 
 # A clause without any of these words cannot hold a cue of complaint.
 COMPLAINT_HINTS = hint_words(
@@ -349,5 +382,6 @@ COMPLAINT_HINTS = hint_words(
     partially opposite inverse reverse seem seems expect expected thought only blank empty null undefined nan erroring
     failing crashing breaking throwing crashed crashes crash broke breaks gives generates raises produces reports
     excluded throws throw color shut funciona mal incorrecto eso equivocas sin pas faux trompes trompe funziona
-    sbagliato nicht falsch niet come ignore superficial shallow simplistic robotic salesy flaw flaws gone went mistake finish broke freezes froze revise reconsider rethink plays remember recall no gone disappeared vanished something supposed persists persist remains remain giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated"""
+    sbagliato nicht falsch niet come ignore superficial shallow simplistic robotic salesy flaw flaws gone went mistake finish broke freezes froze revise reconsider rethink plays remember recall no gone disappeared vanished something supposed persists persist remains remain giving given shown displayed visible mean actually deprecated outdated obsolete similar feeling happy satisfied convinced impressed alluded explained stated """
+    + BARE_HINTS
 )

@@ -25,7 +25,7 @@ FAILURES: tuple[Cue, ...] = (
     cue(
         "not_working",
         2,
-        r"(?!(?:if|when|what|how|why|assuming|give|make|please|no|just|but|so|update|can|could|don't|dont|do|did i|we|i have|words|a|an)\b)"
+        r"(?!(?:if|when|what|how|why|assuming|give|make|please|no|just|but|so|update|can|could|don't|dont|do|did i|we|i have|words|a|an|he|she|they|who|people|users?|even if|even though|players?|someone|everyone)\b)"
         rf"(?:[\w'./&#()=¤*-]+ ){{0,7}}?(?!that\b|which\b|if\b)[\w'./&#()=¤*-]+(?:{NOT}| will not| may not) (?:(?:seem to|appear to|even|really|actually|still|quite|be|being|fully|properly|correctly|get|getting|been) )*{_OPERATE}\b",
         "stated",
         "rebuke",
@@ -58,7 +58,7 @@ FAILURES: tuple[Cue, ...] = (
         r"(?:(?:no|nope|it'?s?|its|it is|this|that|i'?m|i am|i|we|they|there|there's|there is|you|you're|you are|the \w+|the \w+ \w+|these|this is|that's|that is|is|are|your \w+) )*?"
         + either(
             rf"(?:still|stil) (?:(?:is|are|have|has|having|had|getting|get|gets|got|seeing|see|sees|receiving|showing|shows) )*{_STILL_BAD}",
-            r"(?:exact(?:ly)? |the |getting the |get the )*same (?:error|errors|issue|problem|result|results|thing|output|message|mistake|answer|behaviou?r)",
+            r"(?:exact(?:ly)? |the |getting the |get the )*same (?:error|errors|issue|problem|result|results|thing|output|message|mistake|answer|behaviou?r)(?! (?:to|for|in|as an?|as the|with|about|on)\b)",
         )
         + r"\b",
         "stated",
@@ -247,6 +247,15 @@ ERROR_HINTS = (
         "not assignable",
         "expected",
         "npm err",
+        "level",
+        "access",
+        "dumped",
+        "pointer",
+        "exact",
+        "applied",
+        "aborting",
+        "is not ",
+        "required",
         "exit status",
     ),
 )
@@ -254,7 +263,7 @@ ERROR_HINTS = (
 # A pasted message of something that failed.
 ERROR_TEXT = re.compile(
     either(
-        r"traceback \(most recent|uninitialized constant|\bline \d+: .{0,40}(?:expected|unexpected|not found|error)|exception has occurred|an error occurred \(|\b\w+(?:error|exception)\b\s*['\"]|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|\b[\w.]*(?:error|exception)\b\s*[:(\[\"]|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
+        r"traceback \(most recent|uninitialized constant|\bline \d+: .{0,40}(?:expected|unexpected|not found|error)|exception has occurred|an error occurred \(|\b\w+(?:error|exception)\b\s*['\"]|\bcurl: \(\d|\berror \w{0,4}\d{2,}\b|(?<!except )(?<!catch )\b[\w.]*(?:error|exception)\b\s*[:\[]|\b(?:msg \d+, level|invalid column|access denied|core dumped|segfault|null ?pointer ?exception)|cannot be (?:applied to|converted|found|resolved|null)|no exact matches in|integer expression expected|aborting installation|is not (?:iterable|callable|subscriptable)|missing \d+ required|\buncaught\b|level=error|segmentation fault|npm err|exit status|errno",
         r"\b(?:is|was) not (?:recognized as|defined\b|a function)|no module named|cannot find (?:module|name|symbol)|undefined (?:reference|method|variable|index)",
         r"could not (?:find|resolve|load|be (?:found|resolved|located))|command not found|no such (?:file|table|column|module)|permission denied",
         r"has no (?:attribute|exported member|member)|unexpected (?:token|eof|end of|identifier|indent)|unable to (?:locate|load|resolve|import)",

@@ -22,7 +22,7 @@ REBUKES: tuple[Cue, ...] = (
         "i_said",
         2,
         r"(?:as )?i (?:(?:have|'ve|already|just|explicitly|specifically|clearly|literally|only|also|had|did) )*"
-        r"(?:said|told (?:you|u)|asked (?:you|u|for|to|not|about|if)|asked$|specified|requested|instructed|already (?:gave|sent|mentioned|explained|provided))\b(?! (?:you (?:a|one) question|goodbye))",
+        r"(?:said|told (?:you|u)|asked (?:you|u|for|to|not|about|if)|asked$|told before|specified|requested|instructed|already (?:gave|sent|mentioned|explained|provided))\b(?! (?:you (?:a|one) question|goodbye))",
         "short",
         "unanswered",
         "no_apology",
@@ -30,10 +30,11 @@ REBUKES: tuple[Cue, ...] = (
     cue(
         "i_meant",
         2,
-        r"(?:i mea?nt|what i(?:'m| am| was)? (?:meant|mean|mean't|wanted|asking|asked)(?: for)?(?: is| was)?|i was (?:asking|talking|referring|looking for|hoping for|expecting)|i(?:'m| am) (?:asking|talking) (?:about|for)|i am not (?:asking|talking))\b",
+        r"(?:i mea?nt(?! it as\b| can you)|what i(?:'m| am| was)? (?:meant|mean|mean't|wanted|asking|asked)(?: for)?(?: is| was)?|i was (?:asking|talking|referring|looking for|hoping for|expecting)(?! (?:since|because))|i(?:'m| am) (?:asking (?:about|for|these|this|if|whether|in)|talking (?:about|for))|i am not (?:asking|talking))\b",
         "short",
         "unanswered",
         "no_apology",
+        "not_aside",
         first=True,
     ),
     cue(
@@ -75,7 +76,7 @@ REBUKES: tuple[Cue, ...] = (
             r"(?:try (?:it |this |that )?(?:once )?again|recalculate|re-?check|check (?:it |this |that |your \w+ |every \w+ )?again|double[- ]check|look again|read (?:it|my \w+|the \w+) again|think again|think about it again|answer again)",
             r"(?:fix (?:it|this|that|the (?:error|bug|issue|problem|code)|your)|correct (?:it|yourself|your))",
         )
-        + r"\b(?! (?:with|using|for|but with|my))",
+        + r"\b(?! (?:with|using|for|but with|my|on (?:hard|easy|an?)|in the|as an?)\b)",
         "brief",
         "unanswered",
         first=True,
@@ -168,7 +169,12 @@ REBUKES: tuple[Cue, ...] = (
         "opening",
     ),
     cue("you_failed", 2, r"you(?:'re| are| were) (?:not )?supposed to\b", "short", "unanswered", "early"),
-    cue("redo", 2, r"(?:revise|reconsider|recheck|rethink|re-think|correct) your\b", "brief"),
+    cue(
+        "redo",
+        2,
+        r"(?:revise|reconsider|recheck|rethink|re-think|correct) your\b(?! (?:\w+ ){1,2}to (?:explain|include|add|make))",
+        "brief",
+    ),
     cue(
         "you_failed", 2, r"you (?:[\w']+ ){0,2}(?:make|made|making|have) (?:[\w']+ ){0,3}(?:mistakes|errors)\b", "near"
     ),

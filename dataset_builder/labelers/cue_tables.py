@@ -43,7 +43,7 @@ def either(*patterns: str) -> str:
 FILLER = re.compile(
     "(?:"
     + words(
-        r"""ok okay k oh ah+ aha wow woah whoa wooo+ well hmm+ hm+ um+ yes yeah yea yep yup ya alright all_right hey hi hello
+        r"""ok okay k oh ah+ aha wow woah whoa wooo+ well(?!_done) hmm+ hm+ um+ yes yeah yea yep yup ya alright all_right hey hi hello
         sure right lol haha\w* omg mm+ huh so and but however although though sorry please sir bro dude chatgpt gpt chat now
         also then yet unfortunately i_think i_feel_like i_believe i_guess i_feel it_seems_that it_seems_like it_seems it_appears seems_like
         it_looks_like looks_like it_appears_that because for_some_reason wait hurrah damn man yay hooray actually as_you_can_see"""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from wildreward.dataset_builder.labelers.cue_approvals import APPROVAL, APPROVAL_HINTS
+from wildreward.dataset_builder.labelers.cue_chinese import simplified
 from wildreward.dataset_builder.labelers.cue_complaints import COMPLAINT_HINTS, COMPLAINTS
 from wildreward.dataset_builder.labelers.cue_failures import ERROR_HINTS, ERROR_TEXT
 from wildreward.dataset_builder.labelers.cue_tables import FILLER, Cue
 
-CUES_VERSION = "1"
+CUES_VERSION = "2"
 
 HEAD, TAIL = 420, 160  # characters of a long follow-up that are read
 MAX_CLAUSES = 16
@@ -32,6 +33,9 @@ _MATERIAL = re.compile(
     r"proofread|paraphrase|edit|improve|simplify|check|reply|respond|expand|elaborate|grammar|explain|analy[sz]e|continue|shorten|"
     r"make|turn|convert|act|incorporate|use|add|include|post|what does|is (?:this|it|the))\b[^\n]{0,160}?(?::\s|\n)"
 )
+_ZH_MATERIAL = re.compile(
+    r"(?:请|帮我|你|把|将|给我|对|以下|下面|这段话|进行|英文|中文){0,6}(?:翻译|润色|改写|修改|扩写|缩写|续写|总结|概括|分析|回复|仿写|降重|检查|提取|解释|评价)[^\n]{0,30}?[：:\n]"
+)
 _SPACE = re.compile(r"[ \t\r\f\v]+")
 _CONTRAST = re.compile(r" (?:but|however|although|except that) | [–—-]{1,2} ")
 _BREAK = re.compile(r"[.!?;:…,\n¶¦。！？；，]+\s*")
@@ -44,6 +48,24 @@ _REQUEST = re.compile(
 _GOES_ON = re.compile(
     r"\?|\b(?:please|pls|plz|can you|could you|would you|write|give me|make|create|generate|rewrite|provide|explain|add|"
     r"tell me|show me|translate|summari[sz]e|i want|i need|i'd like|list|continue|act as|let's|let us|(?<!for )(?<!works )(?<!working )(?<!fixed )now(?! (?:it|everything|all|works?)\b)|but|how about|also|i am|i will)\b"
+)
+_ASKING = re.compile(
+    r"(?:please |pls |ok |okay |now |and |but |so |then |also |just )*(?:can|could|would|will|what|how|where|which|who|when|is|are|do|does|did|give|write|make|"
+    r"add|show|create|rewrite|continue|generate|explain|list|use|provide|tell|change|remove|include|let|let's|lets|more|another|act|"
+    r"i want|i need|i would|i'd|i'll|i will|if|summari[sz]e|expand|describe|translate|try|keep|suggest|think|elaborate|compare|find|put|"
+    r"get|turn|convert|replace|update|imagine|design|rephrase|answer|help|say|do|don't|dont|please|with|without|for|in|about|only)\b"
+)
+_ZH_REQUEST = re.compile(
+    r"^(?:请(?!你?(?:认真|仔细|重新|再))|帮|写一|翻译[:：成]|分析|总结(?:一|出|成)|如何|什么|哪|把|将|给我写|用.{1,6}(?:写|说|翻译)|假如|如果|以|描述|评价|润色|改写|扩写|缩写|续写|模仿|生成一)|"
+    r"(?:吗|么|是不是|好不好|行不行|对不对|可不可以|能不能|怎么办|怎么做|是什么)$"
+)
+_SORRY = re.compile(r"apologi[sz]e|apologies|sorry for")
+_BUT = re.compile(
+    r"(?:ok|okay|yes|yeah|well|no|hmm+|right)?[,. ]*but\b(?! (?:i (?:want|need|have|would|also|like|am|will)|please|can|could|what|how|in|for|make|let|now|first|before|also|thank)\b)"
+)
+_TASK = re.compile(
+    r"(?:please |pls |ok |okay |now |and |so |then |also |sure |thanks |great |i'd like (?:you )?to |i want (?:you )?to |can you |could you |let's )*"
+    r"(?:write|make|create|give|continue|recount|tell|describe|rewrite|add|imagine|generate|share|identify|list|go over|include|more detail|i'd like|explain|try)\b"
 )
 _GAME = re.compile(
     r"what (?:do|will|would|should|are) (?:you|your (?:party|character|group)) "
@@ -59,7 +81,7 @@ _TRYABLE = re.compile(
     r"`|\b(?:run|install|command|function|code|settings|click|plugin|script|browser|package|file|server|database|formula|"
     r"app|version|update)\b"
 )
-_ASKS = re.compile(r"\?(?=$|[\s\"')*_])")
+_ASKS = re.compile(r"[?？](?=$|[\s\"')*_])")
 _OFFER = re.compile(
     r"(?:anything else|any (?:other|more|further|additional) (?:question|help|request|assistance|information)|else i can|"
     r"help you with|assist you|have any questions|like me to)[^?]*\?"
@@ -68,16 +90,18 @@ _NUMBERED = re.compile(r"no\.? ?\d")
 _FIRM_NO = re.compile(
     r"(?:ok |sorry |oh |ah )?(?:no|nope|nah)[,. !]+(?:that|it'?s|this|you|the|still|not|i (?:mean|said|want|ask)|there|wrong)\b"
 )
-_CONTINUING = re.compile(r"\b(?:continu\w*|go on|keep going|the rest|resume|left off)\b")
+_CONTINUING = re.compile(r"\b(?:continu\w*|go on|keep going|the rest|resume|left off|(?<!didn't )(?<!didnt )(?<!not )finish|complete the)\b")
 _SUCCESS = re.compile(r"\bworks\b|\bworked\b|now working|thank")
 _APOLOGY = re.compile(
-    r"(?:oh |ah |wait |no[, ]+|ok )*(?:sorry[, ]+(?:bro |but )?(?:my|maybe (?:i|my)|i (?:just )?(?:meant|mean|forgot|made|accident\w+|asked|said|typed|"
-    r"wrote|should|intended|wasn't|didn't|had to|thought|copied|pasted|gave|misread))|my bad|my mistake|oops|i (?:just )?(?:forgot|made an? (?:mistake|error))|"
+    r"(?:oh |ah |wait |no[, ]+|ok )*(?:sorry[, .…]+(?:bro |but )?(?:my|maybe (?:i|my)|i (?:just )?(?:meant|mean|forgot|made|accident\w+|asked|said|typed|"
+    r"wrote|should|intended|wasn't|didn't|had to|thought|copied|pasted|gave|misread))|sorry (?:sir |bro |man )?that i|my bad|my mistake|oops|i (?:just )?(?:forgot|made an? (?:mistake|error))|"
     r"i guess i)|.{0,12}\bi made an? (?:mistake|error)"
 )
 _LETTER = re.compile(
     r"(?:(?:[\w']+ ){0,3}(?:reply|response|email)? ?[\"“]?)?(?:dear |subject: |to whom )|(?:[a-z]|user|client|customer|system|interviewer): "
 )
+_ANYWAY = re.compile(r"(?:thanks?|you) any ?ways?\b")
+_SPEAKER = re.compile(r"(?!\w*(?:error|exception|warning))[a-z]{2,15}: ")
 _INSISTENCE = re.compile(r"again, (?:we|i|this|that|it|you|the|no|not|please|don't|do not)\b(?! think)")
 _CONTRADICTION = re.compile(
     r"(?:no |well |but )*actually,? (?:(?:it|it's|its|he|she|they|that|that's|there|those|you)\b(?! (?:want|would|can|could|let|will|is it|don't want|do not want))|"
@@ -125,6 +149,8 @@ class _Turn:
         if self.length > HEAD + TAIL:
             raw = raw[:HEAD] + " ¶ " + raw[-TAIL:]
         self.raw = raw.lower().replace("’", "'").replace("\\_", "_")
+        if not self.raw.isascii():
+            self.raw = simplified(self.raw)
         self.response = response
 
     @cached_property
@@ -134,7 +160,7 @@ class _Turn:
     @cached_property
     def text(self) -> str:
         """The user's own words."""
-        material = _MATERIAL.match(self.raw)
+        material = _MATERIAL.match(self.raw) or (None if self.raw.isascii() else _ZH_MATERIAL.match(self.raw))
         text = self.raw[: material.end()] if material else self.raw
         text = _CODE.sub(f" {ELSEWHERE} ", text) if "`" in text else text
         text = _UNCLOSED.sub(f" {ELSEWHERE} ", _QUOTE.sub(f" {ELSEWHERE} ", text))
@@ -229,6 +255,7 @@ NEEDS: dict[str, Callable[[_Turn, _Clause], bool]] = {
     # where the clause stands, and how
     "stated": lambda turn, clause: not clause.question,
     "opening": lambda turn, clause: clause.index == 0,
+    "alone": lambda turn, clause: clause.index == 0 and clause.last,
     "early": lambda turn, clause: clause.index < 2 or turn.length < 250,
     "near": lambda turn, clause: clause.index < 4 or turn.length < 250 or clause.last,
     "compact": lambda turn, clause: clause.index < 3 and len(clause.text) < 90,
@@ -241,12 +268,22 @@ NEEDS: dict[str, Callable[[_Turn, _Clause], bool]] = {
     # the follow-up as a whole
     "short": lambda turn, clause: turn.length < 400,
     "brief": lambda turn, clause: turn.length < 160,
+    # not an aside inside a request or a tale: "make it longer. they don't know each other"
+    "no_aside": lambda turn, clause: clause.index == 0 or turn.length < 160 or _TASK.match(turn.text) is None,
+    "second_of_two": lambda turn, clause: clause.index == 1 and clause.last,
+    "not_aside": lambda turn, clause: clause.index == 0 or _TASK.match(turn.text) is None,
+    "apologised": lambda turn, clause: _SORRY.search(turn.response[:90].lower()) is not None,
+    "begins_with_but": lambda turn, clause: _BUT.match(turn.raw) is not None and "?" not in turn.raw,
+    "zh_statement": lambda turn, clause: not clause.question and _ZH_REQUEST.search(clause.text) is None,
+    "terse": lambda turn, clause: turn.length < 60,
+    "not_request": lambda turn, clause: _ASKING.match(turn.text) is None,
     "insists": lambda turn, clause: turn.length < 400 and _INSISTENCE.match(turn.raw) is not None,
     "asks_fix": lambda turn, clause: clause.index > 0 and _ASKED_FIX.search(turn.text) is not None,
     "nothing_asked": lambda turn, clause: turn.length < 200 and (clause.index == 1 or not _REQUEST.search(turn.text)),
     "not_continuing": lambda turn, clause: _CONTINUING.search(turn.text) is None,
     "no_success": lambda turn, clause: _SUCCESS.search(turn.text) is None,
     "no_apology": lambda turn, clause: _APOLOGY.match(turn.raw) is None,
+    "grateful": lambda turn, clause: _ANYWAY.search(turn.raw[:60]) is None,
     "own_thanks": lambda turn, clause: (
         turn.length < 400 or " for " not in turn.raw[:40] or _THANKS_FOR.search(turn.raw[:90]) is not None
     ),
@@ -313,6 +350,9 @@ def classify(feedback: str, *, query: str = "", response: str = "", language: st
     may_complain = may_complain or (may_approve and not CONTRASTS.isdisjoint(turn.words))
     if not (may_complain or may_approve or turn.shows_error) or turn.roleplay or _LETTER.match(turn.raw):
         return NEUTRAL
+    speaker = _SPEAKER.match(turn.raw)
+    if speaker and query.lower().startswith(speaker.group()):
+        return NEUTRAL  # the next lines of a transcript
     if turn.shows_error and turn.tryable:
         return _verdict(2, "pasted_error")
     complaint = _complaint(turn) if may_complain else None
