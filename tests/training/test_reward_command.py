@@ -1,8 +1,6 @@
 """`train-reward`: the folder it writes, reruns, refusals, and the estimates."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -164,42 +162,3 @@ def test_accelerate_configurations_are_ones_accelerate_knows(path):
     values = yaml.safe_load(path.read_text())
     loaded = ClusterConfig.from_yaml_file(str(path))
     assert loaded.num_processes == values["num_processes"]
-
-
-MEASURE = """
-import sys, re
-from datasets import load_dataset
-from torch.utils.data import DataLoader
-from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler
-from wildreward.training.reward_collators import RewardCollator
-
-def anonymous():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
-
-path, cache, kind = sys.argv[1:4]
-rows = load_dataset("parquet", data_files=path, split="train", cache_dir=cache)
-before = anonymous()
-lengths = rows.with_format("numpy")["length"][:]
-sampler = TokenBudgetSampler(lengths, 32, TokenBudget(4096))
-seen = sum(len(batch["labels"]) for batch in DataLoader(StepDataset(rows), batch_sampler=sampler, collate_fn=RewardCollator(0)))
-assert seen == len(rows)
-print(anonymous() - before)
-"""
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_dataset(tmp_path):
-    from datasets import Dataset
-
-    def growth(count):
-        def rows():
-            for number in range(count):
-                yield {"input_ids": [number % 400] * 250, "length": 250, "label": 1 + number % 4, "id": str(number)}
-
-        path = tmp_path / f"{count}.parquet"
-        Dataset.from_generator(rows, cache_dir=str(tmp_path / "cache")).to_parquet(path)
-        command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "cache"), "mapped"]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-
-    small, large = growth(2_000), growth(40_000)  # 40,000 rows: 40 MB of int32 ids, 300 MB as Python lists
-    assert large - small < 25, (small, large)
