@@ -21,8 +21,10 @@ import pyarrow.parquet as pq
 
 from wildreward.bundled import resolve
 from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.report import nothing_kept
 from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
 from wildreward.dataset_builder.writer import SPLITS
+from wildreward.errors import UserError
 
 _FOLDERS = {"default": ("data", INSTANCE), "unpaired_preference": ("unpaired_preference", UNPAIRED)}
 
@@ -70,7 +72,9 @@ class WildFeedback(datasets.ArrowBasedBuilder):
         return datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(_FOLDERS[self.config.name][1]))
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        build_dataset(self.config.source, self.folder, labeler=self.config.labeler, **self.config.options)
+        report = build_dataset(self.config.source, self.folder, labeler=self.config.labeler, **self.config.options)
+        if reason := nothing_kept(report):
+            raise UserError(reason)
         files = {split: sorted((self.folder / _FOLDERS[self.config.name][0]).glob(f"{split}-*")) for split in SPLITS}
         return [datasets.SplitGenerator(name=split, gen_kwargs={"files": found}) for split, found in files.items()]
 

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from wildreward.cards import block, merge_card
+from wildreward.dataset_builder.refusals import NOT_JUDGED
 from wildreward.dataset_builder.report import funnel
 from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
 from wildreward.files import atomic_path
@@ -130,7 +131,28 @@ praise shortly after, on the same topic) or `refusal` (a refusal that a judge fo
 
 {_table(("label source", "level 1", "level 2", "level 4", "level 5"), sources)}
 
+{_refusals(report)}
+
 All turns of one user are on the same side of the split (of one conversation, where the user is not known)."""
+
+
+def _refusals(report: dict[str, Any]) -> str:
+    """What became of refusals that users disliked; those that nobody judged are named, for their level may mislead."""
+    verdicts, unjudged = report["refusals"], report["refusals_not_judged"]
+    if not verdicts:
+        return "No answer with negative feedback looked like a refusal."
+    judged = {verdict: count for verdict, count in verdicts.items() if verdict != NOT_JUDGED}
+    text = f"{sum(verdicts.values()):,} answers with negative feedback look like refusals."
+    if judged:
+        listed = ", ".join(f"{verdict} {count:,}" for verdict, count in judged.items())
+        text += f" Verdicts of the judge: {listed}; only `justified_refusal` changes a level, to 5."
+    if unjudged:
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in unjudged.items())
+        text += (
+            f" **{sum(unjudged.values()):,} were not judged** ({listed}) and keep their negative level, also where refusing "
+            "was right: a reward model trained on them may learn to like harmful answers."
+        )
+    return text
 
 
 def _steps(report: dict[str, Any], figures: list[str]) -> str:

@@ -37,6 +37,17 @@ class BuildDatasetConfig:
     timeout: float = field(
         default=120.0, metadata={"help": "Seconds that one answer of an endpoint may take; a row gets 7.5 times that."}
     )
+    max_failed: float = field(
+        default=0.01,
+        metadata={
+            "help": "Share of questions that may stay unanswered because the endpoint failed or was too slow. With more "
+            "the run ends before the dataset is written; the same command then asks only those again."
+        },
+    )
+    ask_failed_again: bool = field(
+        default=False,
+        metadata={"help": "In a finished folder, ask again what the endpoint failed on, and write the dataset anew."},
+    )
     batch_size: int = field(default=8, metadata={"help": "Prompts in one forward pass, for --labeler transformers."})
     price_prompt: float = field(default=0.0, metadata={"help": "Price of a million prompt tokens, to show the cost."})
     price_completion: float = field(default=0.0, metadata={"help": "Price of a million completion tokens."})
@@ -89,6 +100,7 @@ def main(config: BuildDatasetConfig) -> None:
     """Build the dataset and print what came out."""
     from wildreward.dataset_builder.costs import Prices
     from wildreward.dataset_builder.pipeline import build_dataset
+    from wildreward.dataset_builder.report import nothing_kept
     from wildreward.dataset_builder.sources.base import Columns
 
     if not config.source or not config.output:
@@ -122,8 +134,12 @@ def main(config: BuildDatasetConfig) -> None:
         seed=config.seed,
         prices=Prices(config.price_prompt, config.price_completion),
         num_workers=config.num_workers,
+        max_failed=config.max_failed,
+        ask_failed_again=config.ask_failed_again,
     )
     print(summary(report, config.output))
+    if reason := nothing_kept(report):
+        raise UserError(f"{reason}; {config.output}/work/levels.parquet says what became of each turn")
 
 
 def labeler_options(config: BuildDatasetConfig) -> dict:
@@ -155,11 +171,20 @@ def labeler_options(config: BuildDatasetConfig) -> dict:
 
 def summary(report: dict, output: str) -> str:
     """A few lines for the terminal."""
-    from wildreward.dataset_builder.report import funnel
+    from wildreward.dataset_builder.report import failed_questions, funnel
 
     lines = [f"{name:<26}{value:>12,}" for name, value in funnel(report)]
     lines += [f"{split:<26}{sum(labels.values()):>12,}" for split, labels in report["splits"].items()]
     lost = {**report["input_lost"], **report["conversations_dropped"]}
-    if lost:
-        lines.append("not used: " + ", ".join(f"{reason} {count:,}" for reason, count in lost.items()))
-    return "\n".join([*lines, f"dataset: {output}"])
+    for title, counts in (
+        ("not used", lost),
+        ("unlabelled", report["unlabelled"]),
+        ("refusals not judged", report["refusals_not_judged"]),
+    ):
+        if counts:
+            lines.append(f"{title}: " + ", ".join(f"{reason} {count:,}" for reason, count in counts.items()))
+    if failed := failed_questions(report):
+        lines.append(f"the endpoint failed on {failed:,} questions; --ask_failed_again asks them again")
+    if report["kept"]:
+        lines.append(f"dataset: {output}")
+    return "\n".join(lines)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, repeat
 
 from wildreward.dataset_builder import records
 from wildreward.dataset_builder.filters import Limits, first_reason
@@ -16,7 +16,7 @@ from wildreward.dataset_builder.labelers.base import Answer
 from wildreward.dataset_builder.mining import upgrade
 from wildreward.dataset_builder.privacy import PERSONAL_DATA, find, redact
 from wildreward.dataset_builder.records import LEVEL_TO_LABEL, ChatMessage, Turn
-from wildreward.dataset_builder.refusals import apply_verdict, needs_judge
+from wildreward.dataset_builder.refusals import NO_JUDGE, NOT_JUDGED, apply_verdict, needs_judge
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def finish_turns(
     similarities: dict[tuple[str, int, int], float],
     rules: Rules,
     counts: Counter,
+    unjudged: Iterable[str] | None = None,
 ) -> Iterator[Turn]:
     """Decide about every turn of a part; `counts` is added to. Yields all turns, dropped ones with their reason.
 
@@ -52,16 +53,18 @@ def finish_turns(
         similarities: (conversation id, neutral turn, later turn) → cosine.
         rules: settings.
         counts: `levels.<n>`, `unlabelled.<reason>`, `mined`, `refusals.<verdict>`, `dropped.<reason>`.
+        unjudged: why there is no verdict, one reason a turn, "" where nobody was there to judge.
     """
     by_conversation: dict[str, dict[tuple[int, int], float]] = {}
     for (conversation, number, later), cosine in similarities.items():
         by_conversation.setdefault(conversation, {})[number, later] = cosine
-    paired = zip(turns, verdicts, strict=True)
-    for _, group in groupby(paired, key=lambda pair: pair[0].conversation.conversation_id):
+    judged = zip(verdicts, repeat("") if unjudged is None else unjudged, strict=False)
+    together = ((turn, *pair) for turn, pair in zip(turns, judged, strict=True))
+    for _, group in groupby(together, key=lambda item: item[0].conversation.conversation_id):
         chunk = list(group)
-        members = [turn for turn, _ in chunk]
-        for turn, verdict in chunk:
-            _count_answer(turn, verdict, counts)
+        members = [turn for turn, _, _ in chunk]
+        for turn, verdict, reason in chunk:
+            _count_answer(turn, verdict, reason, counts)
             turn.verdict = verdict
         upgrade(members, by_conversation.get(members[0].conversation.conversation_id, {}), rules.mining_threshold)
         for turn in members:
@@ -110,7 +113,7 @@ def _found_in(text: str) -> dict[str, int]:
     return dict(find(text))
 
 
-def _count_answer(turn: Turn, verdict: str | None, counts: Counter) -> None:
+def _count_answer(turn: Turn, verdict: str | None, reason: str, counts: Counter) -> None:
     counts["turns"] += 1
     if turn.dropped is not None:
         counts["not_asked"] += 1
@@ -119,4 +122,6 @@ def _count_answer(turn: Turn, verdict: str | None, counts: Counter) -> None:
     else:
         counts[f"levels.{turn.level}"] += 1
         if needs_judge(turn):
-            counts[f"refusals.{verdict or 'not_judged'}"] += 1
+            counts[f"refusals.{verdict or NOT_JUDGED}"] += 1
+            if not verdict:
+                counts[f"unjudged.{reason or NO_JUDGE}"] += 1

@@ -25,6 +25,7 @@ from wildreward.dataset_builder.ledger import Ledger
 from wildreward.dataset_builder.parts import read_columns
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.turns import request_for
+from wildreward.errors import UserError
 from wildreward.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,23 @@ def label_paid(
 def reasons_of(folder: Path, part: Path) -> Counter:
     """How often each reason occurs among the answers of a part."""
     return Counter(read_columns(folder / part.name, ["reason"])["reason"].to_pylist())
+
+
+def check_failures(parts: Iterable[Path], folder: Path, most: float) -> None:
+    """Stop the build when the server failed on more than the share `most` of the questions.
+
+    Raises:
+        UserError: naming how many failed and for what reasons.
+    """
+    reasons = sum((reasons_of(folder, part) for part in parts), Counter())
+    failures = {reason: reasons[reason] for reason in sorted(WORTH_ASKING_AGAIN) if reasons[reason]}
+    failed, asked = sum(failures.values()), reasons.total() - reasons[NOT_ASKED]
+    if failed > most * asked:
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in failures.items())
+        raise UserError(
+            f"{failed:,} of {asked:,} questions got no answer ({listed}), more than --max_failed {most:g} allows; "
+            "check the server, then run the same command again: only these are asked again"
+        )
 
 
 def has_failures(folder: Path, part: Path) -> bool:

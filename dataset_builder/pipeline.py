@@ -58,7 +58,8 @@ def build_dataset(
                 logger.info("%s is complete", output)
                 return read_json(report)
             report.unlink()
-        with job.plan.make_labeler(), Workers(num_workers, job.plan) as workers:
+        from_hub = any(piece.kind == "hub" for piece in job.slices)
+        with job.plan.make_labeler(), Workers(num_workers, job.plan, pandas=from_hub) as workers:
             return run(job, workers)
 
 

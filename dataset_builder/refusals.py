@@ -9,6 +9,9 @@ import re
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.words import count_words
 
+# A refusal without a verdict, and why there is none when the labeler does not judge.
+NOT_JUDGED = "not_judged"
+NO_JUDGE = "no_judge"
 MAX_REFUSAL_WORDS = 150
 _HEAD_CHARS = 400
 

@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from wildreward.dataset_builder.records import LEVEL_TO_LABEL
+from wildreward.dataset_builder.labelers.base import WORTH_ASKING_AGAIN
+from wildreward.dataset_builder.records import LEVEL_TO_LABEL, UNLABELLED
 
 
 def make_report(
@@ -45,6 +46,7 @@ def make_report(
         "levels": levels,
         "mined": turns.get("mined", 0),
         "refusals": _group(turns, "refusals"),
+        "refusals_not_judged": _group(turns, "unjudged"),
         "dropped": dict(sorted((Counter(_group(turns, "dropped")) + Counter(duplicates)).items())),
         "redacted": _group(turns, "redacted"),
         "kept": sum(sum(split.values()) for split in splits.values()),
@@ -59,6 +61,25 @@ def make_report(
         "completion_tokens": turns.get("completion_tokens", 0),
         "settings": {name: _public(value) for name, value in settings.items()},
     }
+
+
+def failed_questions(report: dict[str, Any]) -> int:
+    """Questions that the labeler's server failed on and that are worth asking again."""
+    unanswered = Counter(report["unlabelled"]) + Counter(report["refusals_not_judged"])
+    return sum(unanswered[reason] for reason in WORTH_ASKING_AGAIN)
+
+
+def nothing_kept(report: dict[str, Any]) -> str:
+    """What became of all turns, for a build that kept none of them; "" otherwise."""
+    if report["kept"]:
+        return ""
+    reasons = {**report["dropped"]}
+    if reasons.pop(UNLABELLED, 0):
+        reasons |= {f"unlabelled: {reason}": count for reason, count in report["unlabelled"].items()}
+    listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))
+    return (
+        f"none of the {report['turns']:,} turns was kept ({listed or 'none has a follow-up'}), so there is no dataset"
+    )
 
 
 def _public(value: Any) -> Any:

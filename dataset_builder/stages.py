@@ -146,8 +146,9 @@ def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
         seconds=seconds,
         settings=job.settings,
     )
-    drawn = [path.name for path in figures.draw(report, output / "figures")]
-    card.write(output / "README.md", report, title=output.resolve().name, figures=drawn)
+    if report["kept"]:
+        drawn = [path.name for path in figures.draw(report, output / "figures")]
+        card.write(output / "README.md", report, title=output.resolve().name, figures=drawn)
     write_json(output / "build_report.json", report)
 
 

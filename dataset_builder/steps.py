@@ -150,12 +150,13 @@ def label(plan: Plan, part: Path) -> None:
 
 def reopen(plan: Plan, part: Path) -> None:
     """Undo what followed from answers that the server failed on, so that they are asked for again; the ledger stays."""
-    later = [plan.candidates / f"{part.stem}.json"]
-    later += [folder / part.name for folder in (plan.candidates, plan.turns, plan.similarities, plan.pairs)]
-    for answers in (plan.refusals, plan.feedback):
-        later.append(answers / part.name)
-        if has_failures(answers, part):
-            for path in later:  # the answers go last: a run killed in between finds them and starts over
+    decided = [plan.candidates / f"{part.stem}.json", plan.candidates / part.name, plan.turns / part.name]
+    paired = [plan.similarities / part.name, plan.pairs / part.name]
+    refusals, feedback = plan.refusals / part.name, plan.feedback / part.name
+    # The answers go last: a run that is killed in between finds them and starts over.
+    for answers, later in ((refusals, decided), (feedback, [*decided, *paired, refusals])):
+        if has_failures(answers.parent, part):
+            for path in (*later, answers):
                 path.unlink(missing_ok=True)
 
 
@@ -237,7 +238,7 @@ def finish(plan: Plan, part: Path) -> None:
     turns = telling_turns_of(plan, part, read_answers(plan.feedback, part))
     counts: Counter = Counter()
     levels, rows = [], []
-    for turn in finish_turns(turns, verdicts, similarities, plan.rules, counts):
+    for turn in finish_turns(turns, verdicts, similarities, plan.rules, counts, judged["reason"].to_pylist()):
         levels.append(level_row(turn))
         if turn.dropped is None:
             rows.append(_candidate_row(plan, turn))
