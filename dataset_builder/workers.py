@@ -35,10 +35,11 @@ class Workers:
     Args:
         count: of the processes in the pool.
         shared: the first argument of every step. Each process gets it once, so what a step keeps in it stays.
+        pandas: the steps need it (the `datasets` library does, for some files of the Hub).
     """
 
-    def __init__(self, count: int, shared: Any) -> None:
-        self.count, self.shared = count, shared
+    def __init__(self, count: int, shared: Any, pandas: bool = False) -> None:
+        self.count, self.shared, self.pandas = count, shared, pandas
         self.pools: dict[bool, ProcessPoolExecutor] = {}
 
     def __enter__(self) -> "Workers":
@@ -111,15 +112,16 @@ class Workers:
         if apart not in self.pools:
             count = 1 if apart else self.count
             self.pools[apart] = ProcessPoolExecutor(
-                count, mp_context=get_context("spawn"), initializer=_keep, initargs=(self.shared,)
+                count, mp_context=get_context("spawn"), initializer=_begin, initargs=(self.shared, self.pandas)
             )
         return self.pools[apart]
 
 
-def _keep(shared: Any) -> None:
+def _begin(shared: Any, pandas: bool) -> None:
     global _shared
     _shared = shared
-    _leave_pandas_out()
+    if not pandas:
+        _leave_pandas_out()
 
 
 class _NoPandas:
