@@ -76,7 +76,8 @@ class WildFeedback(datasets.ArrowBasedBuilder):
         if reason := nothing_kept(report):
             raise UserError(reason)
         files = {split: sorted((self.folder / _FOLDERS[self.config.name][0]).glob(f"{split}-*")) for split in SPLITS}
-        return [datasets.SplitGenerator(name=split, gen_kwargs={"files": found}) for split, found in files.items()]
+        # `datasets` cannot hold a split without rows.
+        return [datasets.SplitGenerator(split, {"files": found}) for split, found in files.items() if found]
 
     def _generate_tables(self, files: list[Path]) -> Iterator[tuple[datasets.builder.Key, pa.Table]]:
         for number, file in enumerate(files):

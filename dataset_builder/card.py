@@ -54,7 +54,7 @@ def metadata(report: dict[str, Any], title: str) -> dict[str, Any]:
             {
                 "config_name": name,
                 **({"default": True} if default else {}),
-                "data_files": [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in report["splits"]],
+                "data_files": [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in _filled(report)],
             }
             for name, folder, _, default in CONFIGS
         ],
@@ -72,8 +72,13 @@ def _splits(report: dict[str, Any], folder: str) -> list[dict[str, Any]]:
             "num_bytes": report["bytes"].get(f"{folder}.{split}", 0),
             "num_examples": sum(labels.values()),
         }
-        for split, labels in report["splits"].items()
+        for split, labels in _filled(report).items()
     ]
+
+
+def _filled(report: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """The splits that have rows; `datasets` cannot load one without."""
+    return {split: labels for split, labels in report["splits"].items() if any(labels.values())}
 
 
 def _features(schema: pa.Schema | pa.StructType) -> list[dict[str, Any]]:

@@ -140,6 +140,8 @@ class _Files:
     def write(self, table: Any) -> None:
         import pyarrow.parquet as pq
 
+        if not len(table):  # a split without rows gets no file: `datasets` cannot load one
+            return
         if self.open is None:
             path = self.folder / f".{self.split}-{len(self.temporary):05d}.tmp"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -365,3 +365,14 @@ def test_the_command_prints_what_came_out(log, tmp_path):
     got = run(log, tmp_path / "out", "--num_workers", "1", "--limit", "30")
     assert got.returncode == 0, got.stderr
     assert "turns with a follow-up" in got.stdout and got.stdout.strip().endswith(f"dataset: {tmp_path}/out")
+
+
+def test_a_dataset_without_test_rows_loads(log, tmp_path):
+    import datasets
+
+    report = build(log, tmp_path / "out", mining_window=0, limit=2)
+    assert sum(report["splits"]["test"].values()) == 0 < report["kept"]
+    for name in ("default", "unpaired_preference"):
+        loaded = datasets.load_dataset(str(tmp_path / "out"), name, cache_dir=str(tmp_path / "cache"))
+        assert {split: len(rows) for split, rows in loaded.items()} == {"train": report["kept"]}
+    assert not list((tmp_path / "out" / "data").glob("test-*"))
