@@ -10,6 +10,7 @@ from wildreward.dataset_builder.labelers.cue_tables import (
     Cue,
     cue,
     either,
+    foreign,
     hint_words,
     words,
 )
@@ -260,7 +261,7 @@ APPROVAL: tuple[Cue, ...] = (
         "unanswered",
         "not_request",
     ),
-    *chinese.APPROVALS,
+    *foreign(*chinese.APPROVALS),
     *languages.APPROVALS,
 )
 

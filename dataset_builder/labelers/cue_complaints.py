@@ -15,6 +15,7 @@ from wildreward.dataset_builder.labelers.cue_tables import (
     Cue,
     cue,
     either,
+    foreign,
     hint_words,
     words,
 )
@@ -66,7 +67,7 @@ _VERDICTS: tuple[Cue, ...] = (
         2,
         r"(?:(?:i think )?(?:this|it|that) is [\w ]{1,20} )?"
         + either(
-            r"(?:i|we) (?:(?:really|still|just|honestly) )?(?:don't|dont|do not|didn't|did not) (?:(?:really|particularly|quite) )?(?:like|love) (?:it|this|that|these|those|the|any|how|your|having)",
+            r"(?:i|we) (?:(?:really|still|just|honestly) )?(?:don't|dont|do not|didn't|did not) (?:(?:really|particularly|quite) )?(?:like|love) (?:it|this|that|these|those|the|any|how|your|having|many|so many|when you|using)",
             r"(?:didn't|don't|dont) like (?:it|this|that|any|these)|not a (?:big |huge )?fan of|i hate (?:it|this|that|these)",
         )
         + r"\b",
@@ -265,7 +266,7 @@ _VERDICTS: tuple[Cue, ...] = (
         "brief",
         "unanswered",
     ),
-    cue("says_not", 2, rf"(?:the |your )¤{NOT} \w+", "stated", "early"),
+    cue("says_not", 2, rf"(?:the |your )?¤{NOT} \w+", "stated", "early"),
     cue(
         "frustration",
         1,
@@ -359,7 +360,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue("says_wrong", 2, r"(?:close enough|almost (?:there|right|correct|got it)|not there yet)$", "opening"),
 )
 
-COMPLAINTS = (*_VERDICTS, *FAILURES, *REBUKES, *BARE, *chinese.COMPLAINTS, *languages.COMPLAINTS)
+COMPLAINTS = (*_VERDICTS, *FAILURES, *REBUKES, *BARE, *foreign(*chinese.COMPLAINTS), *languages.COMPLAINTS)
 
 # A clause without any of these words cannot hold a cue of complaint.
 COMPLAINT_HINTS = hint_words(

@@ -6,7 +6,7 @@ grows with the number of clauses only.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ class Cue:
 
 def cue(reason: str, level: int, pattern: str, *needs: str, first: bool = False) -> Cue:
     return Cue(reason, level, re.compile(pattern), first, needs)
+
+
+def foreign(*cues: Cue) -> tuple[Cue, ...]:
+    """Cues of other scripts and languages, held against follow-ups with letters beyond ASCII only."""
+    return tuple(replace(cue, needs=("foreign", *cue.needs)) for cue in cues)
 
 
 def words(text: str) -> str:
@@ -57,7 +62,7 @@ ADVERBS = (
         """still stil also just now again really actually even simply clearly completely totally all only always already
         both obviously kinda quite definitely absolutely mostly almost so very pretty too way much far a_bit a_little
         little bit rather somewhat factually wildly super extremely exactly truly more indeed looking here fully properly
-        kind_of freaking fucking either"""
+        kind_of fundamentally freaking fucking either"""
     )
     + " )*"
 )

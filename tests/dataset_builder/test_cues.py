@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wildreward.dataset_builder.labelers import cues
+from wildreward.dataset_builder.labelers.cue_needs import NEEDS
 from wildreward.dataset_builder.labelers.cues import classify
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +142,7 @@ def test_reasons_and_confidences() -> None:
 
 def test_every_condition_of_a_cue_is_known() -> None:
     asked = {need for cue in (*cues.APPROVAL, *cues.COMPLAINTS) for need in cue.needs}
-    assert asked <= set(cues.NEEDS)
+    assert asked <= set(NEEDS)
 
 
 fragments = st.sampled_from(
