@@ -61,6 +61,13 @@ class OrdinalRewardConfig(TrainingArguments):
     use_confidence: bool = field(
         default=False, metadata={"help": "Multiply each row's loss by its label_confidence (scaled to a mean of 1)."}
     )
+    disable_dropout: bool = field(
+        default=True,
+        metadata={
+            "help": "Train the backbone without dropout (adapters keep their own). With dropout on attention "
+            "probabilities, attention on a CPU cannot be fused and takes several times as long."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better metric_for_best_model."}
     )

@@ -111,6 +111,10 @@ class OrdinalRewardTrainer(Trainer):
             self._features(train_dataset, eval_dataset, processing_class, args)
         if fresh and self.train_labels is not None:
             model.score.set_prior(level_frequencies(self.train_labels, model.config.num_levels))
+        if args.disable_dropout:
+            from trl.trainer.utils import disable_dropout_in_model
+
+            disable_dropout_in_model(model)
         if peft_config is not None:
             model = _with_adapters(model, peft_config)
         super().__init__(

@@ -66,6 +66,7 @@ DECISIVE = [
     "threshold_weighting",
     "use_confidence",
     "keep_cut_responses",
+    "disable_dropout",
     "max_length",
     "metric_for_best_model",
     "early_stopping_patience",

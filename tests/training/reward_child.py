@@ -21,7 +21,7 @@ def main(folder: str, settings: dict) -> None:
     backbone = settings.pop("backbone")
     dropout = settings.pop("dropout", 0.0)
     slow = settings.pop("seconds_a_step", 0.0)
-    args = config(folder, **settings)
+    args = config(folder, disable_dropout=not dropout, **settings)
     torch.manual_seed(0)
     model = WildRewardForSequenceClassification.from_backbone(backbone, max_length=128)
     for module in model.modules():

@@ -47,6 +47,18 @@ def test_gradient_accumulation_makes_the_step_larger(tmp_path):
     assert losses(accumulated) == losses(direct)
 
 
+def test_dropout_is_off_unless_asked_for_and_adapters_keep_theirs(tmp_path):
+    from peft import LoraConfig
+
+    def probabilities(made):
+        return {module.p for module in made.model.modules() if isinstance(module, torch.nn.Dropout)}
+
+    assert probabilities(trainer(tmp_path / "a", kind="bert")) == {0}
+    assert probabilities(trainer(tmp_path / "b", kind="bert", disable_dropout=False)) == {0.1}
+    adapters = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], modules_to_save=["score"], lora_dropout=0.2)
+    assert probabilities(trainer(tmp_path / "c", kind="bert", peft_config=adapters)) == {0, 0.2}
+
+
 def test_packing_is_refused_where_attention_mixes_the_rows(tmp_path):
     with pytest.raises(UserError, match="padding_free is on, but this model's attention cannot"):
         trainer(tmp_path, kind="bert", padding_free="on")
