@@ -12,6 +12,9 @@ class BuildDatasetConfig:
     source: str = field(
         default="", metadata={"help": "Chats: a JSON, JSONL or parquet file, a folder of them, or a Hub dataset id."}
     )
+    revision: str | None = field(
+        default=None, metadata={"help": "Commit, branch or tag of a Hub dataset; default: its main branch."}
+    )
     output: str = field(default="", metadata={"help": "Dataset folder to make, or to go on with."})
     labeler: Literal["cues", "llm", "transformers", "file"] = field(
         default="cues", metadata={"help": "Who reads the level of a follow-up."}
@@ -120,6 +123,7 @@ def main(config: BuildDatasetConfig) -> None:
             config.role_key,
             config.content_key,
         ),
+        revision=config.revision,
         on_bad_input=config.on_bad_input,
         limit=config.limit,
         languages=[] if config.languages == ["all"] else config.languages,

@@ -106,6 +106,7 @@ def prepare(
     labeler_options: dict[str, Any] | None = None,
     layout: str = "auto",
     columns: Columns | None = None,
+    revision: str | None = None,
     on_bad_input: str = "error",
     limit: int | None = None,
     languages: tuple[str, ...] | list[str] = ("English", "Chinese"),
@@ -130,6 +131,7 @@ def prepare(
         labeler: cues, llm, transformers or file.
         labeler_options: what the labeler's class takes.
         layout, columns: what the source looks like, see `sources.layouts`.
+        revision: commit, branch or tag of a Hub dataset; None: its main branch. The settings keep the commit.
         on_bad_input: "error", or "skip" to count what cannot be read.
         limit: use the first conversations of the source only.
         languages: to keep, where the language is known; empty for all.
@@ -149,9 +151,9 @@ def prepare(
     _check(on_bad_input, personal_data, test_fraction)
     if not 0 <= max_failed <= 1:
         raise UserError(f"--max_failed must be from 0 to 1, got {max_failed}")
-    path, output = resolve(source), Path(output)
+    path, output = source if revision else resolve(source), Path(output)
     losses = Losses(skip=on_bad_input == "skip")
-    slices = find_slices(path, losses)
+    slices = find_slices(path, losses, revision)
     if not slices:
         raise UserError(f"{source} holds nothing that can be read")
     found_layout = find_layout(_first_columns(slices, source), name=layout, columns=columns, where=source)
@@ -174,6 +176,7 @@ def prepare(
     settings = {
         "source": source,
         "source_bytes": _source_bytes(slices),
+        "revision": slices[0].revision,
         "layout": found_layout.name,
         "columns": vars(found_layout.columns),
         "on_bad_input": on_bad_input,

@@ -24,12 +24,16 @@ FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json"
 
 @dataclass(frozen=True)
 class Slice:
-    """A piece of a source: `start` and `stop` are row groups (parquet), bytes (json, jsonl), or shard and shards (hub)."""
+    """A piece of a source: `start` and `stop` are row groups (parquet), bytes (json, jsonl), or shard and shards (hub).
+
+    `revision` is the commit of a Hub dataset.
+    """
 
     kind: Literal["parquet", "jsonl", "json", "hub"]
     path: str
     start: int = 0
     stop: int = 0
+    revision: str | None = None
 
 
 @dataclass
@@ -45,11 +49,19 @@ class Losses:
         self.counts[reason] += count
 
 
-def find_slices(source: str, losses: Losses) -> list[Slice]:
-    """All slices of a local file or folder, in a fixed order; or of a Hub dataset."""
+def find_slices(source: str, losses: Losses, revision: str | None = None) -> list[Slice]:
+    """All slices of a local file or folder, in a fixed order; or of a Hub dataset at one commit.
+
+    Args:
+        source: a path or a Hub dataset id.
+        losses: gets what cannot be opened.
+        revision: commit, branch or tag of a Hub dataset; None: its main branch as it is now.
+    """
     path = Path(source)
     if not path.exists():
-        return _hub_slices(source)
+        return _hub_slices(source, revision)
+    if revision:
+        raise UserError(f"--revision {revision} names a version of a Hub dataset, but {source} is on this machine")
     files = sorted(p for p in path.rglob("*") if p.suffix in FORMATS) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)] or files
     if not files:
@@ -154,26 +166,36 @@ def _read_jsonl(piece: Slice, losses: Losses) -> Iterator[Any]:
                 losses.add("bad_json_line", f"{piece.path}: the line at byte {offset} is not JSON ({_short(error)})")
 
 
-def _hub_slices(source: str) -> list[Slice]:
-    """One slice for each file of a Hub dataset's train split, read by streaming."""
+def _hub_slices(source: str, revision: str | None) -> list[Slice]:
+    """One slice for each file of a Hub dataset's train split, read by streaming.
+
+    A branch may move between two runs, and while one reads: every slice holds the commit that it stood at.
+    """
     if source.count("/") != 1 or source.startswith((".", "/")):
         raise UserError(f"{source} does not exist; expected a file, a folder or a Hub dataset id (owner/name)")
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
 
     try:
-        stream = load_dataset(source, split="train", streaming=True)
+        commit = HfApi().dataset_info(source, revision=revision).sha
+        stream = load_dataset(source, split="train", streaming=True, revision=commit)
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"the Hub dataset {source} has no revision {revision}; expected a commit, a branch or a tag"
+        ) from error
     except (DatasetNotFoundError, ConnectionError, OSError, ValueError) as error:
         raise UserError(
             f"{source} is not a file here, and could not be opened as a Hub dataset ({_short(error)})"
         ) from error
-    return [Slice("hub", source, index, stream.num_shards) for index in range(stream.num_shards)]
+    return [Slice("hub", source, index, stream.num_shards, commit) for index in range(stream.num_shards)]
 
 
 def _read_hub(piece: Slice, wanted: Collection[str]) -> Iterator[dict]:
     from datasets import load_dataset
 
-    stream = load_dataset(piece.path, split="train", streaming=True)
+    stream = load_dataset(piece.path, split="train", streaming=True, revision=piece.revision)
     if wanted and stream.column_names:
         stream = stream.select_columns([name for name in wanted if name in stream.column_names])
     yield from stream.shard(num_shards=piece.stop, index=piece.start)
