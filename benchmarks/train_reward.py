@@ -43,19 +43,23 @@ SHAPES = {
 
 
 def real_lengths(count: int, seed: int) -> list[int]:
-    """Token counts of random turns of the bundled chats with all that came before them, at most 4,096."""
+    """Token counts of random turns of the bundled chats with all that came before them, at most 4,096.
+
+    The file holds long chats in parts of some 2,000 tokens; here the parts of a chat are joined again.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve(MINILM))
     rng = np.random.default_rng(seed)
     with open(resolve(SHAREGPT), encoding="utf-8") as handle:
         text = handle.read(40_000_000)
-    decoder, position, lengths = json.JSONDecoder(), 0, []
-    while len(lengths) < count:
+    decoder, position, chats = json.JSONDecoder(), 0, {}
+    while len(chats) < 2 * count + 10:
         record, position = decoder.raw_decode(text, text.index("{", position))
-        turns = [turn["value"] for turn in record["conversations"]]
-        if len(turns) < 2:
-            continue
+        chats.setdefault(record["id"].rpartition("_")[0], []).extend(turn["value"] for turn in record["conversations"])
+    chats.popitem()  # may go on
+    lengths = []
+    for turns in [turns for turns in chats.values() if len(turns) >= 2][:count]:
         until = 2 * int(rng.integers(1, len(turns) // 2 + 1))
         ids = tokenizer("\n".join(turns[:until])[: 20 * LONGEST], verbose=False)["input_ids"]
         lengths.append(min(len(ids), LONGEST))
