@@ -1,154 +1,21 @@
 """The HTTP side of the Hub double: one handler, a method for each kind of request the real clients make."""
 
-import base64
 import hashlib
 import json
 import re
-import socket
-import struct
-from http.server import BaseHTTPRequestHandler
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.hub_http import Reply
 from tests.hub_repo import Blob, Repo, now
+from tests.hub_uploads import Uploads
 
-LFS_NAMES = re.compile(r"\.(safetensors|parquet|arrow|bin|pt|pth|ckpt|gguf|zip|gz|npz|npy|pkl|pickle|h5|onnx|msgpack)$")
 GITATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 FRONT_MATTER = re.compile(r"\A\s*---\r?\n(.*?)\r?\n---", re.DOTALL)
 
 
-class Reply(Exception):
-    """An answer that is not 200, raised from wherever it is found out."""
-
-    def __init__(self, status, message="", code=None, headers=None):
-        self.status, self.message, self.code, self.headers = status, message, code, headers or {}
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # otherwise each answer waits 40 ms for the client to confirm its headers
-    hub = None  # the HubDouble it serves, set on a subclass
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        self._serve()
-
-    do_POST = do_PUT = do_HEAD = do_DELETE = do_GET
-
-    # -- one request ---------------------------------------------------------------------------------------------
-
-    def _serve(self):
-        url = urlsplit(self.path)
-        self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-        self.parts = [unquote(part) for part in url.path.strip("/").split("/")]
-        self.body_read = False
-        self.hub.requests.append((self.command, unquote(url.path)))
-        if self.headers.get("Host", "").startswith("localhost") and self.headers.get("Authorization"):
-            self.hub.leaked_tokens.append(self.path)
-        try:
-            answer = self._route()
-        except Reply as reply:
-            self._drain()
-            extra = dict(reply.headers)
-            if reply.code:
-                extra["X-Error-Code"] = reply.code
-            if reply.message:
-                extra["X-Error-Message"] = reply.message
-            self._send(reply.status, json.dumps({"error": reply.message}).encode(), extra)
-        except ConnectionError:
-            self.close_connection = True
-        else:
-            if answer is not None:
-                self._drain()
-                self._send(200, json.dumps(answer).encode(), {})
-
-    def _send(self, status, body, headers, kind="application/json"):
-        try:
-            self.send_response(status)
-            headers = {"Content-Type": kind, "Content-Length": str(len(body)), **headers}
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-        except ConnectionError:
-            self.close_connection = True
-
-    def _length(self):
-        return int(self.headers.get("Content-Length") or 0)
-
-    def _body(self, place=None):
-        """The request's body; with a fault due at `place`, only half of it is read before the fault strikes."""
-        action = self.hub.strike(place) if place else None
-        if action is not None:
-            self.rfile.read(self._length() // 2)
-            self._fail(action)
-        self.body_read = True
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            data = b""
-            while size := int(self.rfile.readline().strip() or b"0", 16):
-                data += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return data
-        data = self.rfile.read(self._length())
-        if len(data) < self._length():
-            raise ConnectionError("the client went away in the middle of a body")
-        return data
-
-    def _drain(self):
-        if not self.body_read and self.command in ("POST", "PUT", "DELETE"):
-            self._body()
-
-    def _fail(self, action):
-        self.hub.reached.set()
-        if isinstance(action, int):
-            self.close_connection = True
-            self.body_read = True
-            raise Reply(action, "fault injected")
-        if action == "hang":
-            self.connection.settimeout(60)
-            while True:
-                if not self.connection.recv(65536):
-                    raise ConnectionError("the client went away")
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True
-        self.connection.close()
-        raise ConnectionError("dropped")
-
-    def _after(self, place):
-        if (action := self.hub.strike(place)) is not None:
-            self._fail(action)
-
-    # -- who may do what -----------------------------------------------------------------------------------------
-
-    def _who(self):
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()
-        if not token:
-            return None
-        if token not in (self.hub.token, self.hub.read_token):
-            raise Reply(401, "Invalid credentials in Authorization header")
-        return token
-
-    def _repo(self, kind, name, write=False):
-        who, repo = self._who(), self.hub.repos.get((kind, name))
-        if repo is None or (repo.private and not who):
-            raise Reply(404 if who else 401, "Repository not found", "RepoNotFound")
-        if write and not who:
-            raise Reply(401, "Invalid username or password.")
-        if write and (who == self.hub.read_token or not name.startswith(f"{self.hub.user}/")):
-            raise Reply(403, "Forbidden: you must use a write token to upload to a repository.")
-        return repo
-
-    def _commit(self, repo, revision):
-        commit = repo.find(revision)
-        if commit is None:
-            raise Reply(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        return commit
-
+class Handler(Uploads):
     ENDPOINTS = {
         "info": "_info", "revision": "_revision_info", "refs": "_refs", "commits": "_commits", "tree": "_tree",
         "paths-info": "_paths_info", "preupload": "_preupload", "commit": "_commit_api", "lfs-verify": "_lfs_verify",
@@ -328,108 +195,6 @@ class Handler(BaseHTTPRequestHandler):
             headers |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(len(blob.content))}
             raise Reply(302, "", None, {**headers, "Location": f"{self.hub.storage_url}/storage/{blob.sha256}"})
         self._send_content(blob.content, headers)
-
-    def _send_content(self, content, headers):
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if wanted:
-            first, last = int(wanted[1]), min(int(wanted[2] or len(content) - 1), len(content) - 1)
-            if first >= len(content):
-                raise Reply(416, "range not satisfiable")
-            headers = {**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
-            return self._send(206, content[first : last + 1], headers, "application/octet-stream")
-        return self._send(200, content, headers, "application/octet-stream")
-
-    # -- uploads -------------------------------------------------------------------------------------------------
-
-    def _preupload(self, repo, revision):
-        files, found = self._commit(repo, revision).files, []
-        for file in json.loads(self._body())["files"]:
-            sample = base64.b64decode(file["sample"])
-            lfs = bool(LFS_NAMES.search(file["path"])) or file["size"] > 10 * 2**20 or b"\0" in sample
-            entry = {"path": file["path"], "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
-            if blob := files.get(file["path"]):
-                entry["oid"] = blob.sha256 if blob.lfs else blob.git_oid
-            found.append(entry)
-        return {"files": found, "commitOid": self._commit(repo, revision).sha}
-
-    def _lfs_batch(self, repo):
-        objects = []
-        for asked in json.loads(self._body())["objects"]:
-            oid, size = asked["oid"], asked["size"]
-            entry = {"oid": oid, "size": size}
-            if oid not in self.hub.lfs:
-                upload = {"href": f"{self.hub.storage_url}/storage/{oid}", "header": {}}
-                if self.hub.multipart_above and size > self.hub.multipart_above:
-                    chunk = self.hub.multipart_above
-                    upload = {
-                        "href": f"{self.hub.storage_url}/storage/complete/{oid}",
-                        "header": {"chunk_size": str(chunk)},
-                    }
-                    for number in range(1, -(-size // chunk) + 1):
-                        upload["header"][str(number)] = f"{self.hub.storage_url}/storage/{oid}/{number}"
-                verify = {"href": f"{self.hub.url}/api/{repo.kind}/{repo.name}/lfs-verify"}
-                entry["actions"] = {"upload": upload, "verify": verify}
-            objects.append(entry)
-        return {"transfer": "basic", "objects": objects, "hash_algo": "sha256"}
-
-    def _storage(self, p):
-        if p[0] == "complete":
-            pieces = [self.hub.parts[p[1], part["partNumber"]] for part in json.loads(self._body())["parts"]]
-            return self._store(p[1], b"".join(pieces))
-        if self.command == "PUT":
-            data = self._body("lfs_put")
-            if len(p) == 2:
-                self.hub.parts[p[0], int(p[1])] = data
-                return self._send(200, b"", {"ETag": f'"{hashlib.md5(data).hexdigest()}"'})
-            return self._store(p[0], data)
-        if p[0] not in self.hub.lfs:
-            raise Reply(404, "no such object")
-        return self._send_content(self.hub.lfs[p[0]], {"ETag": f'"{p[0]}"', "Accept-Ranges": "bytes"})
-
-    def _store(self, oid, data):
-        if hashlib.sha256(data).hexdigest() != oid:
-            raise Reply(400, "content does not match its name")
-        self.hub.lfs[oid] = data
-        return {"success": True}
-
-    def _lfs_verify(self, repo):
-        asked = json.loads(self._body())
-        if len(self.hub.lfs.get(asked["oid"], b"")) != asked["size"]:
-            raise Reply(404, "object was not uploaded")
-        return {}
-
-    def _commit_api(self, repo, revision):
-        lines = [json.loads(line) for line in self._body("commit").splitlines() if line.strip()]
-        with self.hub.lock:
-            header, files = lines[0]["value"], dict(self._commit(repo, revision).files)
-            for line in lines[1:]:
-                self._apply(files, line["key"], line["value"])
-            ref = {"main": "refs/heads/main"}.get(revision, revision)
-            parent = header.get("parentCommit")
-            if parent and parent != repo.refs[ref]:
-                raise Reply(412, "A commit has happened since. Please refresh and try again.")
-            answer = {"success": True, "hookOutput": ""}
-            if self.query.get("create_pr"):
-                number = self._open_pull(repo, header["summary"], "open")
-                ref, answer["pullRequestUrl"] = f"refs/pr/{number}", f"{self.hub.url}/{repo.name}/discussions/{number}"
-            sha = repo.commit(ref, files, header["summary"])
-        self._after("commit_done")
-        return {**answer, "commitOid": sha, "commitUrl": f"{self.hub.url}/{repo.name}/commit/{sha}"}
-
-    def _apply(self, files, key, value):
-        path = value["path"]
-        if key == "file":
-            files[path] = Blob(base64.b64decode(value["content"]), False)
-        elif key == "lfsFile":
-            if value["oid"] not in self.hub.lfs:
-                raise Reply(400, f"LFS pointer points to a file that does not exist: {path}")
-            files[path] = Blob(self.hub.lfs[value["oid"]], True)
-        elif key == "deletedFile":
-            if files.pop(path, None) is None:
-                raise Reply(404, "A file with this name doesn't exist", "EntryNotFound")
-        elif key == "deletedFolder":
-            for name in [name for name in files if name.startswith(path.rstrip("/") + "/")]:
-                del files[name]
 
     # -- pull requests -------------------------------------------------------------------------------------------
 
