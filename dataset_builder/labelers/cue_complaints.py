@@ -133,7 +133,7 @@ _VERDICTS: tuple[Cue, ...] = (
         "stated",
         "early",
         "unanswered",
-        "not_aside",
+        "opening",
     ),
     cue(
         "says_not",
@@ -284,7 +284,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue(
         "flawed",
         2,
-        r"(?:still )?(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still)|(?:each|every|both|all) [\w'-]+ (?:should|must|need))\b(?! (?:can|could|please|would|leads?|is about|needs? (?:a few|some|more|to be (?:more|shorter|longer))))(?!(?:'s| is| are) (?:one|only one|another|just one) (?:\w+ )?(?:thing|wrinkle|question|point|more))",
+        r"(?!i\b|we\b)(?:still )?(?:the|it|its|it's|they|they're|this|that|these|those|there|some|only|you|your|second|first|last|(?:[\w'.-]+ ){1,2}(?:is|are|was|were|doesn't|isn't|don't|still)|(?:each|every|both|all) [\w'-]+ (?:should|must|need))\b(?! (?:can|could|please|would|leads?|is about|needs? (?:a few|some|more|to be (?:more|shorter|longer))))(?!(?:'s| is| are) (?:one|only one|another|just one) (?:\w+ )?(?:thing|wrinkle|question|point|more))",
         "stated",
         "after_approval",
         "unanswered",

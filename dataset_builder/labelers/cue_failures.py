@@ -4,7 +4,7 @@ import re
 
 from wildreward.dataset_builder.labelers.cue_tables import NOT, Cue, cue, either, words
 
-_ERROR = words("errors? exceptions? traceback")
+_ERROR = words(r"\w*errors? \w*exceptions? traceback")
 _OPERATE = words(
     """work works worked working run running show shows showing shown display displayed displaying appear appearing exist
     render rendering load loading update updating updated change changing changed compile respond responding recogni[sz]ed
@@ -63,6 +63,7 @@ FAILURES: tuple[Cue, ...] = (
         + r"\b",
         "stated",
         "unanswered",
+        "no_wish_next",
     ),
     cue("still_wrong", 2, r"the (?:[\w'-]+ ){1,3}(?:is|are) still \w+", "stated", "tryable", "brief", "opening"),
     cue(

@@ -50,6 +50,11 @@ _THANKS_FOR = re.compile(
 )
 
 
+def _wish_after(turn: Turn, clause: Clause) -> bool:
+    following = turn.clauses[clause.index + 1 : clause.index + 2]
+    return any(then.after_but and (then.text.startswith("you ") or _ASKING.match(then.text)) for then in following)
+
+
 NEEDS: dict[str, Callable[[Turn, Clause], bool]] = {
     # of the follow-up as a whole, and of the answer before it
     "short": lambda turn, clause: turn.length < 400,
@@ -90,6 +95,8 @@ NEEDS: dict[str, Callable[[Turn, Clause], bool]] = {
     "after_approval": lambda turn, clause: clause.after_but and 0 < clause.index < 3 and turn.approved_before(clause),
     "no_aside": lambda turn, clause: clause.index == 0 or turn.length < 160 or _TASK.match(turn.text) is None,
     "last_of_several": lambda turn, clause: clause.index > 0 and clause.last,
+    # not "try again, but without lists", which is a wish
+    "no_wish_next": lambda turn, clause: not _wish_after(turn, clause),
     "second_of_two": lambda turn, clause: clause.index == 1 and clause.last,
     "not_aside": lambda turn, clause: clause.index == 0 or _TASK.match(turn.text) is None,
     "zh_statement": lambda turn, clause: not clause.question and _ZH_REQUEST.search(clause.text) is None,

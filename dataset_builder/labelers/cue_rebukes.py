@@ -78,6 +78,7 @@ REBUKES: tuple[Cue, ...] = (
         )
         + r"\b(?! (?:with|using|for|but with|my|on (?:hard|easy|an?)|in the|as an?)\b)",
         "brief",
+        "no_wish_next",
         "unanswered",
         first=True,
     ),

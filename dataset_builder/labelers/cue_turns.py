@@ -20,7 +20,7 @@ _PASTED_LINE = re.compile(r"^.*(?:[{};]\s*$|=>|\bat [\w.$]+\(|File \"|^\s*\|.*\|
 # "rewrite this: …": what follows is material to work on
 _MATERIAL = re.compile(
     r"(?:please |pls |can you |could you |now |ok |okay )*(?:re-?write|rephrase|re-?word|translate|give|write|summari[sz]e|correct|"
-    r"proofread|paraphrase|edit|improve|simplify|check|reply|respond|expand|elaborate|grammar|explain|analy[sz]e|continue|shorten|"
+    r"proofread|par[a-z]*phrase|edit|improve|simplify|check|reply|respond|expand|elaborate|grammar|explain|analy[sz]e|continue|shorten|"
     r"make|turn|convert|act|incorporate|use|add|include|post|what does|is (?:this|it|the))\b[^\n]{0,160}?(?::\s|\n)"
 )
 _ZH_MATERIAL = re.compile(
@@ -45,6 +45,7 @@ _NARRATION = re.compile(
     r"can see|also notice)\b|your (?:eyes|hands?) \w+|as you "
 )
 _SCENE = re.compile(r"let's (?:re)?write (?:that|this|the|a) (?:whole |next )?(?:scene|flashback|part)|that scene\b")
+_WANTS_MORE = re.compile(r"(?:please|could you|can you|if you) (?:provide|share|paste|send|post|give me|clarify)")
 _TRYABLE = re.compile(
     r"`|\b(?:run|install|command|function|code|settings|click|plugin|script|browser|package|file|server|database|formula|"
     r"app|version|update)\b"
@@ -149,7 +150,11 @@ class Turn:
     @cached_property
     def tryable(self) -> bool:
         """The answer gave something to run or to try out."""
-        return "```" in self.response or _TRYABLE.search(self.response[-1500:].lower()) is not None
+        if "```" in self.response:
+            return True
+        if len(self.response) < 400 and _WANTS_MORE.search(self.response.lower()):
+            return False
+        return _TRYABLE.search(self.response[-1500:].lower()) is not None
 
     @cached_property
     def asked(self) -> bool:
