@@ -201,7 +201,7 @@ APPROVAL: tuple[Cue, ...] = (
         "admiration",
         5,
         either(
-            r"you(?:'re| are|r)? (?:(?:so|very|really|truly|simply|just|absolutely|the|an?|such an?|super|too) )*"
+            r"you helped (?:me )?(?:so much|a lot)|you(?:'re| are|r)? (?:(?:so|very|really|truly|simply|just|absolutely|the|an?|such an?|super|too) )*"
             r"(?:best|awesome|awsome|amazing|brilliant|genius|legend|lifesaver|life saver|wonderful|incredible|rock|rocks|smart|cool|helpful|fantastic|impressive)"
             + _END,
             r"(?:i'?m|i am|we are|colou?r me) (?:(?:very|so|really|quite|truly|beyond|extremely) )*(?:impressed|amazed|blown away)",

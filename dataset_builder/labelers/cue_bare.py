@@ -33,7 +33,7 @@ _OUTPUT_BAD = words(
 )
 _THING = rf"(?: (?:{PRODUCT}|one|thing|writing|writer|bot|ai|machine|joke|advice|idea|attempt|try|work|job|line|rhyme|translation))?"
 
-_NAMED = r"(?!remember\b|we should\b|i only\b|i want\b|let's\b|lets\b|yes\b|ya\b|no need\b|(?:i'm|i am) not sure\b|i (?:don't|dont) (?:know|have)\b|not sure\b|identify\b|only\b|continue\b|where\b|which\b|who\b|if\b|when\b|sorry\b)[\w'./¤-]+"
+_NAMED = r"(?!remember\b|we should\b|i only\b|i want\b|let's\b|lets\b|yes\b|ya\b|no need\b|so\b|you (?:don't|dont|do not) (?:need|have)\b|(?:i'm|i am) not sure\b|i (?:don't|dont) (?:know|have)\b|not sure\b|identify\b|only\b|continue\b|where\b|which\b|who\b|if\b|when\b|sorry\b)[\w'./¤-]+"
 
 BARE: tuple[Cue, ...] = (
     cue("frustration", 1, rf"{_INTENSE}(?:{_WORTHLESS}{_THING}|{_INSULT}(?: (?:ai|bot|machine|robot|answer|thing|gpt))?)$", "opening", "stated", "unanswered"),

@@ -260,7 +260,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue(
         "says_not",
         2,
-        r"[\w'-]+ (?:isn't|isnt|is not|aren't) (?:an?|the|part of|in|on|from) (?!problem|issue|big)\w+",
+        r"(?!which|who|what|that\b)[\w'-]+ (?:isn't|isnt|is not|aren't) (?:an?|the|part of|in|on|from) (?!problem|issue|big)\w+",
         "stated",
         "opening",
         "brief",
@@ -346,7 +346,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue(
         "says_wrong",
         2,
-        r"(?:.{0,80}\b)?(?:returns?|gives?|gave|shows?|prints?|outputs?|got|getting|produces?) (?:me )?(?:an? |the )?(?:incorrect|wrong)\b",
+        r"(?!(?:can|could|would) you )(?:.{0,80}\b)?(?:returns?|gives?|gave|shows?|prints?|outputs?|got|getting|produces?) (?:me )?(?:an? |the )?(?:incorrect|wrong)\b",
         "near",
     ),
     cue(

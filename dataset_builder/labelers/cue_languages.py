@@ -25,7 +25,7 @@ COMPLAINTS: tuple[Cue, ...] = (
             r"(?:no (?:me )?(?:funciona|sirve|es correcto|es así|existe|está bien)|(?:está|esta) mal|incorrecto|eso no es|te equivocas|sigue sin|não (?:funciona|está|é isso)|está errad[oa])\b",
             r"(?:(?:ne )?(?:marche|fonctionne) pas|c'est (?:faux|incorrect|pas (?:ça|bon|correct))|tu (?:t'es|te) tromp\w+|non (?:funziona|è (?:corretto|giusto|quello))|sbagliato)\b",
             r"(?:(?:funktioniert|geht|klappt) (?:\w+ )?nicht|stimmt nicht|das ist falsch|werkt niet|klopt niet|неправильно|не работает|ошибка)\b",
-            r"違います|違う|間違|動きません|動かない|エラーが|틀렸|아니야|아니요|안 ?(?:돼|되|됩)|오류|잘못",
+            r"違います|違う|間違|動きません|動かない|エラーが|틀렸|아니야|아니요|안 ?(?:돼|되|됩)|오류|잘못(?:됐|되었)",
         ),
         "short",
     ),

@@ -23,12 +23,13 @@ _SORRY = re.compile(r"apologi[sz]e|apologies|sorry for")
 _BUT = re.compile(
     r"(?:ok|okay|yes|yeah|well|no|hmm+|right)?[,. ]*but\b(?! (?:i (?:want|need|have|would|also|like|am|will)|please|can|could|what|how|in|for|make|let|now (?:can|could|please|make|add|i want|write|let)|first|before|also|thank)\b)"
 )
+_ADDRESSED = re.compile(r"\b(?:previous|response|answer|your|you gave|above|last one)\b")
 _TASK = re.compile(
     r"(?:please |pls |ok |okay |now |and |so |then |also |sure |thanks |great |i'd like (?:you )?to |i want (?:you )?to |can you |could you |let's )*"
     r"(?:write|make|create|give|continue|recount|tell|describe|rewrite|add|imagine|generate|share|identify|list|go over|include|more detail|i'd like|explain|try)\b"
 )
 _CONTINUING = re.compile(
-    r"\b(?:continu\w*|go on|keep going|the rest|resume|left off|(?<!didn't )(?<!didnt )(?<!not )finish|complete the)\b"
+    r"\b(?:continu\w*|go on|keep going|the rest|resume|left off|(?<!didn't )(?<!didnt )(?<!not )finish(?:ing)?|complete the)\b"
 )
 _SUCCESS = re.compile(r"\bworks\b|\bworked\b|now working|thank")
 APOLOGY = re.compile(
@@ -93,7 +94,9 @@ NEEDS: dict[str, Callable[[Turn, Clause], bool]] = {
         clause.after_but or clause.index > 0 or clause.text.startswith(("no ", "didn't", "why", "then"))
     ),
     "after_approval": lambda turn, clause: clause.after_but and 0 < clause.index < 3 and turn.approved_before(clause),
-    "no_aside": lambda turn, clause: clause.index == 0 or turn.length < 160 or _TASK.match(turn.text) is None,
+    "no_aside": lambda turn, clause: (
+        clause.index == 0 or _TASK.match(turn.text) is None or _ADDRESSED.search(turn.text) is not None
+    ),
     "last_of_several": lambda turn, clause: clause.index > 0 and clause.last,
     # not "try again, but without lists", which is a wish
     "no_wish_next": lambda turn, clause: not _wish_after(turn, clause),

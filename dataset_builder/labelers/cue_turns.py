@@ -40,7 +40,7 @@ _GAME = re.compile(
     r"(?:want to do|going to do|like to do|do)(?: next)?\s*\?|\broll(?:ing)? (?:a|the|for) |\bd20\b|^\*\w+"
 )
 _NARRATION = re.compile(
-    r"you (?:see|grab|feel|realize|realise|notice|decide|search|arrive|navigate|make your|worry|double check|wait|glance|"
+    r"you (?:are (?:facing|in a|standing)|see|grab|feel|realize|realise|notice|decide|search|arrive|navigate|make your|worry|double check|wait|glance|"
     r"try|find|hear|walk|look|wake|open|take|step|turn|enter|think|don't want to|hop|drop|pick|reach|stand|sit|run|"
     r"can see|also notice)\b|your (?:eyes|hands?) \w+|as you "
 )

@@ -15,7 +15,7 @@ from wildreward.dataset_builder.labelers.cue_needs import APOLOGY, GATES, NEEDS
 from wildreward.dataset_builder.labelers.cue_tables import Cue
 from wildreward.dataset_builder.labelers.cue_turns import MAX_CLAUSES, PUNCTUATION, Clause, Turn
 
-CUES_VERSION = "2"
+CUES_VERSION = "3"
 
 CONTRASTS = frozenset({"but", "however", "although", "except", "though", "yet"})
 _LETTER = re.compile(
@@ -80,6 +80,7 @@ class _Table:
 
 
 _COMPLAINTS, _APPROVAL = _Table(COMPLAINTS), _Table(APPROVAL)
+_ANGER = _Table(tuple(cue for cue in COMPLAINTS if cue.reason in ("frustration", "zh_anger")))
 
 
 def _complaint(turn: Turn) -> tuple[Cue, Clause] | None:
@@ -111,16 +112,11 @@ def classify(feedback: str, *, query: str = "", response: str = "", language: st
     complaint = _complaint(turn) if may_complain else None
     approval = _APPROVAL.first_hit(turn, APPROVAL_HINTS) if may_approve else None
     if complaint and not (approval and _outweighs(approval, complaint)):
-        reason = "frustration" if _frustrated(turn) else complaint[0].reason
-        return _verdict(1 if reason == "frustration" else complaint[0].level, reason)
+        anger = _ANGER.first_hit(turn, COMPLAINT_HINTS)
+        return _verdict(1, anger[0].reason) if anger else _verdict(complaint[0].level, complaint[0].reason)
     if approval:
         return _verdict(5 if turn.closes(approval[0]) else 4, approval[0].reason)
     return NEUTRAL
-
-
-def _frustrated(turn: Turn) -> bool:
-    anger = next(cue for cue in COMPLAINTS if cue.reason == "frustration")
-    return any(anger.pattern.match(clause.text) for clause in turn.clauses)
 
 
 def _outweighs(approval: tuple[Cue, Clause], complaint: tuple[Cue, Clause]) -> bool:
@@ -137,40 +133,51 @@ NEUTRAL = Verdict(3, 0.97, "neutral")
 # How often each cue was right on the labelled follow-ups, smoothed: `python benchmarks/cues_labeler.py --reasons`.
 UNMEASURED = 0.65
 CONFIDENCE: dict[str, float] = {
-    "admiration": 0.83,
+    "admiration": 0.89,
+    "almost": 0.67,
     "already_tried": 0.67,
-    "challenge": 0.85,
-    "confirmed": 0.89,
-    "contradiction": 0.89,
-    "contradicts": 0.67,
-    "dislike": 0.67,
-    "error_report": 0.76,
-    "flawed": 0.75,
-    "frustration": 0.91,
-    "i_meant": 0.83,
-    "i_said": 0.91,
-    "i_thought": 0.67,
+    "challenge": 0.91,
+    "confirmed": 0.90,
+    "contradiction": 0.90,
+    "contradicts": 0.75,
+    "corrects": 0.60,
+    "disagrees": 0.86,
+    "dislike": 0.90,
+    "error_report": 0.87,
+    "flawed": 0.85,
+    "frustration": 0.92,
+    "i_meant": 0.93,
+    "i_said": 0.88,
+    "i_thought": 0.71,
     "insists": 0.86,
-    "liking": 0.90,
-    "missing": 0.83,
+    "liking": 0.93,
+    "missing": 0.88,
     "no": 0.94,
-    "nonexistent": 0.91,
-    "not_asked": 0.75,
+    "nonexistent": 0.90,
+    "not_asked": 0.90,
+    "not_delivered": 0.75,
     "not_enough": 0.67,
-    "not_working": 0.88,
-    "other_approval": 0.67,
-    "other_complaint": 0.67,
+    "not_working": 0.87,
+    "objects": 0.86,
+    "objects_again": 0.80,
+    "other_approval": 0.80,
+    "other_complaint": 0.75,
     "pasted_error": 0.92,
-    "praise": 0.98,
-    "praise_statement": 0.91,
-    "redo": 0.92,
-    "refuses": 0.67,
-    "says_not": 0.93,
-    "says_wrong": 0.96,
-    "still_wrong": 0.90,
+    "praise": 0.99,
+    "praise_statement": 0.92,
+    "redo": 0.88,
+    "refuses": 0.75,
+    "says_not": 0.90,
+    "says_wrong": 0.91,
+    "should_be": 0.67,
+    "still_wrong": 0.93,
+    "stop_that": 0.80,
     "thanks": 0.95,
-    "too_much": 0.62,
-    "works": 0.80,
-    "you_failed": 0.89,
+    "too_much": 0.84,
+    "works": 0.91,
+    "you_failed": 0.92,
+    "zh_approval": 0.75,
+    "zh_failed": 0.75,
+    "zh_wrong": 0.67,
 }
 WEAK = frozenset({"redo", "should_be", "nonexistent"})

