@@ -1,14 +1,13 @@
 """Refusals that users disliked, through whole builds: judged or not, counted, and never relabelled behind one's back."""
 
-import subprocess
-import sys
-
 import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset_builder.chats import write_jsonl
 from tests.llm_stub import Reply, StubServer, chat
+from wildreward.dataset_builder.command import BuildDatasetConfig, main
 from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.errors import UserError
 
 REFUSAL = "I'm sorry, but I can't help you with that request of yours, it goes against my guidelines."
 ANSWER = "Here is a plain answer with more than ten words in it, about the request number {}."
@@ -94,23 +93,15 @@ def test_a_judge_that_cannot_tell_leaves_the_level(log, tmp_path):
 
 
 def test_a_build_that_keeps_nothing_says_why_and_fails(log, tmp_path):
-    program = [sys.executable, "-m", "wildreward", "build-dataset", "--labeler", "llm", "--model", "stub"]
     with StubServer(lambda request: Reply(chat("Sure! Let me help."))) as stub:
-        program += [
-            "--base_url",
-            stub.url,
-            "--source",
-            str(log),
-            "--output",
-            str(tmp_path / "out"),
-            "--num_workers",
-            "1",
-        ]
+        config = BuildDatasetConfig(
+            source=str(log), output=str(tmp_path / "out"), labeler="llm", model="m", base_url=stub.url, num_workers=1
+        )
         for _ in range(2):  # the second run asks nothing and says the same
-            got = subprocess.run(program, capture_output=True, text=True, timeout=200)
-            assert got.returncode == 2
-            assert got.stderr.splitlines()[-1] == (
-                "error: none of the 8 turns was kept (unlabelled: unparsable_answer 8), so there is no dataset; "
+            with pytest.raises(UserError) as caught:
+                main(config)
+            assert str(caught.value) == (
+                "none of the 8 turns was kept (unlabelled: unparsable_answer 8), so there is no dataset; "
                 f"{tmp_path}/out/work/levels.parquet says what became of each turn"
             )
             assert len(stub.requests) == 8 * 3
