@@ -36,7 +36,7 @@ class Answered:
         found = [(hash64(answer.key), number | offset) for answer, offset in answers if is_final(answer)]
         if found:
             self.paths.append(path)
-            self._places.add(np.array(found, np.int64))
+            self._places.add(*np.array(found, np.int64).T)
 
     def find(self, key: str) -> Answer | None:
         """The answer to a request with this key, if there is one."""
@@ -54,20 +54,22 @@ def is_final(answer: Answer) -> bool:
 
 
 class _SortedPlaces:
-    """Hash → place in a few sorted arrays, the longer the older; short ones are merged as they come."""
+    """Hash → place in a few pairs of arrays sorted by hash, the longer the older; short ones are merged as they come."""
 
     def __init__(self) -> None:
-        self._arrays: list[np.ndarray] = []
+        self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def add(self, pairs: np.ndarray) -> None:
-        """Add rows (hash, place)."""
-        while self._arrays and len(self._arrays[-1]) <= len(pairs):
-            pairs = np.concatenate([self._arrays.pop(), pairs])
-        self._arrays.append(pairs[np.argsort(pairs[:, 0], kind="stable")])
+    def add(self, hashes: np.ndarray, places: np.ndarray) -> None:
+        while self._arrays and len(self._arrays[-1][0]) <= len(hashes):
+            before = self._arrays.pop()
+            hashes, places = np.concatenate([before[0], hashes]), np.concatenate([before[1], places])
+        order = np.argsort(hashes, kind="stable")
+        self._arrays.append((hashes[order], places[order]))
 
     def find(self, key: int) -> int | None:
-        for pairs in self._arrays:
-            row = int(np.searchsorted(pairs[:, 0], key))
-            if row < len(pairs) and pairs[row, 0] == key:
-                return int(pairs[row, 1])
+        key = np.int64(key)
+        for hashes, places in self._arrays:
+            row = hashes.searchsorted(key)
+            if row < len(hashes) and hashes[row] == key:
+                return int(places[row])
         return None
