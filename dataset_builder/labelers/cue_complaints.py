@@ -4,6 +4,7 @@ from wildreward.dataset_builder.labelers import cue_chinese as chinese
 from wildreward.dataset_builder.labelers import cue_languages as languages
 from wildreward.dataset_builder.labelers.cue_bare import BARE, BARE_HINTS
 from wildreward.dataset_builder.labelers.cue_failures import FAILURES
+from wildreward.dataset_builder.labelers.cue_objections import OBJECTIONS
 from wildreward.dataset_builder.labelers.cue_rebukes import REBUKES
 from wildreward.dataset_builder.labelers.cue_tables import (
     ADVERBS,
@@ -360,7 +361,7 @@ _VERDICTS: tuple[Cue, ...] = (
     cue("says_wrong", 2, r"(?:close enough|almost (?:there|right|correct|got it)|not there yet)$", "opening"),
 )
 
-COMPLAINTS = (*_VERDICTS, *FAILURES, *REBUKES, *BARE, *foreign(*chinese.COMPLAINTS), *languages.COMPLAINTS)
+COMPLAINTS = (*_VERDICTS, *FAILURES, *REBUKES, *BARE, *OBJECTIONS, *foreign(*chinese.COMPLAINTS), *languages.COMPLAINTS)
 
 # A clause without any of these words cannot hold a cue of complaint.
 COMPLAINT_HINTS = hint_words(

@@ -1,0 +1,225 @@
+"""Cues of complaint that answer back: doubt, disagreement, faults named, a wish misunderstood. See `cue_tables`."""
+
+from wildreward.dataset_builder.labelers.cue_tables import Cue, cue
+
+# any word, but not those that open a wish, an answer or a thought of the user's own
+_NAMED = r"(?!remember\b|we should\b|i only\b|i want\b|let's\b|lets\b|yes\b|ya\b|no need\b|so\b|you (?:don't|dont|do not) (?:need|have)\b|(?:i'm|i am) not sure\b|i (?:don't|dont) (?:know|have)\b|not sure\b|identify\b|only\b|continue\b|where\b|which\b|who\b|if\b|when\b|sorry\b)[\w'./¤-]+"
+
+OBJECTIONS: tuple[Cue, ...] = (
+    # close, so not yet right
+    cue(
+        "almost",
+        2,
+        r"(?:you(?:'re| are|r| were)?|that(?:'s| is| was)|this is|it(?:'s| is)|getting|very|so|pretty|not|almost) ?(?:getting |very |so |pretty |quite |really |a bit |a little )*(?:close|closer|warmer)\b",
+        "opening",
+        "stated",
+        "unanswered",
+        "no_success",
+    ),
+    # the user holds another view
+    cue(
+        "disagrees",
+        2,
+        r"(?:i )?(?:don't|dont|do not) (?:really )?think so\b|i (?:strongly |totally |completely |respectfully )?disagree\b|i beg to differ|i doubt (?:it|that)\b|(?:that|this|it)(?:'s| is) (?:debatable|questionable|not (?:how|why|where|when)\b.*)",
+        "opening",
+        "stated",
+        "unanswered",
+    ),
+    cue(
+        "disagrees",
+        2,
+        r"i (?:really )?(?:do not|don't|dont|wouldn't|would not) (?:really |personally )?(?:think|believe|agree|call (?:it|that|this))\b(?! (?:i|we|so i|it will be|it'll|[\w ]+ will be)\b)",
+        "stated",
+        "early",
+        "short",
+        "unanswered",
+    ),
+    # doubt put as a question: "why is it so short?", "isn't that only true for ...?"
+    cue(
+        "challenge",
+        2,
+        r"(?:why (?:(?:is|are|was|were|does|do|did) )?(?:it|this|that|they|these|all|everything|you|the \w+|u) )(?:(?:still|all|always|keep|so|look|sound|seem|write|writing|reply|answer|speak|talk|start|stop|give|say|always) )*(?:so |too |the same|wrong|empty|blank|missing|different (?:from|than) what|in (?:english|chinese|french|spanish|german)|short$|long$|repeat|stuck)",
+        "opening",
+        "unanswered",
+        "brief",
+    ),
+    cue(
+        "challenge",
+        2,
+        r"why (?:so|too) (?:long|short|many|few|much|formal|serious|boring|vague|complicated|slow|negative|generic|repetitive)$|(?:did|do|can) you (?:even |actually |really |not )+(?:read|understand|listen|try|check|follow|know what)\b|did you read (?:my|the|what|it)\b",
+        "opening",
+        "unanswered",
+        "brief",
+    ),
+    cue(
+        "challenge",
+        2,
+        r"(?:isn't|aren't|wasn't|weren't|doesn't|didn't|shouldn't|wouldn't|isnt|doesnt|didnt|hasn't|haven't) (?:that|this|it|there|he|she|they|the|we|these|those|your)\b(?! (?:pattern|like|interesting|amazing|great|cool|wonderful|beautiful))",
+        "opening",
+        "unanswered",
+        "brief",
+    ),
+    cue(
+        "challenge",
+        2,
+        r"(?:isn't|isnt|is) (?:that|this|it) (?:not )?the wrong\b|why (?:do|are|did|would) you (?:always |still |even )?(?:keep|still|using|giving|doing|making|saying|repeating|suggesting|incorporating|changing|assum\w+)\b",
+        "opening",
+        "unanswered",
+        "brief",
+    ),
+    cue(
+        "challenge",
+        2,
+        r"(?:why (?:did|do|are|would|does|it|you)|isn't|aren't|doesn't|didn't|shouldn't|wasn't|weren't|is it not|so why)\b",
+        "opening",
+        "unanswered",
+        "short",
+        "apologised",
+    ),
+    # the answer does not fit what was said before
+    cue(
+        "contradiction",
+        2,
+        r"(?:\w+ ){0,2}(?:ago|earlier|before|previously|last time|just now)[\w ]{0,12} you (?:said|told|say|mentioned|stated|claimed|wrote)\b|i thought (?:i|we|you) (?:told|said|agreed|decided|established|were|knew|could|had)\b",
+        "opening",
+        "unanswered",
+        "short",
+    ),
+    # what the assistant did is named as its fault
+    cue(
+        "you_failed",
+        2,
+        r"(?:(?:it |you )?seems? (?:like |that )?)?you(?:'re| are| seem to be| keep) (?:still )?(?:getting confused|confused|suggesting|using the|referring|mixing|talking about the wrong|giving me)\b",
+        "opening",
+        "stated",
+        "unanswered",
+        "short",
+    ),
+    cue(
+        "you_failed",
+        2,
+        r"(?:.{0,40}\b)?(?:mak(?:e|es|ing)|made|repeat(?:ing)?|repeated) (?:the |this |that |these )?(?:same )?(?:mistakes?|errors?) again\b",
+        "early",
+        "brief",
+    ),
+    cue(
+        "you_failed",
+        2,
+        r"you(?:'ve| have)? (?:just |only |still |again |already |even |keep |kept |also )*(?:introduced|changed|replaced|repeated|misspelled|mistook|switched|reversed|swapped|added things|added stuff|invented|mixed|did (?:it|that|this|the same(?: thing)?) again|said (?:the same|that already|this already)|keep (?:saying|doing|giving|making|using|writing|adding|repeating))\b(?! (?:my mind|the game))",
+        "early",
+        "stated",
+        "unanswered",
+        "short",
+    ),
+    cue(
+        "you_failed",
+        2,
+        r"you(?:'re| are|r| were| have| got)(?: (?:still|just|again|now|also|clearly|simply))* (?:ignoring|missing (?!out)|repeating|confusing|mixing (?:up|them|these|it)|contradicting|skipping|forgetting|assuming|mistaken|lost|going (?:wrong|the wrong|in the wrong|a wrong|in circles)|running yourself|cheating|stuck|hallucinating|the wrong (?:person|one|idea|number|name|date|book|movie|game|year))\b",
+        "early",
+        "stated",
+        "unanswered",
+        "short",
+    ),
+    # something is not there
+    cue(
+        "missing",
+        2,
+        r"(?:you|your [\w'-]+|it) (?:never|wasn't|wasnt|weren't|isn't|isnt|didn't|didnt|haven't|not) (?:\w+ )?(?:finish\w*|done|complete[d]?)\b",
+        "early",
+        "stated",
+        "brief",
+    ),
+    cue(
+        "missing",
+        2,
+        r"where(?:'s| is| are) (?:the|my) (?:rest|other (?:half|part|ones?)|second|third|last|conclusion|ending|introduction|intro|references?|citations?|sources?|dialogue|example|code)(?: (?:of|part|one|half).*)?$",
+        "opening",
+        "unanswered",
+        "brief",
+    ),
+    cue(
+        "missing",
+        2,
+        r"(?:[\w'./-]+ ){1,4}(?:is|are) (?:still )?missing\b|.{0,40}\byour [\w'-]+ (?:is |are )?missing\b",
+        "not_request",
+        "stated",
+        "early",
+        "brief",
+        "unanswered",
+    ),
+    # something was not given, or is not where the answer says
+    cue(
+        "not_delivered",
+        2,
+        r"(?:it )?(?:looks like |seems like |seems )?(?:i|we) (?:did not|didn't|didnt|never|still don't|don't|dont) (?:actually )?(?:get|receive|see) (?:the|any|an|a|your|all|it|anything)\b",
+        "early",
+        "brief",
+        "unanswered",
+    ),
+    cue(
+        "not_delivered",
+        2,
+        r"(?:the |your |this |that |these )?(?!if\b|why\b|how\b|when\b)(?:[\w'./¤-]+ ){1,5}?(?:isn't|isnt|is not|aren't|arent|are not|wasn't|weren't) (?:even |actually |being )?(?:included|shown|visible|there|present|used|allowed|implemented|specified|provided|listed|mentioned|supported|in (?:the|your|this) (?:list|code|answer|text|story|table|output|sdk|library|version|response|file|book|movie|game))\b",
+        "stated",
+        "early",
+        "short",
+        "unanswered",
+    ),
+    # the wish was understood in another way
+    cue("i_meant", 2, r"(?:no )?i mea?nt?$", "opening", "unanswered", "short"),
+    cue("i_meant", 2, r"to (?:clarify|be clear)$", "opening", "unanswered", "short"),
+    cue(
+        "i_meant",
+        2,
+        r"i (?:wanted|was expecting|was hoping for|was looking for|expected) (?:it|them|this|an?|the|something|more|only|just)\b(?! (?:to (?:ask|know|thank|say)))",
+        "opening",
+        "stated",
+        "unanswered",
+        "brief",
+    ),
+    # to be done again, and right this time
+    cue(
+        "redo",
+        2,
+        r"(?:just |please )*(?:redo(?: (?:it|this|that|the whole thing))?|do it (?:properly|right|correctly)|(?:just |please )?(?:answer|read) (?:the|my) (?:question|prompt|instructions?|request|message)s?(?: again| properly| carefully| first)*|(?:follow|obey|respect) (?:the|my) (?:instructions?|rules?|prompt|format|request)s?)$",
+        "early",
+        "unanswered",
+        "brief",
+    ),
+    cue("redo", 2, r"(?:please )?fix (?:it|this|that)$", "last_of_several", "brief", "unanswered"),
+    # something is to end
+    cue(
+        "stop_that",
+        2,
+        r"(?:please |just )*stop (?:that|it|this|(?:with|using|doing|making|adding|putting|giving|saying|changing|ignoring|including|writing|being|telling|calling|talking|ending|starting|explaining|referring|mentioning) )",
+        "early",
+        "unanswered",
+        "brief",
+    ),
+    # the answer apologised for a mistake already: what the user states next, with a "not" or a "should" in it, is the next one
+    cue(
+        "objects_again",
+        2,
+        rf"(?:{_NAMED} ){{1,8}}?(?:not|never|no(?! more than)|still|only|wrong|instead of|should|must|needs?|[\w]+n't|dont|doesnt|cant|didnt|isnt|wont)\b",
+        "opening",
+        "stated",
+        "unanswered",
+        "short",
+        "apologised",
+        "not_request",
+        "no_apology",
+    ),
+    cue("objects_again", 2, r"[\w'¤-]+", "opening", "unanswered", "short", "apologised", "begins_with_but"),
+    # a reply that begins with "but" and denies something
+    cue(
+        "objects",
+        2,
+        r"(?!i'd|i want|i would|i need|wait|i have|i will)[\w'¤-]+(?: [\w'¤./-]+)* (?:not|never|no|only|[\w]+n't|dont|doesnt|cant|didnt|isnt|wont|already|still)\b",
+        "opening",
+        "stated",
+        "unanswered",
+        "brief",
+        "begins_with_but",
+        "not_request",
+    ),
+)
