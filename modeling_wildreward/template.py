@@ -12,10 +12,11 @@ The text the model reads is rendered by the tokenizer's own `chat_template` (`re
     <response>
     …
 
-Message text cannot close a section or smuggle in a special token: the template itself splits such strings.
+Message text cannot open a section or smuggle in a special token: the template itself splits such strings. Where the
+tokenizer reads a split mark like a whole one (BERT's drop spaces, case and accents), message text loses every `<`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
@@ -25,6 +26,8 @@ from transformers import PreTrainedTokenizerBase
 Message = dict[str, Any]
 
 SECTIONS = ("<history>", "<query>", "<response>", "<user>", "<assistant>", "<system>", "<tool>")
+OPENINGS = "<≮＜﹤"  # what Unicode normalization can turn into `<`
+INSTEAD = "«"
 GAP = " … "
 NEAR = 8  # tokens by which the sizes of single messages may miss the size of their rendering
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer packs into one on average: text beyond this is cut unread
@@ -206,6 +209,11 @@ def _bound(messages: Sequence[Message], max_length: int, index: int) -> tuple[li
             f"conversation {index} ends with a message of role {messages[-1]['role']!r}; "
             "expected 'assistant', the response to judge"
         )
+    for message in messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{}] if isinstance(content, str | None) else [None]
+        if not all(isinstance(part, dict) for part in parts):
+            raise ValueError(f"conversation {index}: content is neither a string nor a list of {{'type', …}} parts")
     room = longest = CHARACTERS_PER_TOKEN * max_length
     texts = [_text(message) for message in messages]
     hopeless = []
@@ -248,17 +256,27 @@ def _surrounding_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     return tokenizer.decode(full[:at]), tokenizer.decode(full[at + len(bare) :])
 
 
-def _reserved(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Strings that message text must not contain: the section marks and the tokenizer's special tokens.
+def _reserved(tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+    """[string that message text must not contain, what stands in its place]: section marks and special tokens.
 
     Families of `<|…|>` tokens (Llama 3 has 256) are all covered by their opening `<|`.
     """
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     special |= {token for token in tokenizer.all_special_tokens if len(token) > 1}
-    return [*SECTIONS, *sorted({"<|" if token.startswith("<|") else token for token in special if len(token) > 1})]
+    marks = sorted({"<|" if token.startswith("<|") else token for token in special if len(token) > 1})
+    variants = ["< response>", "<RESPONSE>", "＜response＞"]
+    exact, *others = tokenizer([SECTIONS[2], *variants], add_special_tokens=False)["input_ids"]
+    if exact in others:
+        return [*([mark, INSTEAD] for mark in OPENINGS), *split_marks(mark for mark in marks if mark[0] != "<")]
+    return split_marks([*SECTIONS, *marks])
 
 
-def _jinja(value: str | list[str]) -> str:
+def split_marks(marks: Iterable[str]) -> list[list[str]]:
+    """Each mark with the text that stands in its place: the same with a space after its first character."""
+    return [[mark, f"{mark[0]} {mark[1:]}"] for mark in marks]
+
+
+def _jinja(value: str | list) -> str:
     """A Jinja literal: Python's string escapes are Jinja's."""
     if isinstance(value, list):
         return "[" + ", ".join(map(_jinja, value)) + "]"

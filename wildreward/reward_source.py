@@ -189,12 +189,12 @@ def render_reward_text(messages: Conversation) -> str:
 
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    from wildreward.modeling_wildreward.template import SECTIONS
+    from wildreward.modeling_wildreward.template import SECTIONS, split_marks
 
     folder = resources.files("wildreward.modeling_wildreward")
     template = folder.joinpath("reward_template.jinja").read_text(encoding="utf-8")
     rendered, _ = render_jinja_template(
-        conversations=[messages], chat_template=template, start="", end="", reserved=list(SECTIONS)
+        conversations=[messages], chat_template=template, start="", end="", reserved=split_marks(SECTIONS)
     )
     return rendered[0]
 
