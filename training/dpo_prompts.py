@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wildreward.errors import UserError
+from wildreward.roles import ROLES
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE_BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
-SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 def load_prompts(
@@ -31,7 +31,8 @@ def load_prompts(
     """Training prompts and held-out prompts, each a dataset with the one column `prompt`.
 
     Held-out prompts come from the `test` split where there is one, else they are taken out of `train`. Prompts that are
-    empty, longer than `max_prompt_length` tokens, or there twice are left out and counted in the log.
+    empty, longer than `max_prompt_length` tokens, or there twice, and those with a message of an unknown role or without
+    text, are left out and counted in the log.
 
     Args:
         source: folder, file or Hub id; its rows hold `prompt`, or `history` and `messages` as feedback datasets do, or
@@ -64,7 +65,11 @@ def load_prompts(
 
 
 def prompt_of(row: dict[str, Any]) -> str | list[dict[str, str]] | None:
-    """The prompt of one row: a text, or messages that end with the user's; None where there is none."""
+    """The prompt of one row: a text, or messages that end with the user's; None where there is none.
+
+    Raises:
+        _UnusableRow: a message's role is unknown, or its content is not text.
+    """
     if "prompt" in row:
         prompt = row["prompt"]
         return prompt if isinstance(prompt, str) else _messages(prompt)
@@ -76,11 +81,20 @@ def prompt_of(row: dict[str, Any]) -> str | list[dict[str, str]] | None:
     return messages[: users[-1] + 1] if users else None
 
 
+class _UnusableRow(Exception):
+    """A row that cannot be a prompt; says why."""
+
+
 def _messages(turns: Any) -> list[dict[str, str]]:
     messages = []
     for turn in turns or []:
-        role = turn.get("role") or SHAREGPT_ROLES.get(turn.get("from"), "user")
-        messages.append({"role": role, "content": turn.get("content") or turn.get("value") or ""})
+        role = ROLES.get(str(turn.get("role") or turn.get("from")).lower())
+        if role is None:
+            raise _UnusableRow("unknown role")
+        content = turn.get("content") or turn.get("value") or ""
+        if not isinstance(content, str):
+            raise _UnusableRow("content that is not text")
+        messages.append({"role": role, "content": content})
     return messages
 
 
@@ -123,7 +137,11 @@ def _take(
     for row in rows:
         if count is not None and len(taken) >= count:
             break
-        prompt = prompt_of(row)
+        try:
+            prompt = prompt_of(row)
+        except _UnusableRow as unusable:
+            left_out[str(unusable)] += 1
+            continue
         if not prompt or not (prompt if isinstance(prompt, str) else prompt[-1]["content"]).strip():
             left_out["empty"] += 1
         elif str(prompt) in seen:

@@ -8,21 +8,8 @@ from typing import Any
 from wildreward.dataset_builder import records
 from wildreward.dataset_builder.labelers.base import ChatMessage
 from wildreward.dataset_builder.records import Conversation, Rejected
+from wildreward.roles import ROLES
 
-ROLES = {
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "system": "system",
-    "developer": "system",
-}
 MAX_CONVERSATION_CHARS = 4_000_000
 
 

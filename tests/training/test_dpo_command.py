@@ -119,6 +119,8 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": role[0]} for role in ("user
         ({"messages": [SYSTEM, USER, ASSISTANT]}, [SYSTEM, USER]),
         ({"messages": [ASSISTANT]}, None),
         ({"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}, [USER]),
+        ({"conversations": [{"from": "human", "value": "u"}, {"from": "chatgpt", "value": "a"}]}, [USER]),
+        ({"messages": [{"role": "human", "content": "u"}, {"role": "model", "content": "a"}]}, [USER]),
     ],
 )
 def test_prompts_of_each_known_shape(row, prompt):
@@ -133,6 +135,16 @@ def test_prompts_are_held_out_filtered_and_counted(tmp_path, caplog):
     assert len(train) == 2 and len(held_out) == 1
     assert set(train["prompt"]) | set(held_out["prompt"]) == {"a1", "a1 a1", "a1 a1 a1"}
     assert "1 duplicate, 1 empty, 1 too long" in caplog.text
+
+
+def test_prompts_with_an_unknown_role_are_left_out_and_counted(tmp_path, caplog):
+    speakers = ["human", "narrator", "user", "human"]
+    rows = [{"conversations": [{"from": name, "value": f"a{i}"}]} for i, name in enumerate(speakers)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with caplog.at_level("INFO"):
+        train, _ = load_prompts(str(tmp_path / "chats.jsonl"), make_tokenizer(), 10, held_out=0)
+    assert sorted(prompt[0]["content"] for prompt in train["prompt"]) == ["a0", "a2", "a3"]
+    assert "prompts left out: 1 unknown role" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["dpo-quickstart", "dpo-llama-3.1-8b", "dpo-qwen3-4b"])
