@@ -18,7 +18,7 @@ from wildreward.dataset_builder.sources.base import Columns
 from wildreward.dataset_builder.sources.layouts import find_layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices
 from wildreward.dataset_builder.stages import Job
-from wildreward.dataset_builder.workers import Workers
+from wildreward.dataset_builder.workers import WorkerDied, Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json
 from wildreward.settings import check_settings
@@ -70,8 +70,10 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
         try:
             stages.read(job, workers)
             stages.index(job, workers)
+        except WorkerDied:
+            raise
         except UserError:
-            forget(job)  # nothing was asked of a labeler yet, and the remedy may be another setting
+            forget(job)  # the remedy may be another setting
             raise
     if job.plan.make_labeler().paid:
         with timed(seconds, "label"):
@@ -82,12 +84,14 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
 
 
 def forget(job: Job) -> None:
-    """Empty the work folder, its settings included, so that the next run may choose others."""
-    for path in job.plan.folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != ".lock":
-            path.unlink()
+    """Let the next run choose other settings, unless labels were given under these: they may have been paid for."""
+    plan = job.plan
+    if plan.feedback.exists():
+        return
+    if plan.conversations.exists():
+        shutil.rmtree(plan.conversations)
+    plan.repeats.unlink(missing_ok=True)
+    (plan.folder / "settings.json").unlink(missing_ok=True)  # last: what was read under these must not outlive them
 
 
 @contextmanager

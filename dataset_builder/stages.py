@@ -74,8 +74,9 @@ def read(job: Job, workers: Workers, rank: int = 0, world: int = 1) -> None:
 
 
 def index(job: Job, workers: Workers) -> None:
-    """Find copies and shared ids among all conversations."""
-    workers.each(_index, [(job.settings["source"],)], "index")
+    """Find copies and shared ids among all conversations, once."""
+    if not job.plan.repeats.exists():
+        workers.each(_index, [(job.settings["source"],)], "index")
 
 
 def _index(plan: steps.Plan, source: str) -> None:

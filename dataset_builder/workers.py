@@ -14,6 +14,10 @@ from wildreward.errors import UserError
 _shared: Any = None
 
 
+class WorkerDied(UserError):
+    """A process of the pool ended by itself or was killed; what it and the others had finished is there."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What is done to each task.
@@ -74,7 +78,7 @@ class Workers:
                 for _ in self._finished(steps, tasks):
                     bar.update()
             except BrokenProcessPool as error:
-                raise UserError(
+                raise WorkerDied(
                     f"a worker process died during '{name}' (out of memory?); finished parts are kept, "
                     "run the same command again, with fewer --num-workers if memory is short"
                 ) from error

@@ -1,0 +1,80 @@
+"""What a run leaves behind when it fails before the first question, and what the next one finds."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.dataset_builder.chats import write_chats, write_jsonl
+from tests.dataset_builder.llm_rows import QUICK
+from tests.llm_stub import StubServer, error, level_by_content
+from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.errors import UserError
+
+TURNS = 90
+ENOUGH = 40
+
+
+def build(log, output, stub):
+    options = {"model": "stub", "base_url": stub.url, "concurrency": 4, "patience": QUICK}
+    return build_dataset(str(log), output, labeler="llm", labeler_options=options, mining_window=0)
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A build whose server refused the key halfway: its log, its work folder, and the server."""
+    log, _ = write_chats(tmp_path, TURNS // 3)
+    with StubServer(lambda _: error(401, "no") if len(stub.requests) > ENOUGH else level_by_content(_)) as stub:
+        with pytest.raises(UserError, match="HTTP 401"):
+            build(log, tmp_path / "out", stub)
+        stub.behaviour = level_by_content
+        yield log, tmp_path / "out" / "work", stub
+
+
+def test_an_error_before_labelling_keeps_what_was_paid_for(interrupted):
+    log, work, stub = interrupted
+    (ledger,) = (work / "feedback" / "ledger").iterdir()
+    paid, marker = ledger.read_bytes(), work / "conversations" / "00000.json"
+    whole = marker.read_text()
+    assert paid.count(b"\n") > ENOUGH // 2
+    marker.write_text(whole[:30])
+    with pytest.raises(UserError, match=r"00000\.json is not valid JSON"):
+        build(log, work.parent, stub)
+    assert ledger.read_bytes() == paid
+    marker.write_text(whole)
+    before = len(stub.requests)
+    assert build(log, work.parent, stub)["labelled"] == TURNS
+    assert len(stub.requests) - before == TURNS - paid.count(b"\n")
+
+
+def test_what_occurs_twice_is_looked_for_once(interrupted):
+    log, work, stub = interrupted
+    written = (work / "repeats.json").stat().st_mtime_ns
+    build(log, work.parent, stub)
+    assert (work / "repeats.json").stat().st_mtime_ns == written
+
+
+def test_settings_that_led_nowhere_can_be_changed(tmp_path):
+    log = write_jsonl(tmp_path / "chats.jsonl", [{"messages": []}])
+    for limit in (5, 6):
+        with pytest.raises(UserError, match="holds no usable conversation"):
+            build_dataset(str(log), tmp_path / "out", limit=limit, mining_window=0)
+
+
+def test_a_dead_worker_leaves_everything_to_the_next_run(tmp_path):
+    log, _ = write_chats(tmp_path, 60)
+    command = [sys.executable, "-m", "wildreward", "build-dataset", "--source", str(log), "--mining_window", "0"]
+    command += ["--output", str(tmp_path / "out"), "--num_workers", "2"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    workers = []
+    while not workers and run.poll() is None:
+        workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        time.sleep(0.002)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    said = run.communicate()[1]
+    assert run.returncode == 2 and "a worker process died during 'read'" in said
+    assert (tmp_path / "out" / "work" / "settings.json").exists()
