@@ -4,6 +4,7 @@ That is the form of the checkpoints published with the paper, and one that vLLM'
 CrossEncoder and any transformers program load: `score = 1 + Σ_k sigmoid(logit_k)`.
 """
 
+import copy
 import json
 import logging
 import os
@@ -13,7 +14,14 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from .configuration_wildreward import WildRewardConfig
 from .modeling_wildreward import WildRewardForSequenceClassification
@@ -24,14 +32,19 @@ logger = logging.getLogger(__name__)
 TEMPLATE_MARK = "Rate how well the last response serves the user."
 
 
-def export_model(model: WildRewardForSequenceClassification) -> PreTrainedModel:
+def export_model(
+    model: WildRewardForSequenceClassification, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The same scores as a plain sequence classifier: temperatures folded into the rows of its `score` layer.
 
     Args:
         model: a reward model with the `independent` head, `last` pooling and a decoder backbone.
+        tokenizer: the model's.
 
     Returns:
-        `<Arch>ForSequenceClassification` with K - 1 labels; its backbone is shared with `model`, not copied.
+        `<Arch>ForSequenceClassification` with K - 1 labels, its backbone shared with `model`, not copied; and the
+        tokenizer, with another padding token where that would also end the texts, because a plain classifier reads
+        the last token that is not padding.
 
     Raises:
         ValueError: a head or backbone that such a classifier cannot express, with the reason.
@@ -51,7 +64,8 @@ def export_model(model: WildRewardForSequenceClassification) -> PreTrainedModel:
     plain = AutoConfig.for_model(**config.text_config.to_dict())
     plain.id2label, plain.label2id = labels, {name: k for k, name in labels.items()}
     plain.problem_type = "multi_label_classification"  # makes vLLM and CrossEncoder apply a sigmoid to each logit
-    plain.get_text_config().pad_token_id = config.pad_token_id
+    tokenizer = _pads_apart(tokenizer)
+    plain.get_text_config().pad_token_id = tokenizer.pad_token_id
     plain.dtype = model.dtype
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(plain)
@@ -61,7 +75,19 @@ def export_model(model: WildRewardForSequenceClassification) -> PreTrainedModel:
     temperatures = torch.tensor(config.temperatures, dtype=torch.float32, device=model.device)
     classifier.score = nn.Linear(model.score.weight.shape[1], config.num_levels - 1, bias=False, device="meta")
     classifier.score.weight = nn.Parameter((model.score.weight.float() / temperatures[:, None]).to(model.dtype))
-    return classifier.eval()
+    return classifier.eval(), tokenizer
+
+
+def _pads_apart(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A copy whose padding token does not end the input texts. Any other will do: what it pads is masked."""
+    tokenizer = copy.deepcopy(tokenizer)
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    last = tokenizer(text, add_special_tokens=False)["input_ids"][-1]
+    if tokenizer.pad_token_id == last:
+        others = (tokenizer.bos_token_id, tokenizer.unk_token_id, 0, 1)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(next(i for i in others if i is not None and i != last))
+    return tokenizer
 
 
 def convert_checkpoint(

@@ -35,7 +35,7 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _dequantised(gguf: Path) -> Path:
-    """Convert a GGUF file to a model folder once; a complete folder is recognised by its config, written last."""
+    """Convert a GGUF file to a model folder once; it is made elsewhere and moved in place when complete."""
     from huggingface_hub.constants import HF_HOME
 
     folder = Path(HF_HOME) / "wildreward" / gguf.stem

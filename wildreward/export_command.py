@@ -23,9 +23,9 @@ def main(config: ExportConfig) -> None:
 
     scorer = RewardScorer.from_pretrained(config.model, revision=config.revision)
     try:
-        classifier = export_model(scorer.model)
+        classifier, tokenizer = export_model(scorer.model, scorer.tokenizer)
     except ValueError as error:
         raise UserError(str(error)) from error
     classifier.save_pretrained(make_folder(config.output))
-    scorer.tokenizer.save_pretrained(config.output)
+    tokenizer.save_pretrained(config.output)
     print(f"{type(classifier).__name__} in {config.output}; score = 1 + sum(sigmoid(logits))")

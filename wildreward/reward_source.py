@@ -103,7 +103,7 @@ class RemoteReward:
             by default the reward model's own input text is sent.
         batch_size: conversations a request.
         concurrency: requests at a time.
-        timeout: seconds one attempt may take.
+        timeout: seconds without a sign of the server after which an attempt counts as failed.
         deadline: seconds after the first failure of a request after which it is given up.
     """
 
@@ -142,18 +142,19 @@ class RemoteReward:
             body: dict[str, Any] = {"messages": conversations}
         else:
             body = {"query": [self._render(messages) for messages in conversations]}
-        started, attempt = time.monotonic(), 0
+        failed_at, attempt = None, 0
         while True:
             attempt += 1
             try:
                 return _read_rewards(self._post(body), len(conversations))
             except _TransientError as error:
                 pause = error.retry_after or min(30.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0)
-                waited = time.monotonic() - started
+                failed_at = failed_at or time.monotonic()
+                waited = time.monotonic() - failed_at
                 if waited + pause > self.deadline or self._closing.is_set():
                     raise RewardSourceError(
-                        f"reward server {source_name(self.url)} gave no rewards in {attempt} attempts over "
-                        f"{waited:.0f} s ({error}); check that it runs and is reachable"
+                        f"reward server {source_name(self.url)} gave no rewards in {attempt} attempts, "
+                        f"{waited:.0f} s after the first failure ({error}); check that it runs and is reachable"
                     ) from error
                 logger.warning("reward server: %s; attempt %d, next in %.1f s", error, attempt, pause)
                 self._closing.wait(pause)

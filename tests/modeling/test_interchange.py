@@ -12,18 +12,23 @@ from wildreward.modeling_wildreward.interchange import convert_checkpoint, expor
 CONVERSATIONS = [chat("the cat sat", "right"), chat("again please", "the mat was wrong " * 4, "hi", "the user")]
 
 
-def exported(kind, tmp_path):
-    model = reward_model(kind, head="independent")
+def exported(kind, tmp_path, pad_token=None):
+    model, tokenizer = reward_model(kind, head="independent"), tokenizer_for(kind)
     model.config.temperatures = [1.5, 0.7, 2.0]
-    scorer = RewardScorer(model, tokenizer_for(kind))
-    export_model(model).save_pretrained(tmp_path / "plain")
-    scorer.tokenizer.save_pretrained(tmp_path / "plain")
+    if pad_token:
+        tokenizer.pad_token = pad_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+    scorer = RewardScorer(model, tokenizer)
+    for part in export_model(model, tokenizer):
+        part.save_pretrained(tmp_path / "plain")
     return scorer, tmp_path / "plain"
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
-def test_scores_survive_export_and_the_way_back(kind, tmp_path):
-    scorer, folder = exported(kind, tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "pad_token"), [("llama", None), ("qwen3", None), ("gemma3", None), ("llama", "<|im_end|>")]
+)
+def test_scores_survive_export_and_the_way_back(kind, pad_token, tmp_path):
+    scorer, folder = exported(kind, tmp_path, pad_token)
     expected = scorer.score(CONVERSATIONS)
     assert abs(expected[0] - expected[1]) > 0.02
     plain = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -65,7 +70,7 @@ def test_cross_encoder_loads_the_export(tmp_path):
 )
 def test_export_refuses_what_a_plain_classifier_cannot_express(kind, head, reason):
     with pytest.raises(ValueError, match=reason):
-        export_model(reward_model(kind, head=head))
+        export_model(reward_model(kind, head=head), tokenizer_for(kind))
 
 
 def test_convert_needs_the_text_the_checkpoint_was_trained_on(tmp_path):
