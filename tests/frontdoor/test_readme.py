@@ -23,7 +23,7 @@ def blocks(language):
 
 def command_lines():
     text = "\n".join(blocks("bash")).replace("\\\n", " ")
-    found = [shlex.split(line.split("wildreward ", 1)[1]) for line in text.splitlines() if "wildreward " in line[:45]]
+    found = [shlex.split(command) for command in re.findall(r"^(?:.* -m )?wildreward (.*)$", text, flags=re.M)]
     return [words for words in found if words and words[0] in commands.COMMANDS]
 
 

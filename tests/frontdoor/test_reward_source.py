@@ -76,10 +76,9 @@ def test_retries_what_may_pass_and_honours_retry_after(server):
 
 def test_gives_up_at_the_deadline(server):
     server.script[:] = [(500, {}, b"broken")]
-    started = time.monotonic()
-    with pytest.raises(RewardSourceError, match=r"gave no rewards in \d attempts, .* s after the first failure \(HTTP 500 broken\)"):
+    gave_up = r"gave no rewards in \d attempts, [01] s after the first failure \(HTTP 500 broken\)"
+    with pytest.raises(RewardSourceError, match=gave_up):
         RewardFunction(server.url, deadline=1.0)(prompts=["q"], completions=["a"])
-    assert time.monotonic() - started < 5
 
 
 def test_a_hanging_server_is_given_up():
