@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wildreward.bundled import resolve
-from wildreward.errors import UserError
+from wildreward.dataset_builder.encoder_files import (
+    PLAIN_BERT_FILES,
+    is_plain_bert,
+    load_config_and_tokenizer,
+    naming,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +28,6 @@ logger = logging.getLogger(__name__)
 CPU_TOKENS = 512
 GPU_TOKENS = 32_768
 CHARS_PER_TOKEN = 16
-PACKED_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
 class Embedder:
@@ -42,12 +46,9 @@ class Embedder:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.on_cpu = device == "cpu"
-        try:
+        with naming(name):
             packed = _packed(resolve(name), max_tokens) if self.on_cpu else None
             self.model = packed or _Padded(resolve(name), max_tokens, device)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"cannot load the sentence encoder {name} ({reason}); give --mining-encoder") from error
         self.max_tokens = max_tokens
         self.tokens = 0
         # Threads that compute with one core each. They stay, because each new thread would take memory of its own.
@@ -83,11 +84,13 @@ class _Padded:
     """Any encoder that transformers knows, in padded batches."""
 
     def __init__(self, path: str, max_tokens: int, device: str) -> None:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel
 
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.model = AutoModel.from_pretrained(path, dtype=best_dtype(device)).eval().to(device)
-        self.hidden_size, self.max_tokens = self.model.config.hidden_size, max_tokens
+        config, self.tokenizer = load_config_and_tokenizer(path)
+        loaded = AutoModel.from_pretrained(path, dtype=best_dtype(device), use_safetensors=True)
+        self.model, self.hidden_size = loaded.eval().to(device), config.hidden_size
+        places = getattr(config, "max_position_embeddings", None) or max_tokens
+        self.max_tokens = min(max_tokens, places, self.tokenizer.model_max_length)
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
@@ -109,12 +112,12 @@ def _packed(path: str, max_tokens: int) -> "PackedBert | None":
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(path, allow_patterns=list(PACKED_FILES)))
-    if not all((folder / name).is_file() for name in PACKED_FILES):
+        folder = Path(snapshot_download(path, allow_patterns=list(PLAIN_BERT_FILES)))
+    if not is_plain_bert(folder):
         return None
     from wildreward.dataset_builder.packed_bert import PackedBert
 
-    return PackedBert(folder, best_dtype("cpu"), max_tokens) if PackedBert.fits(folder) else None
+    return PackedBert(folder, best_dtype("cpu"), max_tokens)
 
 
 def best_dtype(device: str) -> Any:

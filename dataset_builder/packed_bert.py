@@ -14,15 +14,12 @@ from torch.nn.functional import embedding, layer_norm, linear, scaled_dot_produc
 
 from wildreward.files import read_json
 
-# What the forward pass below computes; a config that says otherwise is another model.
-EXPECTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-
 
 class PackedBert:
     """A BERT encoder from a folder with `config.json`, `tokenizer.json` and `model.safetensors`.
 
     Args:
-        folder: of the model; `fits` has said that it is one.
+        folder: of the model; `encoder_files.is_plain_bert` has said that it is one.
         dtype: to compute in.
         max_tokens: longer texts are cut to their beginning.
     """
@@ -46,12 +43,6 @@ class PackedBert:
         self.tokenizer.enable_truncation(min(max_tokens, len(self.places)))
         self.tokenizer.no_padding()
 
-    @staticmethod
-    def fits(folder: Path) -> bool:
-        """Whether the folder's model is one that this class computes."""
-        config = read_json(folder / "config.json")
-        return "model_type" in config and all(config.get(name, value) == value for name, value in EXPECTED.items())
-
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return [found.ids for found in self.tokenizer.encode_batch(texts)]
 
@@ -63,7 +54,7 @@ class PackedBert:
             texts: token ids; texts of the same length side by side share their attention.
         """
         lengths = [len(text) for text in texts]
-        tokens = torch.tensor([token for text in texts for token in text])
+        tokens = torch.tensor([token for text in texts for token in text], dtype=torch.long)
         positions = torch.cat([torch.arange(length) for length in lengths])
         hidden = embedding(tokens, self.words) + embedding(positions, self.places) + self.first_kind  # (T, H)
         hidden = self._normed(hidden, self.norm)
@@ -72,7 +63,7 @@ class PackedBert:
             hidden = self._normed(linear(mixed, *layer.out).add_(hidden), layer.out_norm)
             inner = torch.ops.aten.gelu_(linear(hidden, *layer.up))
             hidden = self._normed(linear(inner, *layer.down).add_(hidden), layer.down_norm)
-        return torch.stack([text.float().mean(0) for text in hidden.split(lengths)])
+        return torch.stack([text.float().sum(0) / max(1, len(text)) for text in hidden.split(lengths)])
 
     def _attend(self, qkv: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """Attention inside each text: (T, 3H) → (T, H)."""
@@ -82,6 +73,8 @@ class PackedBert:
             count = len(list(group))
             rows = slice(start, start + count * length)
             start = rows.stop
+            if not length:
+                continue
             parts = qkv[rows].view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, n, heads, L, H/heads)
             mixed[rows] = scaled_dot_product_attention(*parts).transpose(1, 2).reshape(count * length, -1)
         return mixed

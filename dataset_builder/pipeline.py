@@ -11,6 +11,7 @@ from typing import Any
 from wildreward.bundled import resolve
 from wildreward.dataset_builder import stages, steps
 from wildreward.dataset_builder.costs import Prices
+from wildreward.dataset_builder.encoder_files import check_encoder
 from wildreward.dataset_builder.filters import Limits
 from wildreward.dataset_builder.finish import Rules
 from wildreward.dataset_builder.report import failed_questions
@@ -160,6 +161,12 @@ def prepare(
     slices = find_slices(path, losses, revision)
     if not slices:
         raise UserError(f"{source} holds nothing that can be read")
+    if mining_window > 0:
+        if mining_max_tokens < 3:
+            raise UserError(
+                f"--mining-max-tokens must be at least 3, a word between two marks, got {mining_max_tokens}"
+            )
+        check_encoder(mining_encoder)
     found_layout = find_layout(_first_columns(slices, source), name=layout, columns=columns, where=source)
     plan = steps.Plan(
         folder=output / "work",

@@ -133,7 +133,10 @@ def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
     from wildreward.bundled import resolve
 
     try:
-        pipe = pipeline("decision", model=resolve(model), device=device, dtype="auto")
+        path = resolve(model)
+        _check_weights(path)
+        safely = {"use_safetensors": True}
+        pipe = pipeline("decision", model=path, device=device, dtype="auto", model_kwargs=safely)
         if pipe.model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             pipe.model.float()  # half precision without hardware for it is several times slower
         pipe.tokenizer.padding_side = "left"
@@ -142,9 +145,22 @@ def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"cannot label with the model {model}: {reason}; choose a chat model or a decision model"
+            f"cannot label with the model {model}: {reason}; choose a chat model or a decision model "
+            "whose weights are safetensors files"
         ) from error
     return pipe
+
+
+def _check_weights(path: str) -> None:
+    """Raise `ValueError` where all weights of a model, or of an adapter, are pickled."""
+    from transformers.utils import has_file
+
+    for pickled, safe in (
+        ("pytorch_model.bin", ("model.safetensors", "model.safetensors.index.json")),
+        ("adapter_model.bin", ("adapter_model.safetensors",)),
+    ):
+        if has_file(path, pickled) and not any(has_file(path, name) for name in safe):
+            raise ValueError(f"it has {pickled}, which is not loaded, and no {safe[0]}")
 
 
 def decide(requests: list[list[tuple[dict[str, Any], list[Any]]]], pipe: "DecisionPipeline") -> list[dict[str, Any]]:

@@ -74,3 +74,15 @@ def test_a_wrong_layout_costs_no_request(tmp_path):
         with pytest.raises(UserError, match="has the columns text; expected"):
             build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", labeler="llm", labeler_options=options(stub))
         assert stub.requests == []
+
+
+@pytest.mark.parametrize("wrong", [{"mining_encoder": "nothing/at/all/here"}, {"mining_max_tokens": 1}])
+def test_a_wrong_encoder_costs_no_request_and_can_be_put_right(tmp_path, tiny_encoder, wrong):
+    log, _ = write_chats(tmp_path, 20)
+    right = {"labeler": "llm", "mining_encoder": tiny_encoder}
+    with StubServer(level_by_content) as stub:
+        right["labeler_options"] = options(stub)
+        with pytest.raises(UserError, match="--" + next(iter(wrong)).replace("_", "-")):
+            build_dataset(str(log), tmp_path / "out", **{**right, **wrong})
+        assert stub.requests == []
+        assert build_dataset(str(log), tmp_path / "out", **right)["labelled"] == 60

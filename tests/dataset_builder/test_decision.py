@@ -1,6 +1,7 @@
 """The `transformers` labeler: five options, one forward pass, the option's probability as confidence."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -105,6 +106,21 @@ def test_special_tokens_in_a_chat_are_text_to_the_model(model_folder):
 def test_a_model_that_cannot_decide_is_refused_before_any_work(tmp_path):
     with pytest.raises(UserError, match=r"cannot label with the model .*nothing-here"):
         TransformersLabeler(str(tmp_path / "nothing-here"))
+
+
+@pytest.mark.parametrize(
+    ("pickled", "safe"),
+    [("pytorch_model.bin", "model.safetensors"), ("adapter_model.bin", "adapter_model.safetensors")],
+)
+def test_pickled_weights_are_not_loaded(model_folder, tmp_path, pickled, safe):
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / pickled)
+    (folder / safe).unlink(missing_ok=True)
+    with pytest.raises(UserError, match=f"it has {pickled}, which is not loaded, and no {safe}; choose .* safetensors"):
+        TransformersLabeler(str(folder))
 
 
 def test_probabilities_become_an_answer_by_hand():

