@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from wildreward.errors import UserError
-from wildreward.files import FolderLock, atomic_path, write_json
+from wildreward.files import FolderLock
 
 logger = logging.getLogger(__name__)
-
-FORMAT = "wildreward-results/1"
 
 
 @dataclass
@@ -98,6 +96,8 @@ def evaluate_model(
     Returns:
         What `results.json` holds.
     """
+    from wildreward.evaluation.inputs import load_inputs
+    from wildreward.evaluation.results import evaluate_scorer
     from wildreward.evaluation.scorers import load_scorer
 
     options = options or Options()
@@ -105,86 +105,8 @@ def evaluate_model(
     if not datasets and not benchmarks:
         raise UserError("nothing to evaluate on; give --dataset DIR_OR_ID or --benchmark NAME[=PATH]")
     with FolderLock(folder / "work"):
-        scorer = load_scorer(model, **loading)
-        results = evaluate_scorer(scorer, folder, datasets, benchmarks, options)
-        write_results(folder, results)
-    return results
-
-
-def evaluate_scorer(
-    scorer: Any, folder: Path, datasets: Sequence[str], benchmarks: Sequence[str], options: Options
-) -> dict[str, Any]:
-    """Results of an opened model; scores are kept in `folder/work/scores`, figures go to `folder/figures`."""
-    from wildreward.evaluation.report import library_versions
-    from wildreward.evaluation.scorers import public_name
-    from wildreward.evaluation.store import ScoreStore
-
-    store = ScoreStore(folder / "work" / "scores", scorer)
-    results: dict[str, Any] = {
-        "format": FORMAT,
-        "model": {"name": scorer.name, "kind": scorer.kind, "fingerprint": scorer.fingerprint},
-        "settings": {
-            "split": options.split,
-            "limit": options.limit,
-            "seed": options.seed,
-            "bootstrap_resamples": options.bootstrap,
-            "confidence": 0.95,
-            "calibration_bins": options.bins,
-            "positive_labels_from": 3,
-        },
-        "versions": library_versions(),
-        "datasets": {},
-        "benchmarks": {},
-    }
-    for dataset in datasets:
-        results["datasets"][public_name(dataset)] = _evaluate_dataset(dataset, scorer, store, folder, options)
-    for benchmark in benchmarks:
-        from wildreward.evaluation.benchmarks import evaluate_benchmark
-
-        name, result = evaluate_benchmark(benchmark, scorer, store, folder, options)
-        results["benchmarks"][name] = result
-    return results
-
-
-def _evaluate_dataset(dataset: str, scorer: Any, store: Any, folder: Path, options: Options) -> dict[str, Any]:
-    from wildreward.evaluation.scorers import public_name
-    from wildreward.evaluation.store import score_groups
-    from wildreward.evaluation.wildfb import evaluate_split, held_out, read_split
-
-    name = public_name(dataset)
-    data = held_out(read_split(dataset, options.split), options.limit, options.seed)
-    scored = [s for (s,) in score_groups(data.groups, scorer, store, options.chunk_size, f"scoring {name}")]
-    num_levels = getattr(scorer, "num_levels", None) or max(4, int(data.labels.max()))
-    result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
-    result = {"split": options.split, **result}
-    if options.plots:
-        _draw(curves, result, folder / "figures", f"{scorer.name} on {name} ({options.split})", options)
-    return result
-
-
-def _draw(curves: Any, result: dict[str, Any], figures: Path, title: str, options: Options) -> None:
-    from wildreward.evaluation import plots
-    from wildreward.evaluation.bootstrap import row_weights
-    from wildreward.evaluation.pairs import pair_weights
-
-    plots.score_by_label(curves.scores, curves.labels, figures / "score_by_label.png", title, result["roc_auc"])
-    pairs = curves.pairs
-    if not len(pairs):
-        return
-    weights = pair_weights(pairs, curves.users, 200, options.seed)
-    panels = [plots.Reliability(pairs.confidence, pairs.correct, weights, "pairs")]
-    if curves.stated is not None:
-        rows = row_weights(curves.users, 200, options.seed)
-        positive = (curves.labels >= 3).astype(float)
-        panels.insert(0, plots.Reliability(curves.stated, positive, rows, "answers"))
-    plots.reliability(panels, figures / "reliability.png", title, options.bins)
-    plots.accuracy_by_margin(
-        pairs.better_scores,
-        pairs.worse_scores,
-        weights,
-        figures / "accuracy_by_margin.png",
-        f"{title}, {len(pairs)} pairs across prompts",
-    )
+        inputs = load_inputs(datasets, benchmarks, options)
+        return evaluate_scorer(load_scorer(model, **loading), folder, inputs, options)
 
 
 def _output_folder(model: str, output: str | Path | None) -> Path:
@@ -193,15 +115,6 @@ def _output_folder(model: str, output: str | Path | None) -> Path:
     if Path(model).is_dir():
         return Path(model)
     raise UserError(f"{model} is not a folder, so results cannot be written into it; give --output DIR")
-
-
-def write_results(folder: Path, results: dict[str, Any]) -> None:
-    """Write `results.json` and the same as a table, `results.md`."""
-    from wildreward.evaluation.report import markdown
-
-    write_json(folder / "results.json", results)
-    with atomic_path(folder / "results.md") as temporary:
-        temporary.write_text(markdown(results), encoding="utf-8")
 
 
 def main(config: EvaluateConfig) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from wildreward.errors import UserError
-from wildreward.evaluation.benchmarks.run import load_benchmark, score_benchmark
+from wildreward.evaluation.benchmarks.run import score_benchmark
 from wildreward.evaluation.bootstrap import Difference, paired_bootstrap
-from wildreward.evaluation.command import FORMAT, Options, evaluate_scorer, write_results
+from wildreward.evaluation.command import Options
+from wildreward.evaluation.inputs import Inputs, load_inputs
 from wildreward.evaluation.metrics import ordinal_metrics
 from wildreward.evaluation.report import library_versions
-from wildreward.evaluation.scorers import load_scorer, public_name
+from wildreward.evaluation.results import FORMAT, evaluate_scorer, write_results
+from wildreward.evaluation.scorers import load_scorer
 from wildreward.evaluation.statistics import Ints, roc_auc, spearman
 from wildreward.evaluation.store import Scored, Scorer, ScoreStore, score_groups
-from wildreward.evaluation.wildfb import POSITIVE_FROM, HeldOut, held_out, read_split
+from wildreward.evaluation.wildfb import POSITIVE_FROM, HeldOut
 from wildreward.files import FolderLock
 
 logger = logging.getLogger(__name__)
@@ -54,24 +56,21 @@ def compare_models(
         raise UserError("nothing to compare on; give --dataset DIR_OR_ID or --benchmark NAME[=PATH]")
     folder = Path(output)
     with FolderLock(folder / "work"):
+        inputs = load_inputs(datasets, benchmarks, options)
         each: list[dict[str, Any]] = []
         scores: list[dict[str, list]] = []
         for letter, model in zip("ab", models, strict=True):
             scorer = load_scorer(model, **loading)
             own = folder / letter
-            results = evaluate_scorer(scorer, own, datasets, benchmarks, options)
-            write_results(own, results)
-            each.append(results)
-            scores.append(
-                _known_scores(scorer, ScoreStore(own / "work" / "scores", scorer), datasets, benchmarks, options)
-            )
+            each.append(evaluate_scorer(scorer, own, inputs, options))
+            scores.append(_known_scores(scorer, ScoreStore(own / "work" / "scores", scorer), inputs))
             del scorer  # before the next one is loaded: both may not fit in memory together
         results = {
             "format": FORMAT,
             "comparison": {
                 "a": each[0]["model"]["name"],
                 "b": each[1]["model"]["name"],
-                "differences": _differences(scores, datasets, benchmarks, options),
+                "differences": _differences(scores, inputs, options),
             },
             "models": {"a": each[0], "b": each[1]},
             "settings": each[0]["settings"],
@@ -81,33 +80,28 @@ def compare_models(
     return results
 
 
-def _known_scores(
-    scorer: Scorer, store: ScoreStore, datasets: Sequence[str], benchmarks: Sequence[str], options: Options
-) -> dict[str, list]:
-    """Scores of one model, all from its store: dataset or benchmark → scores in order."""
-    found: dict[str, list] = {}
-    for dataset in datasets:
-        data = held_out(read_split(dataset, options.split), options.limit, options.seed)
-        found[dataset] = [one for (one,) in score_groups(data.groups, scorer, store)]
-    for text in benchmarks:
-        benchmark, items = load_benchmark(text, options.limit, options.seed)
-        found[text] = score_benchmark(benchmark, items, scorer, store)
-    return found
+def _known_scores(scorer: Scorer, store: ScoreStore, inputs: Inputs) -> dict[str, dict[str, list]]:
+    """Scores of one model, all from its store: `datasets` and `benchmarks`, each name → scores in order."""
+    return {
+        "datasets": {
+            name: [one for (one,) in score_groups(data.groups, scorer, store)] for name, data in inputs.datasets.items()
+        },
+        "benchmarks": {
+            name: score_benchmark(benchmark, items, scorer, store)
+            for name, (benchmark, items) in inputs.benchmarks.items()
+        },
+    }
 
 
 def _differences(
-    scores: Sequence[dict[str, list]], datasets: Sequence[str], benchmarks: Sequence[str], options: Options
+    scores: Sequence[dict[str, dict[str, list]]], inputs: Inputs, options: Options
 ) -> dict[str, dict[str, float | None]]:
     result: dict[str, Difference] = {}
-    for dataset in datasets:
-        data = held_out(read_split(dataset, options.split), options.limit, options.seed)
-        both = [scores[0][dataset], scores[1][dataset]]
-        for name, statistic in dataset_statistics(data, both).items():
-            key = f"{public_name(dataset)} {name}"
-            result[key] = paired_bootstrap(statistic, data.users, options.bootstrap, options.seed)
-    for text in benchmarks:
-        benchmark, items = load_benchmark(text, options.limit, options.seed)
-        credits = [benchmark.credits(items, [[s.score for s in g] for g in scores[i][text]]) for i in (0, 1)]
+    for dataset, data in inputs.datasets.items():
+        for name, statistic in dataset_statistics(data, [s["datasets"][dataset] for s in scores]).items():
+            result[f"{dataset} {name}"] = paired_bootstrap(statistic, data.users, options.bootstrap, options.seed)
+    for title, (benchmark, items) in inputs.benchmarks.items():
+        credits = [benchmark.credits(items, [[one.score for one in g] for g in s["benchmarks"][title]]) for s in scores]
         names = [
             name for name in benchmark.combine(credits[0], np.arange(len(items))) if not name.startswith("subset:")
         ]
@@ -117,7 +111,7 @@ def _differences(
                 return benchmark.combine(credits[which], rows)[name]  # noqa: B023 - called within this turn of the loop
 
             difference = paired_bootstrap(statistic, credits[0].cluster, options.bootstrap, options.seed)
-            result[benchmark.name if name == "score" else f"{benchmark.name} {name}"] = difference
+            result[title if name == "score" else f"{title} {name}"] = difference
     return {name: difference.as_dict() for name, difference in result.items()}
 
 

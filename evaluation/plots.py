@@ -21,11 +21,11 @@ BLUE, ORANGE, GREY = "#2a6f97", "#c8553d", "#8d99ae"
 LEVEL_COLOURS = ("#9b2226", "#e07a5f", "#7fb7be", "#1d6f8c")
 
 
-def new_figure(columns: int = 1, width: float = 6.4, height: float = 4.4) -> "tuple[Figure, list[Axes]]":
-    """An empty figure with `columns` axes side by side.
+def figure_class() -> "type[Figure]":
+    """Matplotlib's figure.
 
     Raises:
-        UserError: matplotlib is not installed.
+        UserError: matplotlib is not installed, naming the extra.
     """
     try:
         from matplotlib.figure import Figure
@@ -33,7 +33,12 @@ def new_figure(columns: int = 1, width: float = 6.4, height: float = 4.4) -> "tu
         raise UserError(
             "figures need matplotlib, which is not installed; pip install 'wildreward[plots]', or pass --plots false"
         ) from error
-    figure = Figure(figsize=(width * columns, height), dpi=130, layout="constrained")
+    return Figure
+
+
+def new_figure(columns: int = 1, width: float = 6.4, height: float = 4.4) -> "tuple[Figure, list[Axes]]":
+    """An empty figure with `columns` axes side by side."""
+    figure = figure_class()(figsize=(width * columns, height), dpi=130, layout="constrained")
     axes = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
     for axis in axes:
         axis.grid(alpha=0.25, linewidth=0.6)

@@ -36,6 +36,18 @@ class HeldOut:
     """Characters of the response."""
 
 
+def split_files(folder: Path, split: str) -> list[Path]:
+    """Parquet files of one split of a dataset folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = sorted(folder.glob(f"data/{split}-*.parquet"))
+    if not files:
+        raise UserError(f"{folder} has no data/{split}-*.parquet; expected a dataset folder as build-dataset writes it")
+    return files
+
+
 def read_split(dataset: str, split: str = "test") -> list[dict[str, Any]]:
     """Rows of one split of a dataset folder or Hub id.
 
@@ -46,12 +58,7 @@ def read_split(dataset: str, split: str = "test") -> list[dict[str, Any]]:
     if folder.is_dir():
         import pyarrow.parquet as pq
 
-        files = sorted(folder.glob(f"data/{split}-*.parquet"))
-        if not files:
-            raise UserError(
-                f"{dataset} has no data/{split}-*.parquet; expected a dataset folder as build-dataset writes it"
-            )
-        table = _concatenated(files, pq)
+        table = _concatenated(split_files(folder, split), pq)
         columns, rows = table.column_names, table.to_pylist()
     else:
         import datasets

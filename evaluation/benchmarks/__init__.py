@@ -7,7 +7,6 @@ __getattr__, __dir__ = lazy_names(
     {
         "Benchmark": ".items",
         "Item": ".items",
-        "evaluate_benchmark": ".run",
         "load_benchmark": ".run",
         "rm_bench_accuracy": ".rm_bench",
         "score_benchmark": ".run",

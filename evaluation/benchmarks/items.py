@@ -143,26 +143,32 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, row) from a file, or from all JSON, JSON Lines and parquet files of a folder.
+def data_files(path: Path) -> list[Path]:
+    """The file itself, or all JSON, JSON Lines and parquet files of a folder, in order.
 
     Raises:
-        UserError: nothing there, or what is there cannot be read, naming file and line.
+        UserError: there are none, or the file is of another kind.
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
         if not files:
             raise UserError(f"{path} holds no {', '.join(SUFFIXES)} file")
-        for file in files:
-            yield from read_rows(file)
-    elif not path.is_file():
+        return files
+    if not path.is_file():
         raise UserError(f"{path} does not exist; expected a benchmark file or folder ({', '.join(SUFFIXES)})")
-    elif path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-    elif path.suffix in (".json", ".jsonl"):
-        yield from _json_rows(path)
-    else:
+    if path.suffix not in SUFFIXES:
         raise UserError(f"{path} is a {path.suffix or 'nameless'} file; expected one of {', '.join(SUFFIXES)}")
+    return [path]
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place, row) from a file, or from all files of a folder, see `data_files`.
+
+    Raises:
+        UserError: nothing there, or what is there cannot be read, naming file and line.
+    """
+    for file in data_files(path):
+        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

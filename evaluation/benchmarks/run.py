@@ -147,30 +147,7 @@ def _pair_results(pairs: Pairs, n_bins: int) -> dict[str, Any]:
     }
 
 
-def evaluate_benchmark(
-    text: str, scorer: Scorer, store: ScoreStore, folder: Path, options: Any
-) -> tuple[str, dict[str, Any]]:
-    """Load, score and aggregate one benchmark, and draw its figures.
-
-    Args:
-        text: `NAME` or `NAME=PATH`.
-        scorer: the model.
-        store: its scores.
-        folder: figures go to `folder/figures/<name>_*.png`.
-        options: `wildreward.evaluation.command.Options`.
-
-    Returns:
-        The benchmark's name and its results.
-    """
-    benchmark, items = load_benchmark(text, options.limit, options.seed)
-    scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
-    result = benchmark_results(benchmark, items, scored, options)
-    if options.plots and "pairs" in result:
-        _draw(benchmark, items, scored, folder / "figures", scorer.name, options)
-    return benchmark.name, result
-
-
-def _draw(
+def draw_benchmark(
     benchmark: Benchmark,
     items: Sequence[Item],
     scored: Sequence[Sequence[Scored]],
@@ -178,6 +155,7 @@ def _draw(
     model: str,
     options: Any,
 ) -> None:
+    """Draw `figures/<name>_*.png` of a benchmark that has pairs."""
     from wildreward.evaluation import plots
     from wildreward.evaluation.bootstrap import row_weights
 

@@ -1,0 +1,46 @@
+"""What an evaluation reads, checked and in memory before a model is loaded: held-out splits, benchmarks, matplotlib."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wildreward.evaluation.benchmarks.items import Benchmark, Item, data_files
+from wildreward.evaluation.benchmarks.run import load_benchmark, split_name
+from wildreward.evaluation.command import Options
+from wildreward.evaluation.plots import figure_class
+from wildreward.evaluation.scorers import public_name
+from wildreward.evaluation.wildfb import HeldOut, held_out, read_split, split_files
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything to evaluate on, under the names that results.json gives it."""
+
+    datasets: dict[str, HeldOut]
+    benchmarks: dict[str, tuple[Benchmark, list[Item]]]
+
+
+def load_inputs(datasets: Sequence[str], benchmarks: Sequence[str], options: Options) -> Inputs:
+    """Read all datasets and benchmarks. What costs nothing to find wrong is looked at first.
+
+    Args:
+        datasets: feedback datasets, folders or ids.
+        benchmarks: `NAME` or `NAME=PATH`.
+        options: split, limit and seed; whether figures are wanted.
+
+    Raises:
+        UserError: a name, path, split or row that does not fit; figures are wanted and matplotlib is not installed.
+    """
+    if options.plots:
+        figure_class()
+    for _, path in map(split_name, benchmarks):
+        if path is not None:
+            data_files(Path(path))
+    for folder in map(Path, datasets):
+        if folder.is_dir():
+            split_files(folder, options.split)
+    loaded = [load_benchmark(text, options.limit, options.seed) for text in benchmarks]
+    return Inputs(
+        {public_name(d): held_out(read_split(d, options.split), options.limit, options.seed) for d in datasets},
+        {benchmark.name: (benchmark, items) for benchmark, items in loaded},
+    )

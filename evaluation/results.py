@@ -1,0 +1,101 @@
+"""Results of an opened model on loaded inputs: computed, written, and only then drawn."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from wildreward.evaluation import plots
+from wildreward.evaluation.benchmarks.run import benchmark_results, draw_benchmark, score_benchmark
+from wildreward.evaluation.bootstrap import row_weights
+from wildreward.evaluation.command import Options
+from wildreward.evaluation.inputs import Inputs
+from wildreward.evaluation.pairs import pair_weights
+from wildreward.evaluation.report import library_versions, markdown
+from wildreward.evaluation.store import Scorer, ScoreStore, score_groups
+from wildreward.evaluation.wildfb import Curves, HeldOut, evaluate_split
+from wildreward.files import atomic_path, write_json
+
+FORMAT = "wildreward-results/1"
+
+Drawing = Callable[[], None]
+
+
+def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Options) -> dict[str, Any]:
+    """Evaluate an opened model into `folder`: `results.json`, `results.md`, `figures/`; scores in `work/scores`.
+
+    Returns:
+        What `results.json` holds.
+    """
+    store = ScoreStore(folder / "work" / "scores", scorer)
+    results: dict[str, Any] = {
+        "format": FORMAT,
+        "model": {"name": scorer.name, "kind": scorer.kind, "fingerprint": scorer.fingerprint},
+        "settings": {
+            "split": options.split,
+            "limit": options.limit,
+            "seed": options.seed,
+            "bootstrap_resamples": options.bootstrap,
+            "confidence": 0.95,
+            "calibration_bins": options.bins,
+            "positive_labels_from": 3,
+        },
+        "versions": library_versions(),
+        "datasets": {},
+        "benchmarks": {},
+    }
+    figures = folder / "figures"
+    drawings: list[Drawing] = []
+    for name, data in inputs.datasets.items():
+        result, curves = _dataset_results(name, data, scorer, store, options)
+        results["datasets"][name] = result
+        title = f"{scorer.name} on {name} ({options.split})"
+        drawings.append(partial(_draw_dataset, curves, result, figures, title, options))
+    for name, (benchmark, items) in inputs.benchmarks.items():
+        scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
+        result = benchmark_results(benchmark, items, scored, options)
+        results["benchmarks"][name] = result
+        if "pairs" in result:
+            drawings.append(partial(draw_benchmark, benchmark, items, scored, figures, scorer.name, options))
+    write_results(folder, results)
+    if options.plots:
+        for draw in drawings:
+            draw()
+    return results
+
+
+def write_results(folder: Path, results: dict[str, Any]) -> None:
+    """Write `results.json` and the same as a table, `results.md`."""
+    write_json(folder / "results.json", results)
+    with atomic_path(folder / "results.md") as temporary:
+        temporary.write_text(markdown(results), encoding="utf-8")
+
+
+def _dataset_results(
+    name: str, data: HeldOut, scorer: Scorer, store: ScoreStore, options: Options
+) -> tuple[dict[str, Any], Curves]:
+    scored = [s for (s,) in score_groups(data.groups, scorer, store, options.chunk_size, f"scoring {name}")]
+    num_levels = getattr(scorer, "num_levels", None) or max(4, int(data.labels.max()))
+    result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
+    return {"split": options.split, **result}, curves
+
+
+def _draw_dataset(curves: Curves, result: dict[str, Any], figures: Path, title: str, options: Options) -> None:
+    plots.score_by_label(curves.scores, curves.labels, figures / "score_by_label.png", title, result["roc_auc"])
+    pairs = curves.pairs
+    if not len(pairs):
+        return
+    weights = pair_weights(pairs, curves.users, 200, options.seed)
+    panels = [plots.Reliability(pairs.confidence, pairs.correct, weights, "pairs")]
+    if curves.stated is not None:
+        rows = row_weights(curves.users, 200, options.seed)
+        positive = (curves.labels >= 3).astype(float)
+        panels.insert(0, plots.Reliability(curves.stated, positive, rows, "answers"))
+    plots.reliability(panels, figures / "reliability.png", title, options.bins)
+    plots.accuracy_by_margin(
+        pairs.better_scores,
+        pairs.worse_scores,
+        weights,
+        figures / "accuracy_by_margin.png",
+        f"{title}, {len(pairs)} pairs across prompts",
+    )
