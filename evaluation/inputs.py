@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wildreward.errors import UserError
 from wildreward.evaluation.benchmarks.items import Benchmark, Item, data_files
 from wildreward.evaluation.benchmarks.run import load_benchmark, split_name
 from wildreward.evaluation.command import Options
@@ -29,13 +30,18 @@ def load_inputs(datasets: Sequence[str], benchmarks: Sequence[str], options: Opt
         options: split, limit and seed; whether figures are wanted.
 
     Raises:
-        UserError: a name, path, split or row that does not fit; figures are wanted and matplotlib is not installed.
+        UserError: a name, path, split or row that does not fit; two of them would be reported under one name; figures
+            are wanted and matplotlib is not installed.
     """
     if options.plots:
         figure_class()
-    for _, path in map(split_name, benchmarks):
+    named = [(file_prefix(public_name(dataset)), dataset) for dataset in datasets]
+    for text in benchmarks:
+        name, path = split_name(text)
+        named.append((name, text))
         if path is not None:
             data_files(Path(path))
+    _refuse_equal_names(named)
     for folder in map(Path, datasets):
         if folder.is_dir():
             split_files(folder, options.split)
@@ -44,3 +50,19 @@ def load_inputs(datasets: Sequence[str], benchmarks: Sequence[str], options: Opt
         {public_name(d): held_out(read_split(d, options.split), options.limit, options.seed) for d in datasets},
         {benchmark.name: (benchmark, items) for benchmark, items in loaded},
     )
+
+
+def file_prefix(name: str) -> str:
+    """A dataset's or benchmark's name as the beginning of a file name."""
+    return name.replace("/", "_")
+
+
+def _refuse_equal_names(named: Sequence[tuple[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for name, given in named:
+        if name in seen:
+            raise UserError(
+                f"{seen[name]} and {given} would both be reported as {name}; expected different names (of a folder its "
+                "last part counts): rename one, or evaluate them into different --output folders"
+            )
+        seen[name] = given

@@ -1,4 +1,4 @@
-"""Results of an opened model on loaded inputs: computed, written, and only then drawn."""
+"""Results of an opened model on loaded inputs: computed, put beside earlier ones, written, and only then drawn."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,12 +9,12 @@ from wildreward.evaluation import plots
 from wildreward.evaluation.benchmarks.run import benchmark_results, draw_benchmark, score_benchmark
 from wildreward.evaluation.bootstrap import row_weights
 from wildreward.evaluation.command import Options
-from wildreward.evaluation.inputs import Inputs
+from wildreward.evaluation.inputs import Inputs, file_prefix
 from wildreward.evaluation.pairs import pair_weights
 from wildreward.evaluation.report import library_versions, markdown
 from wildreward.evaluation.store import Scorer, ScoreStore, score_groups
 from wildreward.evaluation.wildfb import Curves, HeldOut, evaluate_split
-from wildreward.files import atomic_path, write_json
+from wildreward.files import atomic_path, read_json, write_json
 
 FORMAT = "wildreward-results/1"
 
@@ -23,6 +23,8 @@ Drawing = Callable[[], None]
 
 def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Options) -> dict[str, Any]:
     """Evaluate an opened model into `folder`: `results.json`, `results.md`, `figures/`; scores in `work/scores`.
+
+    Earlier entries in `results.json` stay where model and settings are the same; otherwise they are dropped.
 
     Returns:
         What `results.json` holds.
@@ -44,13 +46,16 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
         "datasets": {},
         "benchmarks": {},
     }
+    _keep_earlier(folder / "results.json", results)
+    several = len(results["datasets"].keys() | inputs.datasets.keys()) > 1
     figures = folder / "figures"
     drawings: list[Drawing] = []
     for name, data in inputs.datasets.items():
         result, curves = _dataset_results(name, data, scorer, store, options)
         results["datasets"][name] = result
         title = f"{scorer.name} on {name} ({options.split})"
-        drawings.append(partial(_draw_dataset, curves, result, figures, title, options))
+        prefix = f"{file_prefix(name)}_" if several else ""
+        drawings.append(partial(_draw_dataset, curves, result, figures, prefix, title, options))
     for name, (benchmark, items) in inputs.benchmarks.items():
         scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
         result = benchmark_results(benchmark, items, scored, options)
@@ -62,6 +67,17 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
         for draw in drawings:
             draw()
     return results
+
+
+def _keep_earlier(path: Path, results: dict[str, Any]) -> None:
+    """Take over what a file holds of the same model under the same settings."""
+    earlier = read_json(path) if path.exists() else None
+    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT or "model" not in earlier:
+        return  # of another command, or of a comparison
+    same_model = earlier["model"]["fingerprint"] == results["model"]["fingerprint"]
+    if same_model and earlier["settings"] == results["settings"]:
+        for kind in ("datasets", "benchmarks"):
+            results[kind] |= earlier[kind]
 
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:
@@ -80,8 +96,11 @@ def _dataset_results(
     return {"split": options.split, **result}, curves
 
 
-def _draw_dataset(curves: Curves, result: dict[str, Any], figures: Path, title: str, options: Options) -> None:
-    plots.score_by_label(curves.scores, curves.labels, figures / "score_by_label.png", title, result["roc_auc"])
+def _draw_dataset(
+    curves: Curves, result: dict[str, Any], figures: Path, prefix: str, title: str, options: Options
+) -> None:
+    path = figures / f"{prefix}score_by_label.png"
+    plots.score_by_label(curves.scores, curves.labels, path, title, result["roc_auc"])
     pairs = curves.pairs
     if not len(pairs):
         return
@@ -91,11 +110,11 @@ def _draw_dataset(curves: Curves, result: dict[str, Any], figures: Path, title: 
         rows = row_weights(curves.users, 200, options.seed)
         positive = (curves.labels >= 3).astype(float)
         panels.insert(0, plots.Reliability(curves.stated, positive, rows, "answers"))
-    plots.reliability(panels, figures / "reliability.png", title, options.bins)
+    plots.reliability(panels, figures / f"{prefix}reliability.png", title, options.bins)
     plots.accuracy_by_margin(
         pairs.better_scores,
         pairs.worse_scores,
         weights,
-        figures / "accuracy_by_margin.png",
+        figures / f"{prefix}accuracy_by_margin.png",
         f"{title}, {len(pairs)} pairs across prompts",
     )

@@ -76,7 +76,8 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
 def summarize(output: Path, seconds: dict[str, float]) -> dict[str, Any]:
     """What the stages' own files say, in one place, with the time and memory the run took."""
     report = read_json(output / "dataset" / "build_report.json")
-    (held_out,) = read_json(output / "reward-model" / "results.json")["datasets"].values()
+    datasets = read_json(output / "reward-model" / "results.json")["datasets"]
+    held_out = datasets[(output / "dataset").resolve().name]
     policy = read_json(output / "policy" / "dpo_results.json")["held_out"]
     peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from evaluation_tiny import dataset_folder, reward_model_folder, write_jsonl
+from evaluation_tiny import dataset_folder, reward_model_folder, rows, write_jsonl
 
 from wildreward.errors import UserError
 from wildreward.evaluation.command import Options, evaluate_model
@@ -62,3 +62,55 @@ def test_results_are_on_disk_before_figures_are_drawn(model, dataset, tmp_path):
         evaluate_model(model, tmp_path, [dataset], options=Options(bootstrap=0))
     assert json.loads((tmp_path / "results.json").read_text())["datasets"]["feedback"]["n"] == 40
     assert "### feedback" in (tmp_path / "results.md").read_text()
+
+
+def test_two_of_one_name_are_refused(dataset, judge_bench, tmp_path):
+    other = str(dataset_folder(tmp_path))
+    with pytest.raises(UserError, match=r"would both be reported as feedback; .* different --output folders"):
+        evaluate_model(NO_MODEL, tmp_path / "out", [dataset, other], [], FAST)
+    with pytest.raises(UserError, match="would both be reported as judge_bench"):
+        evaluate_model(NO_MODEL, tmp_path / "out", [], [judge_bench, judge_bench], FAST)
+
+
+def test_several_datasets_have_figures_of_their_own(model, dataset, tmp_path):
+    other = dataset_folder(tmp_path, rows(20, seed=1)).rename(tmp_path / "other")
+    results = evaluate_model(model, tmp_path / "out", [dataset, str(other)], options=Options(bootstrap=0))
+    assert {name: result["n"] for name, result in results["datasets"].items()} == {"feedback": 40, "other": 20}
+    figures = {path.name: path.read_bytes() for path in (tmp_path / "out" / "figures").iterdir()}
+    kinds = ("score_by_label", "reliability", "accuracy_by_margin")
+    assert set(figures) == {f"{name}_{kind}.png" for name in ("feedback", "other") for kind in kinds}
+    assert len(set(figures.values())) == 6
+
+
+def test_a_later_evaluation_keeps_the_entries_of_the_same_model_and_settings(model, dataset, judge_bench, tmp_path):
+    first = evaluate_model(model, tmp_path, [dataset], options=FAST)
+    both = evaluate_model(model, tmp_path, benchmarks=[judge_bench], options=FAST)
+    assert both["datasets"] == first["datasets"] and list(both["benchmarks"]) == ["judge_bench"]
+    assert json.loads((tmp_path / "results.json").read_text()) == both
+    table = (tmp_path / "results.md").read_text()
+    assert "### feedback" in table and "### judge_bench" in table
+    again = dataset_folder(tmp_path / "again", rows(20))
+    assert evaluate_model(model, tmp_path, [str(again)], options=FAST)["datasets"]["feedback"]["n"] == 20
+    seeded = evaluate_model(
+        model, tmp_path, benchmarks=[judge_bench], options=Options(seed=1, bootstrap=0, plots=False)
+    )
+    assert seeded["datasets"] == {}
+    other_model = str(reward_model_folder(tmp_path / "more", seed=1))
+    evaluate_model(model, tmp_path, [dataset], options=FAST)
+    assert evaluate_model(other_model, tmp_path, benchmarks=[judge_bench], options=FAST)["datasets"] == {}
+
+
+def test_figures_of_a_dataset_added_later_leave_the_earlier_ones(model, dataset, tmp_path):
+    options = Options(bootstrap=0)
+    evaluate_model(model, tmp_path / "out", [dataset], options=options)
+    before = (tmp_path / "out" / "figures" / "reliability.png").read_bytes()
+    other = dataset_folder(tmp_path, rows(20, seed=1)).rename(tmp_path / "other")
+    evaluate_model(model, tmp_path / "out", [str(other)], options=options)
+    assert (tmp_path / "out" / "figures" / "reliability.png").read_bytes() == before
+    assert (tmp_path / "out" / "figures" / "other_reliability.png").exists()
+
+
+def test_results_of_another_command_are_replaced(model, dataset, tmp_path):
+    for other in ([1], {"format": "other/1", "model": "m"}, {"format": "wildreward-results/1", "comparison": {}}):
+        (tmp_path / "results.json").write_text(json.dumps(other))
+        assert list(evaluate_model(model, tmp_path, [dataset], options=FAST)["datasets"]) == ["feedback"]
