@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from wildreward.errors import UserError
-from wildreward.files import FolderLock, write_json
+from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.settings import check_settings
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
+from wildreward.training.provenance import dataset_digest, model_digest, public_name
 
 logger = logging.getLogger(__name__)
 
 RESULTS = "dpo_results.json"
-# What a resumed run must not change, beside the arguments of the command itself.
+# What decides the resulting weights and figures, beside the arguments of the command itself.
 SETTINGS = (
     "beta",
     "loss_type",
-    "learning_rate",
-    "num_generations",
     "min_margin",
     "choose_truncated",
+    "reward_weights",
+    "reward_clip_range",
+    "num_generations",
+    "num_generations_eval",
+    "num_iterations",
+    "steps_per_generation",
     "max_completion_length",
     "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "generation_kwargs",
+    "chat_template_kwargs",
+    "shuffle_dataset",
+    "sync_ref_model",
+    "ref_model_mixup_alpha",
+    "ref_model_sync_steps",
+    "disable_dropout",
+    "max_steps",
+    "num_train_epochs",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "bf16",
+    "fp16",
     "seed",
 )
 
@@ -89,29 +118,42 @@ def main(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> None:
 
 
 def train_policy(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, Any]:
-    """Train a policy and write it, with `dpo_results.json`, to `config.output_dir`. Resumes a run that was cut off.
+    """Train a policy and write it, with `dpo_results.json`, to `config.output_dir`.
+
+    A finished folder made with the same settings is left as it is; a run that was cut off is continued.
 
     Returns:
-        The content of `dpo_results.json`.
+        The content of `dpo_results.json`; its `settings` on the main process only.
 
     Raises:
         UserError: what the user can put right: models, prompts, settings that differ from the run to resume.
         RewardSourceError: rewards cannot be had; a checkpoint is saved.
     """
-    if config.process_index == 0:
-        with FolderLock(config.output_dir):
-            check_settings(config.output_dir, _settings(arguments, config))
-            return _train(arguments, config)
-    return _train(arguments, config)
+    folder = make_folder(config.output_dir)
+    finished = (folder / RESULTS).exists()  # every process looks for itself, before any waits for another
+    if config.process_index > 0:
+        return read_json(folder / RESULTS) if finished else _train(arguments, config, {})
+    with FolderLock(folder):
+        settings = _settings(arguments, config)
+        check_settings(folder, settings)
+        if not finished:
+            return _train(arguments, config, settings)
+        from wildreward.model_card import write_model_card
+
+        logger.info("%s is complete already", folder)
+        if not (folder / "README.md").exists():
+            write_model_card(folder, config.hub_model_id)
+        return read_json(folder / RESULTS)
 
 
-def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, Any]:
+def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from wildreward.bundled import resolve
     from wildreward.training.best_of_n_dpo_trainer import BestOfNDPOTrainer
     from wildreward.training.dpo_prompts import load_prompts
-    from wildreward.training.policy_report import HeldOutCallback, last_complete_checkpoint
+    from wildreward.training.policy_report import HeldOutCallback
+    from wildreward.training.reward_checkpoints import last_complete_checkpoint
 
     policy = resolve(arguments.model)
     try:
@@ -128,7 +170,7 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, 
         arguments.dataset_config,
     )
     if arguments.pairs_only:
-        return _write_pairs(arguments, config, policy, tokenizer, train)
+        return _write_pairs(arguments, config, policy, tokenizer, train) | {"settings": settings}
     per_rollout = config.generation_batch_size // config.num_generations
     if len(train) < per_rollout:
         raise UserError(
@@ -147,18 +189,28 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, 
     )
     if callback:
         callback.trainer = trainer
-    checkpoint = config.resume_from_checkpoint or last_complete_checkpoint(config.output_dir)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with config.main_process_first(desc="looking for checkpoints"):
+        found = last_complete_checkpoint(config.output_dir, remove_partial=config.process_index == 0)
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint or (str(found) if found else None))
     trainer.save_model(config.output_dir)
-    results = _results(arguments, config, trainer, len(train))
+    results = {"settings": settings, **_results(trainer, len(train))}
     results["held_out"] = callback.report(config.seed) if callback else {}
     if config.process_index == 0:
-        from wildreward.model_card import write_model_card
-
-        write_json(os.path.join(config.output_dir, RESULTS), results)
-        Path(config.output_dir, "training_args.bin").unlink(missing_ok=True)  # a pickle: a model folder holds none
-        write_model_card(config.output_dir, config.hub_model_id)
+        _finish(Path(config.output_dir), arguments.model, results, config.hub_model_id)
     return results
+
+
+def _finish(folder: Path, policy: str, results: dict[str, Any], repo_id: str | None) -> None:
+    """Make the folder that the policy was saved to one that can be shown, and complete."""
+    from wildreward.model_card import write_model_card
+
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():  # peft writes, here and on a card, the folder that the policy was loaded from
+        write_json(adapter, read_json(adapter) | {"base_model_name_or_path": policy})
+        (folder / "README.md").unlink(missing_ok=True)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle: a model folder holds none
+    write_json(folder / RESULTS, results)
+    write_model_card(folder, repo_id)
 
 
 def _write_pairs(
@@ -177,7 +229,7 @@ def _write_pairs(
         processing_class=tokenizer,
     )
     pairs = write_pairs(trainer, prompts, config.output_dir, config.seed)
-    return {"settings": _settings(arguments, config), "prompts": len(prompts), "pairs": pairs}
+    return {"prompts": len(prompts), "pairs": pairs}
 
 
 def _reward_functions(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> list[Any]:
@@ -206,21 +258,23 @@ def _adapter(arguments: TrainDPOArguments) -> Any:
 
 
 def _settings(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, Any]:
-    return {
-        **{
-            name: getattr(arguments, name)
-            for name in ("model", "reward_model", "dataset", "max_prompts", "lora_rank", "pairs_only")
-        },
-        **{name: getattr(config, name) for name in SETTINGS},
-        "prompts_per_step": _prompts_per_step(config),
+    """What the result depends on, without machine paths, addresses or what they may carry of credentials."""
+    settings = dataclasses.asdict(arguments) | {
+        "model": public_name(arguments.model),
+        "model_digest": model_digest(arguments.model),
+        "reward_model": [public_name(source) for source in arguments.reward_model],
+        "reward_model_digest": [model_digest(source) for source in arguments.reward_model],
+        "dataset": public_name(arguments.dataset),
+        "dataset_digest": dataset_digest(arguments.dataset),
+        "prompts_per_step": config.pairs_per_device * config.world_size * config.gradient_accumulation_steps,
     }
+    loading = config.model_init_kwargs or {}  # may hold a token, too
+    settings |= {f"model_{name}": loading.get(name) for name in ("dtype", "revision")}
+    decisive = {name: getattr(config, name) for name in SETTINGS}
+    return json.loads(json.dumps(settings | decisive, default=str))
 
 
-def _prompts_per_step(config: BestOfNDPOConfig) -> int:
-    return config.pairs_per_device * config.world_size * config.gradient_accumulation_steps
-
-
-def _results(arguments: TrainDPOArguments, config: BestOfNDPOConfig, trainer: Any, prompts: int) -> dict[str, Any]:
+def _results(trainer: Any, prompts: int) -> dict[str, Any]:
     """What the run did, from its own log; JSON-serialisable."""
     steps = [row for row in trainer.state.log_history if "pairs/masked" in row]
     series = {
@@ -236,7 +290,6 @@ def _results(arguments: TrainDPOArguments, config: BestOfNDPOConfig, trainer: An
     return json.loads(
         json.dumps(
             {
-                "settings": _settings(arguments, config),
                 "steps": trainer.state.global_step,
                 "prompts": prompts,
                 "log": series,

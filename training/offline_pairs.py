@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wildreward.errors import UserError
 from wildreward.files import atomic_path
 
 if TYPE_CHECKING:
@@ -58,14 +59,25 @@ def write_pairs(trainer: BestOfNDPOTrainer, prompts: Dataset, folder: str | Path
 
     Returns:
         How many pairs the folder holds.
+
+    Raises:
+        UserError: the folder has parts of a run over another number of prompts, which a reader would mix with these.
     """
     import pyarrow.parquet as pq
 
     folder = Path(folder) / "data"
     parts = math.ceil(len(prompts) / PROMPTS_PER_PART)
+    others = sorted(
+        {path.name for path in folder.glob("*.parquet")} - {_part_name(part, parts) for part in range(parts)}
+    )
+    if others:
+        raise UserError(
+            f"{folder} holds {others[0]}, which is not one of the {parts} parts of this run; choose another output "
+            "folder, or delete it"
+        )
     total = 0
     for part in range(parts):
-        path = folder / f"train-{part:05d}-of-{parts:05d}.parquet"
+        path = folder / _part_name(part, parts)
         done = path.exists()
         trainer.accelerator.wait_for_everyone()  # all have looked before one writes
         if not done:
@@ -77,6 +89,10 @@ def write_pairs(trainer: BestOfNDPOTrainer, prompts: Dataset, folder: str | Path
             trainer.accelerator.wait_for_everyone()
         total += pq.read_metadata(path).num_rows
     return total
+
+
+def _part_name(part: int, parts: int) -> str:
+    return f"train-{part:05d}-of-{parts:05d}.parquet"
 
 
 def _as_dataset(pairs: list[dict[str, Any]], prompt: Any) -> Dataset:

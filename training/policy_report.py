@@ -1,7 +1,6 @@
 """How a policy does on held-out prompts before and after training: reward and length, with intervals."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +64,3 @@ class HeldOutCallback(TrainerCallback):
             estimates = bootstrap(statistics, range(len(pairs)), seed=seed) if pairs else {}
             result[name] = {key: estimate.as_dict() for key, estimate in estimates.items()}
         return result
-
-
-def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
-    """The checkpoint to resume from. One that a kill cut short lacks `trainer_state.json`, which is written last."""
-    found = [
-        (int(folder.name.rpartition("-")[2]), folder)
-        for folder in Path(output_dir).glob("checkpoint-*")
-        if folder.name.rpartition("-")[2].isdigit() and (folder / "trainer_state.json").exists()
-    ]
-    return str(max(found)[1]) if found else None

@@ -1,10 +1,11 @@
-"""Finding the checkpoint to go on from: a run that was killed while writing one leaves a half-written folder behind."""
+"""Going on from a checkpoint: which one (a kill can leave a half-written folder behind), and no further than asked for."""
 
 import json
 import logging
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -35,3 +36,16 @@ def last_complete_checkpoint(folder: str | Path, remove_partial: bool = False) -
         if remove_partial:
             shutil.rmtree(path)
     return None
+
+
+class StopsAtMaxSteps:
+    """For trainers: resumed from a checkpoint of the last step, train nothing more, only do what comes after training.
+
+    `transformers.Trainer` looks at the number of steps after each step only, so it would make one more.
+    """
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)

@@ -28,6 +28,7 @@ from wildreward.modeling_wildreward.template import install_template
 from wildreward.settings import check_settings
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.provenance import dataset_digest, model_digest, public_name
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
 from wildreward.training.reward_data import (
     groups_of,
@@ -146,24 +147,31 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     A finished folder made with the same settings is left as it is; an interrupted run is continued.
 
     Returns:
-        What is written to `training_summary.json`.
+        What is written to `training_summary.json`; its `arguments` on the main process only.
 
     Raises:
         UserError: see `load_rows`, `prepare_features`; the folder belongs to another run or to other settings.
     """
     folder = make_folder(config.output_dir)
     work = folder / "work"
+    # every process looks for itself, before any waits for another
+    finished = (folder / SUMMARY).exists() and (folder / "config.json").exists()
     if config.process_index > 0:  # the main process holds the lock and the settings for all
-        return _train(arguments, config, folder, work)
+        return read_json(folder / SUMMARY) if finished else _train(arguments, config, folder, work, {})
     with FolderLock(work):
-        check_settings(work, run_settings(arguments, config))
-        if (folder / SUMMARY).exists() and (folder / "config.json").exists():
-            logger.info("%s is complete already", folder)
-            return read_json(folder / SUMMARY)
-        return _train(arguments, config, folder, work)
+        settings = run_settings(arguments, config)
+        check_settings(work, settings)
+        if not finished:
+            return _train(arguments, config, folder, work, settings)
+        logger.info("%s is complete already", folder)
+        if not (folder / "README.md").exists():
+            write_model_card(folder, config.hub_model_id)
+        return read_json(folder / SUMMARY)
 
 
-def _train(arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder: Path, work: Path) -> dict[str, Any]:
+def _train(
+    arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder: Path, work: Path, settings: dict[str, Any]
+) -> dict[str, Any]:
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(
         resolve(arguments.base_model),
@@ -193,9 +201,9 @@ def _train(arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder:
     metrics = trainer.evaluate(validation)
     trainer.save_reward_model(str(folder))
     summary = {
-        "base_model": _public_name(arguments.base_model),
-        "dataset": _public_name(arguments.dataset),
-        "arguments": run_settings(arguments, config),
+        "base_model": public_name(arguments.base_model),
+        "dataset": public_name(arguments.dataset),
+        "arguments": settings,
         "rows": {
             "train": None if arguments.streaming else len(trainer.train_dataset),
             "validation": len(trainer.eval_dataset),
@@ -240,7 +248,7 @@ def build_model(arguments: TrainRewardArguments, config: OrdinalRewardConfig) ->
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot load the backbone {arguments.base_model!r}: {reason}") from error
-    model.config.base_model = _public_name(arguments.base_model)
+    model.config.base_model = public_name(arguments.base_model)
     freeze(model, arguments.frozen_layers)
     return model
 
@@ -328,17 +336,14 @@ def adapters(arguments: TrainRewardArguments) -> Any:
 
 
 def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
-    """What the result depends on, without machine paths."""
+    """What the result depends on, without machine paths; local data and weights are known by their contents."""
     settings = dataclasses.asdict(arguments)
-    settings |= {name: _public_name(getattr(arguments, name)) for name in ("dataset", "base_model")}
+    settings |= {name: public_name(getattr(arguments, name)) for name in ("dataset", "base_model")}
+    settings["dataset_digest"] = dataset_digest(arguments.dataset)
+    settings["base_model_digest"] = model_digest(arguments.base_model)
     del settings["estimate"], settings["estimate_sharding"]
     decisive = {name: getattr(config, name) for name in DECISIVE}
     return json.loads(json.dumps(settings | decisive, default=str))
-
-
-def _public_name(name: str) -> str:
-    """A Hub id as given; of a local path only the last part, which says nothing about the machine."""
-    return Path(name).resolve().name if Path(name).exists() else name
 
 
 def _named(metrics: dict[str, float]) -> dict[str, float]:

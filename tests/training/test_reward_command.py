@@ -1,12 +1,14 @@
 """`train-reward`: the folder it writes, reruns, refusals, and the estimates."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import chat, save_backbone
@@ -162,3 +164,26 @@ def test_accelerate_configurations_are_ones_accelerate_knows(path):
     values = yaml.safe_load(path.read_text())
     loaded = ClusterConfig.from_yaml_file(str(path))
     assert loaded.num_processes == values["num_processes"]
+
+
+def test_all_processes_see_that_a_run_is_complete(made):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch += ["-m", "wildreward", "train-reward", *made[1], "--rows-per-step", "8"]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "is complete already" in done.stderr
+
+
+def test_data_and_weights_of_the_same_name_are_told_apart(made, tmp_path):
+    toy_dataset(96, seed=1).to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "base").mkdir()
+    for path in (made[0] / "base").iterdir():
+        (tmp_path / "base" / path.name).write_bytes(path.read_bytes())
+    flags = [flag.replace(f"{made[0]}/base", f"{tmp_path}/base") for flag in made[1]]
+    train_reward(*parse("train-reward", CONFIGS, flags))  # a copy is the same
+    with pytest.raises(UserError, match=r"dataset_digest was '\w+', now '\w+'\)"):
+        train_reward(*parse("train-reward", CONFIGS, [flag.replace(f"{made[0]}/r", f"{tmp_path}/r") for flag in flags]))
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "base" / "model.safetensors")
+    with pytest.raises(UserError, match=r"base_model_digest was '\w+', now '\w+'\)"):
+        train_reward(*parse("train-reward", CONFIGS, flags))

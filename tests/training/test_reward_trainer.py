@@ -217,3 +217,13 @@ def test_an_undefined_metric_chooses_no_best_checkpoint_and_stops_nothing(tmp_pa
 def test_evaluation_needs_rows(tmp_path):
     with pytest.raises(UserError, match="eval_strategy is set but there is no eval_dataset"):
         trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch")
+
+
+def test_a_run_that_had_made_all_its_steps_trains_no_further(tmp_path):
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 4}  # in the middle of an epoch of six
+    made = trainer(tmp_path, **settings)
+    made.train()
+    again = trainer(tmp_path, **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert again.state.global_step == 4 and losses(again) == losses(made)
+    assert all(torch.equal(value, weights(made)[name]) for name, value in weights(again).items())
