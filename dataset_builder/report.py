@@ -1,11 +1,14 @@
 """`build_report.json`: the whole funnel in numbers."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from wildreward.dataset_builder.labelers.base import WORTH_ASKING_AGAIN
 from wildreward.dataset_builder.records import LEVEL_TO_LABEL, UNLABELLED
+from wildreward.names import public_name
+
+# Settings that may be paths of this machine; the report and the card are published.
+PATHS = ("source", "mining_encoder")
 
 
 def make_report(
@@ -59,7 +62,7 @@ def make_report(
         "requests": turns.get("requests", 0),
         "prompt_tokens": turns.get("prompt_tokens", 0),
         "completion_tokens": turns.get("completion_tokens", 0),
-        "settings": {name: _public(value) for name, value in settings.items()},
+        "settings": settings | {name: public_name(settings[name]) for name in PATHS if name in settings},
     }
 
 
@@ -80,11 +83,6 @@ def nothing_kept(report: dict[str, Any]) -> str:
     return (
         f"none of the {report['turns']:,} turns was kept ({listed or 'none has a follow-up'}), so there is no dataset"
     )
-
-
-def _public(value: Any) -> Any:
-    """A path of this machine by its last part only: the report and the card are published."""
-    return Path(value).resolve().name if isinstance(value, str) and "/" in value and Path(value).exists() else value
 
 
 def label_sources(written: Counter) -> dict[str, dict[str, int]]:

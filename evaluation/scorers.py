@@ -11,6 +11,7 @@ from typing import Any
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.evaluation.store import Group, Message, Scored, Scorer
+from wildreward.names import public_name
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +24,6 @@ HASHED = (
     "vocab*",
     "*.model",
 )
-
-
-def public_name(model: str) -> str:
-    """A name that can be published: a Hub id or URL host as given, a folder by its last part only."""
-    if Path(model).exists():
-        return Path(model).resolve().name
-    return model
 
 
 def folder_fingerprint(folder: str | os.PathLike) -> str:

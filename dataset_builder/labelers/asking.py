@@ -19,6 +19,7 @@ from wildreward.dataset_builder.labelers.endpoint import (
     Rejected,
     Throttled,
     Transient,
+    check_address,
     check_api_key,
     load_openai,
 )
@@ -62,10 +63,6 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def cost(self, prompt_price: float, completion_price: float) -> float:
-        """Money spent, with prices for a million tokens."""
-        return (self.prompt_tokens * prompt_price + self.completion_tokens * completion_price) / 1e6
-
     def add_tokens(self, prompt_tokens: int, completion_tokens: int) -> None:
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
@@ -89,6 +86,7 @@ class EndpointLabeler(Labeler):
         self, form: Form, base_url: str | None, api_key_env: str, concurrency: int, patience: Patience | None
     ) -> None:
         load_openai()
+        check_address(base_url)
         check_api_key(base_url, api_key_env)
         self.form = form
         self._asker = Asker(

@@ -20,6 +20,7 @@ from wildreward.dataset_builder.labelers.prompts import (
 )
 from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
 from wildreward.errors import UserError
+from wildreward.names import public_name
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ class TransformersLabeler(Labeler):
         self.budget = budget or Budget()
         self.batch_size = batch_size
         self.cut_rows = 0
-        self.version = f"{model}@{settings_digest([PROMPT_VERSION, model, repr(self.budget)])}"
+        self.version = f"{public_name(model)}@{settings_digest([PROMPT_VERSION, model, repr(self.budget)])}"
         self._pipeline: DecisionPipeline | None = load_pipeline(model, device)
 
     def label(self, request: Request) -> Answer:

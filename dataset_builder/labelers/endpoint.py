@@ -5,11 +5,13 @@ The client's own retries are off: who tries again, and when, is decided for the 
 
 import asyncio
 import email.utils
+import json
 import logging
 import os
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from wildreward.errors import UserError
 
@@ -55,6 +57,21 @@ def check_api_key(base_url: str | None, api_key_env: str) -> str:
             "or give the address of your own server with --base-url http://host:port/v1"
         )
     return key
+
+
+def check_address(base_url: str | None) -> None:
+    """Make sure that the address is one, and that no password is in it: it would end up in messages.
+
+    Raises:
+        UserError: it is not, or there is one.
+    """
+    if base_url is None:
+        return
+    address = urlsplit(base_url)
+    if "@" in address.netloc:
+        raise UserError("--base-url holds a user name or password; put the key into the environment (--api-key-env)")
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise UserError(f"--base-url is {base_url!r}; expected an address such as http://host:8000/v1")
 
 
 class Endpoint:
@@ -107,7 +124,7 @@ class Endpoint:
             raise Transient(f"connection failed ({_innermost(error)})") from error
         except openai.APIResponseValidationError:
             return None
-        except ValueError:  # a body that calls itself JSON and is not
+        except (json.JSONDecodeError, UnicodeDecodeError):  # a body that calls itself JSON and is not
             return None
 
     def _meaning(self, error: "openai.APIStatusError") -> Exception:

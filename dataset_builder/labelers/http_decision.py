@@ -17,6 +17,7 @@ from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
 from wildreward.dataset_builder.labelers.prompts import PROMPT_VERSION, settings_digest
 from wildreward.dataset_builder.labelers.quoting import Budget
 from wildreward.dataset_builder.labelers.retries import Patience
+from wildreward.names import public_name
 
 
 class DecisionForm:
@@ -79,4 +80,4 @@ class HttpDecisionLabeler(EndpointLabeler):
     ) -> None:
         form = DecisionForm(model, budget or Budget())
         super().__init__(form, base_url, api_key_env, concurrency, patience)
-        self.version = f"{model}@{settings_digest([PROMPT_VERSION, model, repr(form.budget)])}"
+        self.version = f"{public_name(model)}@{settings_digest([PROMPT_VERSION, model, repr(form.budget)])}"

@@ -27,6 +27,7 @@ from wildreward.dataset_builder.labelers.prompts import (
 from wildreward.dataset_builder.labelers.quoting import Budget
 from wildreward.dataset_builder.labelers.retries import Patience
 from wildreward.errors import UserError
+from wildreward.names import public_name
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class LlmLabeler(EndpointLabeler):
         form = ChatForm(model, temperature, max_answer_tokens, budget or Budget(), extra)
         super().__init__(form, base_url, api_key_env, concurrency, patience)
         settings = [PROMPT_VERSION, model, temperature, max_answer_tokens, repr(form.budget), extra]
-        self.version = f"{model}@{settings_digest(settings)}"
+        self.version = f"{public_name(model)}@{settings_digest(settings)}"
 
 
 def read_extra_body(text: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -86,3 +87,37 @@ def test_a_wrong_encoder_costs_no_request_and_can_be_put_right(tmp_path, tiny_en
             build_dataset(str(log), tmp_path / "out", **{**right, **wrong})
         assert stub.requests == []
         assert build_dataset(str(log), tmp_path / "out", **right)["labelled"] == 60
+
+
+def test_what_is_published_holds_no_path_of_the_machine(tmp_path, tiny_encoder):
+    log, _ = write_chats(tmp_path, 20)
+    with StubServer(level_by_content) as stub:
+        asked = {**options(stub), "model": "/srv/models/tiny-llama"}
+        report = build_dataset(
+            str(log), tmp_path / "out", labeler="llm", labeler_options=asked, mining_encoder=tiny_encoder
+        )
+        assert stub.requests[0].body["model"] == "/srv/models/tiny-llama"
+    assert report["settings"]["labeler_version"].startswith("tiny-llama@")
+    assert report["settings"]["source"] == log.name and report["settings"]["mining_encoder"] == Path(tiny_encoder).name
+    for name in ("build_report.json", "README.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert not [word for word in ("/srv", str(tmp_path.parent)) if word in text]
+
+
+@pytest.mark.parametrize("labeler", ["llm", "transformers"])
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "https://someone:secret@host/v1",
+            "--base-url holds a user name or password; put the key into the environment",
+        ),
+        ("localhost:8000/v1", "--base-url is 'localhost:8000/v1'; expected an address such as http://host:8000/v1"),
+    ],
+)
+def test_an_address_is_checked_first_and_holds_no_password(tmp_path, labeler, address, message):
+    log, _ = write_chats(tmp_path, 20)
+    asked = {"model": "stub", "base_url": address}
+    with pytest.raises(UserError, match=message) as caught:
+        build_dataset(str(log), tmp_path / "out", labeler=labeler, labeler_options=asked, mining_window=0)
+    assert "secret" not in str(caught.value) and not (tmp_path / "out").exists()

@@ -1,0 +1,27 @@
+"""What a published file calls a model or a dataset."""
+
+import pytest
+
+from wildreward.names import public_name
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
+        ("gpt-oss-120b", "gpt-oss-120b"),
+        ("/nowhere/at/all/model/", "model"),
+        ("~/models/mine", "mine"),
+        ("https://user:word@host:8000/v1", "host:8000"),
+    ],
+)
+def test_names_of_what_is_not_here(name, public):
+    assert public_name(name) == public
+
+
+def test_a_folder_is_called_by_its_last_part(tmp_path, monkeypatch):
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "models")
+    assert {public_name(name) for name in (str(tmp_path / "models" / "mine"), "mine", "./mine", "../models/mine")} == {
+        "mine"
+    }
