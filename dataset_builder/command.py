@@ -20,7 +20,13 @@ class BuildDatasetConfig:
         default="cues", metadata={"help": "Who reads the level of a follow-up."}
     )
     labels: str | None = field(default=None, metadata={"help": "Labels file for --labeler file (JSONL or parquet)."})
-    base_url: str | None = field(default=None, metadata={"help": "OpenAI-compatible endpoint for --labeler llm."})
+    base_url: str | None = field(
+        default=None,
+        metadata={
+            "help": "Server that is asked, up to and including /v1: an OpenAI-compatible one for --labeler llm (default: "
+            "OpenAI's own), one with /v1/systemone for --labeler transformers (default: a model on this machine)."
+        },
+    )
     model: str | None = field(default=None, metadata={"help": "Model for --labeler llm or transformers."})
     api_key_env: str = field(
         default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the endpoint's key."}

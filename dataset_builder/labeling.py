@@ -21,7 +21,7 @@ from wildreward.dataset_builder.labelers.base import (
     Request,
     Task,
 )
-from wildreward.dataset_builder.ledger import Ledger
+from wildreward.dataset_builder.ledger import Ledger, read_ledger
 from wildreward.dataset_builder.parts import read_columns
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.turns import request_for
@@ -70,6 +70,18 @@ def label_paid(
         stream.close()
 
 
+def left_to_ask(parts: Iterable[Path], turns_of: TurnsOf, labeler: Labeler, folder: Path) -> int:
+    """How many questions `label_paid` will ask about follow-ups: for turns that were not dropped, without the answers that
+    the ledgers of unfinished parts hold. Copies of a question in several turns count each time, so it may be fewer.
+    """
+    left = 0
+    for part in parts:
+        if not _done(folder, part):
+            asked = sum(turn.dropped is None for turn in turns_of(part))
+            left += max(0, asked - len(_answered(_ledger_path(folder, part), _version(labeler))))
+    return left
+
+
 def reasons_of(folder: Path, part: Path) -> Counter:
     """How often each reason occurs among the answers of a part."""
     return Counter(read_columns(folder / part.name, ["reason"])["reason"].to_pylist())
@@ -113,6 +125,21 @@ def write_answers(path: Path, answers: Iterable[Answer]) -> None:
     rows = [{name: getattr(answer, name) for name in ANSWERS.names} for answer in answers]
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=ANSWERS), temporary, compression="zstd")
+
+
+def _ledger_path(folder: Path, part: Path) -> Path:
+    return folder / "ledger" / f"{part.stem}.jsonl"
+
+
+def _version(labeler: Labeler) -> str:
+    return f"{labeler.name}:{labeler.version}"
+
+
+def _answered(ledger: Path, version: str) -> set[str]:
+    """Keys of the final answers in a ledger."""
+    if not ledger.exists():
+        return set()
+    return {answer.key for answer, _ in read_ledger(ledger, version) if is_final(answer)}
 
 
 def _done(folder: Path, part: Path) -> bool:
@@ -160,14 +187,14 @@ class _Stream:
 
     def __init__(self, parts: list[Path], turns_of: TurnsOf, labeler: Labeler, task: Task, folder: Path) -> None:
         self.parts, self.turns_of, self.task, self.folder = parts, turns_of, task, folder
-        self.version = f"{labeler.name}:{labeler.version}"
+        self.version = _version(labeler)
         self.waiting: dict[str, list[_OpenPart]] = {}
         self.open: list[_OpenPart] = []
         self.answered = Answered(folder / "ledger", self.version)
 
     def requests(self) -> Iterator[Request]:
         for part in self.parts:
-            current = _OpenPart(part, Ledger(self.folder / "ledger" / f"{part.stem}.jsonl", self.version))
+            current = _OpenPart(part, Ledger(_ledger_path(self.folder, part), self.version))
             self.open.append(current)
             for turn in self.turns_of(part):
                 if not _asked(turn, self.task):

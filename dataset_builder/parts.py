@@ -105,11 +105,6 @@ def turn_counts(path: Path, drop: Iterable[int] = ()) -> list[tuple[int, int]]:
     return [(row, _turns(text)) for row, text in enumerate(roles) if row not in dropped]
 
 
-def count_turns(parts: Iterable[Path]) -> int:
-    """Turns with a follow-up in all parts."""
-    return sum(count for part in parts for _, count in turn_counts(part))
-
-
 def read_columns(path: Path, columns: list[str] | None = None) -> "pa.Table":
     """A small parquet file. (`pyarrow.parquet.read_table` would import pandas, a second in every process.)"""
     import pyarrow.parquet as pq

@@ -21,8 +21,7 @@ from wildreward.dataset_builder.ingest import (
     write_repeats,
 )
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
-from wildreward.dataset_builder.labeling import check_failures, label_paid
-from wildreward.dataset_builder.parts import count_turns
+from wildreward.dataset_builder.labeling import check_failures, label_paid, left_to_ask
 from wildreward.dataset_builder.sources.readers import Slice
 from wildreward.dataset_builder.workers import Step, Workers
 from wildreward.errors import UserError
@@ -168,7 +167,9 @@ def _ask(
     """One stream of questions over all parts to a paid labeler; the progress bar shows what it has cost so far."""
     from tqdm.auto import tqdm
 
-    total = count_turns(parts) if task == "feedback" else None
+    total = None
+    if task == "feedback":
+        total = left_to_ask(parts, lambda part: turns(job.plan, part, wanted=set()), labeler, folder)
     with tqdm(total=total, desc=task, unit="turn", leave=False, smoothing=0.05) as bar:
 
         def on_answer(answer: Answer) -> None:

@@ -36,9 +36,8 @@ class FileLabeler(Labeler):
             raise UserError(f"{path} does not exist; expected a JSONL or parquet file with the columns id and level")
         self.version = _digest(self.path)
         keys, levels, confidences, verdicts = array("q"), array("b"), array("f"), array("b")
-        for number, row in enumerate(self._read()):
-            level, verdict = self._checked(number, row)
-            confidence = row.get("confidence")
+        for number, row in enumerate(self._read(), 1):
+            level, confidence, verdict = self._checked(number, row)
             keys.append(hash64(row["id"]))
             levels.append(level or 0)
             confidences.append(math.nan if confidence is None else confidence)
@@ -59,14 +58,17 @@ class FileLabeler(Labeler):
 
     def _sort(self, keys: np.ndarray, levels: np.ndarray, confidences: np.ndarray, verdicts: np.ndarray) -> None:
         order = np.argsort(keys, kind="stable")
-        keys, levels = keys[order], levels[order]
-        clash = np.flatnonzero((keys[1:] == keys[:-1]) & (levels[1:] != levels[:-1]))
-        if len(clash):
-            raise UserError(
-                f"{self.path} gives two different levels to one id (row {order[clash[0] + 1]}); keep one row for each id"
-            )
+        keys, levels, verdicts = keys[order], levels[order], verdicts[order]
+        for name, values in (("levels", levels), ("refusal verdicts", verdicts)):
+            clash = np.flatnonzero((keys[1:] == keys[:-1]) & (values[1:] != values[:-1]))
+            if len(clash):
+                first, second = order[clash[0] : clash[0] + 2] + 1
+                raise UserError(
+                    f"{self.path} gives two different {name} to one id (rows {first} and {second}); "
+                    "keep one row for each id"
+                )
         self._keys, self._levels = keys, levels
-        self._confidences, self._verdicts = confidences[order], verdicts[order]
+        self._confidences, self._verdicts = confidences[order], verdicts
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if self.path.suffix == ".parquet":
@@ -82,14 +84,14 @@ class FileLabeler(Labeler):
             except pa.ArrowInvalid as error:
                 raise UserError(f"{self.path} is not a complete parquet file ({error})") from error
             return
-        with open(self.path, encoding="utf-8") as handle:
+        with open(self.path, "rb") as handle:
             for number, line in enumerate(handle, 1):
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise UserError(f"{self.path} line {number} is not JSON ({error})") from error
+                    raise UserError(f"{self.path} row {number} is not JSON in UTF-8 ({error})") from error
                 if not isinstance(row, dict):
-                    raise UserError(f"{self.path} line {number}: expected an object with id and level")
+                    raise UserError(f"{self.path} row {number}: expected an object with id and level")
                 self._check_columns(row)
                 yield row
 
@@ -101,15 +103,26 @@ class FileLabeler(Labeler):
                 f"expected id, level (1-5), optional confidence, refusal; missing {', '.join(sorted(missing))}"
             )
 
-    def _checked(self, number: int, row: dict[str, Any]) -> tuple[int | None, str | None]:
-        level, verdict = row["level"], row.get("refusal")
+    def _checked(self, number: int, row: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
+        level, confidence, verdict = row["level"], row.get("confidence"), row.get("refusal")
         if level is not None and (isinstance(level, bool) or level not in (1, 2, 3, 4, 5)):
             raise UserError(f"{self.path} row {number}: level must be 1, 2, 3, 4, 5 or null, got {level!r}")
+        if confidence is not None and not _is_share(confidence):
+            raise UserError(
+                f"{self.path} row {number}: confidence must be a number from 0 to 1 or null, got {confidence!r}"
+            )
         if verdict not in _VERDICTS:
             raise UserError(f"{self.path} row {number}: refusal must be one of {REFUSAL_VERDICTS}, got {verdict!r}")
         if not isinstance(row["id"], str):
             raise UserError(f"{self.path} row {number}: id must be text, got {row['id']!r}")
-        return None if level is None else int(level), verdict
+        return None if level is None else int(level), confidence, verdict
+
+
+def _is_share(value: Any) -> bool:
+    """Whether a value is a number from 0 to 1, or the NaN that parquet files have for null."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= 1 or value != value
 
 
 def _digest(path: Path) -> str:

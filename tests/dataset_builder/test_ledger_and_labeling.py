@@ -15,7 +15,7 @@ from tests.dataset_builder.chats import conversation, write_jsonl
 from wildreward.dataset_builder.labelers import make_labeler
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
 from wildreward.dataset_builder.labelers.file import FileLabeler
-from wildreward.dataset_builder.labeling import label_paid, read_answers
+from wildreward.dataset_builder.labeling import label_paid, left_to_ask, read_answers
 from wildreward.dataset_builder.ledger import Ledger
 from wildreward.dataset_builder.turns import request_for
 from wildreward.errors import UserError
@@ -116,6 +116,21 @@ def test_dropped_turns_are_never_asked(tmp_path):
     label_paid(PARTS[:1], dropped, oracle, "feedback", tmp_path)
     assert len(oracle.asked) == 3
     assert [answer.level is None for answer in read_answers(tmp_path, PARTS[0])] == [True, False] * 3
+
+
+def test_only_what_will_be_asked_is_counted(tmp_path):
+    def some(part):
+        for turn in turns_of(part):
+            turn.dropped = "language" if part.stem == "d" and turn.number == 0 else None
+            yield turn
+
+    assert left_to_ask(PARTS, some, Oracle(), tmp_path) == 6 + 6 + 6 + 3
+    with pytest.raises(UserError):
+        label_paid(PARTS, some, Oracle(die_after=10), "feedback", tmp_path)  # a is finished, of b four are answered
+    assert left_to_ask(PARTS, some, Oracle(), tmp_path) == 2 + 6 + 3
+    assert left_to_ask(PARTS, some, Oracle("2"), tmp_path) == 6 + 6 + 3
+    label_paid(PARTS, some, Oracle(), "feedback", tmp_path)
+    assert left_to_ask(PARTS, some, Oracle(), tmp_path) == 0
 
 
 def test_only_refusals_with_negative_feedback_go_to_the_judge(tmp_path):
@@ -284,19 +299,47 @@ def test_labels_from_parquet_equal_those_from_json_lines(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"id": "a", "level": 6}], "level must be 1, 2, 3, 4, 5 or null, got 6"),
+        ([{"id": "a", "level": 6}], "row 1: level must be 1, 2, 3, 4, 5 or null, got 6"),
         ([{"id": "a", "level": "4"}], "level must be 1, 2, 3, 4, 5 or null, got '4'"),
         ([{"id": "a", "level": True}], "got True"),
         ([{"id": "a", "level": 2.5}], "got 2.5"),
         ([{"id": "a", "label": 2}], r"has the columns id, label; expected id, level .* missing level"),
         ([{"id": "a", "level": 1, "refusal": "yes"}], "refusal must be one of"),
-        ([{"id": "a", "level": 1}, {"id": "a", "level": 2}], "two different levels to one id"),
+        ([{"id": "a", "level": 1}, {"id": "a", "level": 2}], r"two different levels to one id \(rows 1 and 2\)"),
+        (
+            [{"id": i, "level": 1, "refusal": r} for i, r in (("b", None), ("a", "answered"), ("a", "false_refusal"))],
+            r"two different refusal verdicts to one id \(rows 2 and 3\); keep one row for each id",
+        ),
+        (
+            [{"id": "b", "level": 1}, {"id": "a", "level": 1, "confidence": "high"}],
+            "row 2: confidence must be a number",
+        ),
+        ([{"id": "a", "level": 1, "confidence": True}], "from 0 to 1 or null, got True"),
+        ([{"id": "a", "level": 1, "confidence": 87}], "from 0 to 1 or null, got 87"),
+        ([{"id": "a", "level": 1, "confidence": [0.5]}], r"got \[0.5\]"),
         ([{"id": 7, "level": 1}], "id must be text, got 7"),
     ],
 )
 def test_bad_labels_files_are_refused(tmp_path, rows, message):
     with pytest.raises(UserError, match=message):
         FileLabeler(write_jsonl(tmp_path / "l.jsonl", rows))
+
+
+def test_labels_in_another_encoding_are_refused(tmp_path):
+    path = tmp_path / "l.jsonl"
+    path.write_bytes('{"id": "a", "level": 1}\n{"id": "ä", "level": 2}\n'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"l\.jsonl row 2 is not JSON in UTF-8 \(.*can't decode byte 0xe4"):
+        FileLabeler(path)
+
+
+def test_a_confidence_that_is_not_a_number_in_parquet_is_none(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = {"id": ["a", "b"], "level": [1, 2], "confidence": [float("nan"), 0.25]}
+    pq.write_table(pa.table(rows), tmp_path / "l.parquet")
+    labeler = FileLabeler(tmp_path / "l.parquet")
+    assert [ask(labeler, name).confidence for name in "ab"] == [None, 0.25]
 
 
 def test_missing_labels_and_models_are_asked_for():

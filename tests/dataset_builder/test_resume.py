@@ -35,7 +35,7 @@ def interrupted(tmp_path):
         yield log, tmp_path / "out" / "work", stub
 
 
-def test_an_error_before_labelling_keeps_what_was_paid_for(interrupted):
+def test_an_error_before_labelling_keeps_what_was_paid_for(interrupted, capsys):
     log, work, stub = interrupted
     (ledger,) = (work / "feedback" / "ledger").iterdir()
     paid, marker = ledger.read_bytes(), work / "conversations" / "00000.json"
@@ -46,9 +46,11 @@ def test_an_error_before_labelling_keeps_what_was_paid_for(interrupted):
         build(log, work.parent, stub)
     assert ledger.read_bytes() == paid
     marker.write_text(whole)
-    before = len(stub.requests)
+    before, left = len(stub.requests), TURNS - paid.count(b"\n")
+    capsys.readouterr()
     assert build(log, work.parent, stub)["labelled"] == TURNS
-    assert len(stub.requests) - before == TURNS - paid.count(b"\n")
+    assert len(stub.requests) - before == left
+    assert f" 0/{left} " in capsys.readouterr().err  # what the cost is projected to
 
 
 def test_what_occurs_twice_is_looked_for_once(interrupted):
