@@ -4,7 +4,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from .configuration_wildreward import WildRewardConfig
 from .modeling_wildreward import WildRewardForSequenceClassification, WildRewardOutput
-from .ordinal import OrdinalHead, expected_level, level_probs, ordinal_loss, preference_probability
+from .ordinal import OrdinalHead, expected_level, level_probs, ordinal_loss, positive_from, preference_probability
 
 AutoConfig.register(WildRewardConfig.model_type, WildRewardConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(WildRewardConfig, WildRewardForSequenceClassification, exist_ok=True)
@@ -17,5 +17,6 @@ __all__ = [
     "expected_level",
     "level_probs",
     "ordinal_loss",
+    "positive_from",
     "preference_probability",
 ]

@@ -22,6 +22,11 @@ def check_labels(labels: torch.Tensor, num_levels: int) -> None:
         raise ValueError(f"labels {found[:10]} are outside 1..{num_levels}; a label is a whole level, counted from 1")
 
 
+def positive_from(num_levels: int) -> int:
+    """The first level that counts as positive where levels are told apart in two: the upper half of them."""
+    return num_levels // 2 + 1
+
+
 def ordinal_loss(
     threshold_logits: torch.Tensor,
     labels: torch.Tensor,

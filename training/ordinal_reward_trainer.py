@@ -57,7 +57,7 @@ class OrdinalRewardTrainer(StopsAtMaxSteps, Trainer):
 
     Args:
         model: the model, or the name of a backbone that gets a fresh head (with the level frequencies as its prior).
-        args: [`OrdinalRewardConfig`].
+        args: [`OrdinalRewardConfig`]; by default its defaults, without evaluation where there is no `eval_dataset`.
         train_dataset: rows as `reward_data` describes them, or features it has prepared; `Dataset` or `IterableDataset`.
         eval_dataset: held-out rows, a `Dataset`.
         processing_class: the tokenizer; default: the one of `model` by name. It gets the reward model's template.
@@ -70,10 +70,12 @@ class OrdinalRewardTrainer(StopsAtMaxSteps, Trainer):
 
     Example:
         ```python
+        rows = load_dataset("my-feedback", split="train").train_test_split(0.1, seed=0)
         trainer = OrdinalRewardTrainer(
             model="sentence-transformers/all-MiniLM-L6-v2",
             args=OrdinalRewardConfig(output_dir="reward-model"),
-            train_dataset=load_dataset("my-feedback", split="train"),
+            train_dataset=rows["train"],
+            eval_dataset=rows["test"],
         )
         trainer.train()
         ```
@@ -92,7 +94,8 @@ class OrdinalRewardTrainer(StopsAtMaxSteps, Trainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ) -> None:
-        args = args or OrdinalRewardConfig("reward-model")
+        if args is None:
+            args = OrdinalRewardConfig("reward-model", **({"eval_strategy": "no"} if eval_dataset is None else {}))
         if eval_dataset is None and args.eval_strategy != "no":
             raise UserError("eval_strategy is set but there is no eval_dataset; pass one, or set eval_strategy to 'no'")
         fresh = isinstance(model, str)

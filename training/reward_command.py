@@ -289,7 +289,7 @@ def load_splits(
         streaming=arguments.streaming,
     )
     if arguments.streaming:
-        return *_streamed_splits(rows, arguments, config.seed), {}
+        return _streamed_splits(rows, arguments, config.seed)
     with config.main_process_first(desc="dataset preparation"):
         features = prepare_features(rows, tokenizer, max_length, arguments.num_levels, config.dataset_num_proc)
     features, left_out = usable_rows(features, config.keep_cut_responses)
@@ -304,19 +304,21 @@ def load_splits(
 
 def _streamed_splits(
     rows: IterableDataset, arguments: TrainRewardArguments, seed: int
-) -> tuple[IterableDataset, Dataset]:
-    """The same split by group as for stored rows, decided row by row."""
+) -> tuple[IterableDataset, Dataset, dict[str, int]]:
+    """The same split by group as for stored rows, decided row by row; what is left out of the validation rows."""
 
     def held_out(row: dict[str, Any]) -> bool:
         single = {name: [row.get(name)] for name in ("user_id", "conversation_id")}
         return validation_share_of(groups_of(single, [str(row.get("id"))])[0], seed) < arguments.validation_share
 
-    validation = list(rows.filter(held_out).take(arguments.max_validation_rows))
+    read = list(rows.filter(held_out).take(arguments.max_validation_rows))
+    validation = [row for row in read if row.get("label") is not None]
     if not validation:
         raise UserError(
-            f"holding out {arguments.validation_share:.0%} of the streamed users leaves no row to validate on"
+            f"holding out {arguments.validation_share:.0%} of the streamed users leaves no row with a label to validate on"
         )
-    return rows.filter(lambda row: not held_out(row)), Dataset.from_list(validation)
+    left_out = {"no label, held out": len(read) - len(validation)} if len(read) > len(validation) else {}
+    return rows.filter(lambda row: not held_out(row)), Dataset.from_list(validation), left_out
 
 
 def adapters(arguments: TrainRewardArguments) -> Any:

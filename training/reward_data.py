@@ -8,6 +8,7 @@ once and read from the memory-mapped cache afterwards.
 import hashlib
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -45,16 +46,23 @@ FEATURES = Features(
 def load_rows(
     name: str, split: str, *, config: str | None = None, revision: str | None = None, streaming: bool = False
 ) -> Dataset | IterableDataset:
-    """Load one split of a dataset folder, a parquet or JSON Lines file, or a Hub dataset.
+    """Load one split, or a slice of one, of a dataset folder, a parquet or JSON Lines file, or a Hub dataset.
+
+    A single file has the split `train` only: rows to measure on are never those that were trained on.
 
     Raises:
         UserError: there is no such dataset or split, naming what is there.
     """
     path = Path(name)
+    if path.is_file() and not re.match(r"train\b", split):
+        raise UserError(
+            f"{name} is a single file, whose rows are the split 'train'; there is no split {split!r}: give a folder "
+            "written by build-dataset, or a dataset on the Hub, which can have several"
+        )
     try:
         if path.is_file():
             kind = "parquet" if path.suffix == ".parquet" else "json"
-            return load_dataset(kind, data_files=str(path), split="train", streaming=streaming)
+            return load_dataset(kind, data_files={"train": str(path)}, split=split, streaming=streaming)
         return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (FileNotFoundError, ValueError, ConnectionError) as error:
         reason = " ".join(str(error).split())

@@ -3,7 +3,7 @@
 import torch
 
 from wildreward.evaluation.metrics import expected_calibration_error, ordinal_metrics
-from wildreward.modeling_wildreward import expected_level, level_probs
+from wildreward.modeling_wildreward import expected_level, level_probs, positive_from
 
 REPORTED = ("mae", "qwk", "roc_auc", "accuracy", "spearman")
 
@@ -15,7 +15,7 @@ def reward_metrics(
 
     Args:
         threshold_logits: (N, K - 1).
-        labels: (N,) levels 1..K; the upper half of the levels counts as positive.
+        labels: (N,) levels 1..K; see `positive_from` for those that count as positive.
         head: `"coral"`, `"corn"` or `"independent"`.
         temperatures: see `WildRewardConfig`.
 
@@ -24,10 +24,10 @@ def reward_metrics(
         What is undefined (a single level) is left out.
     """
     levels = threshold_logits.shape[1] + 1
-    positive_from = levels // 2 + 1
+    positive = positive_from(levels)
     scores = expected_level(threshold_logits, head, temperatures)
-    chance = level_probs(threshold_logits, head, temperatures)[:, positive_from - 1 :].sum(dim=1).clamp(0, 1)
-    values = ordinal_metrics(scores.double().numpy(), labels.numpy(), levels, positive_from)
+    chance = level_probs(threshold_logits, head, temperatures)[:, positive - 1 :].sum(dim=1).clamp(0, 1)
+    values = ordinal_metrics(scores.double().numpy(), labels.numpy(), levels, positive)
     metrics = {name: values[name] for name in REPORTED}
-    metrics["ece"] = expected_calibration_error(chance.double().numpy(), (labels >= positive_from).double().numpy())
+    metrics["ece"] = expected_calibration_error(chance.double().numpy(), (labels >= positive).double().numpy())
     return {name: float(value) for name, value in metrics.items() if value == value}

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import chat, save_backbone
-from tests.training.reward_tiny import config, toy_dataset
+from tests.training.reward_tiny import config, toy_dataset, toy_rows
 from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
 from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, main, train_reward
+from wildreward.training.reward_data import validation_share_of
 from wildreward.training.reward_estimates import estimate, printed_estimate
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -96,14 +98,18 @@ def test_adapters_end_in_an_ordinary_model_folder(made, tmp_path):
 
 
 def test_streamed_training_holds_out_users_too(made, tmp_path):
+    rows = [row | {"label": None} if number % 8 == 0 else row for number, row in enumerate(toy_rows(96))]
+    Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
     arguments = TrainRewardArguments(
-        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25
+        dataset=str(tmp_path / "rows.parquet"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25
     )
     settings = config(tmp_path, max_steps=4, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2)
     summary = train_reward(arguments, settings)
-    stored = json.loads((made[0] / "out" / "training_summary.json").read_text())
-    assert summary["steps"] == 4 and summary["rows"]["validation"] > 0
-    assert stored["rows"]["validation"] > 0 and summary["rows"]["train"] is None
+    assert summary["steps"] == 4 and summary["rows"]["train"] is None
+    held = [row for row in rows if validation_share_of(f"user:{row['user_id']}", seed=0) < 0.25]
+    unlabelled = sum(row["label"] is None for row in held)
+    assert unlabelled > 0 and summary["rows"]["left_out"] == {"no label, held out": unlabelled}
+    assert summary["rows"]["validation"] == len(held) - unlabelled
 
 
 def test_errors_are_one_line(tmp_path, made):

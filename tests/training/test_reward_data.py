@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.tiny import tokenizer_for
 from tests.training.reward_tiny import toy_dataset, toy_rows
 from wildreward.errors import UserError
+from wildreward.modeling_wildreward import positive_from
 from wildreward.modeling_wildreward.template import encode
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import (
@@ -190,3 +191,12 @@ def test_json_lines_and_slices_load(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in toy_rows(4)))
     assert len(load_rows(str(path), "train")) == 4
+    assert len(load_rows(str(path), "train[:3]")) == 3
+    for split in ("test", "validation[:10]", "training"):
+        with pytest.raises(UserError, match="single file, whose rows are the split 'train'; there is no split"):
+            load_rows(str(path), split)
+
+
+@pytest.mark.parametrize(("levels", "first"), [(2, 2), (3, 2), (4, 3), (5, 3)])
+def test_the_upper_half_of_the_levels_is_positive(levels, first):
+    assert positive_from(levels) == first

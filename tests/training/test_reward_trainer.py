@@ -1,14 +1,16 @@
 """The trainer: equal results however the work is cut, metrics, checkpoints, faults."""
 
 import math
+import textwrap
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 
-from tests.tiny import reward_model, tokenizer_for
+from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.reward_tiny import config, losses, toy_dataset, toy_rows, trainer, weights
 from wildreward.errors import UserError
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
 
 
@@ -217,6 +219,29 @@ def test_an_undefined_metric_chooses_no_best_checkpoint_and_stops_nothing(tmp_pa
 def test_evaluation_needs_rows(tmp_path):
     with pytest.raises(UserError, match="eval_strategy is set but there is no eval_dataset"):
         trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch")
+
+
+def test_the_example_in_the_documentation_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    backbone = save_backbone("bert", "base")
+    toy_dataset().to_parquet("my-feedback/rows.parquet")
+    example = textwrap.dedent(OrdinalRewardTrainer.__doc__.split("```python\n")[1].split("```")[0])
+    names = {
+        "OrdinalRewardTrainer": OrdinalRewardTrainer,
+        "OrdinalRewardConfig": OrdinalRewardConfig,
+        "load_dataset": load_dataset,
+    }
+    exec(example.replace("sentence-transformers/all-MiniLM-L6-v2", str(backbone)), names)
+    assert names["trainer"].state.global_step > 0 and "eval_roc_auc" in names["trainer"].state.log_history[-2]
+
+
+def test_without_settings_and_held_out_rows_nothing_is_evaluated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows, tokenizer = toy_dataset(8), tokenizer_for("bert")
+    bare = OrdinalRewardTrainer(reward_model("bert"), train_dataset=rows, processing_class=tokenizer)
+    assert bare.args.eval_strategy == "no"
+    held = OrdinalRewardTrainer(reward_model("bert"), None, rows, rows, processing_class=tokenizer)
+    assert held.args.eval_strategy == "steps"
 
 
 def test_a_run_that_had_made_all_its_steps_trains_no_further(tmp_path):
