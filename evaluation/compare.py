@@ -15,11 +15,12 @@ from wildreward.evaluation.inputs import Inputs, load_inputs
 from wildreward.evaluation.metrics import ordinal_metrics
 from wildreward.evaluation.report import library_versions
 from wildreward.evaluation.results import FORMAT, evaluate_scorer, write_results
-from wildreward.evaluation.scorers import load_scorer
+from wildreward.evaluation.scorers import load_scorer, model_levels
 from wildreward.evaluation.statistics import Ints, roc_auc, spearman
 from wildreward.evaluation.store import Scored, Scorer, ScoreStore, score_groups
-from wildreward.evaluation.wildfb import POSITIVE_FROM, HeldOut
+from wildreward.evaluation.wildfb import LEVELS, HeldOut
 from wildreward.files import FolderLock
+from wildreward.modeling_wildreward.ordinal import positive_from
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ def compare_models(
     folder = Path(output)
     with FolderLock(folder / "work"):
         inputs = load_inputs(datasets, benchmarks, options)
+        levels = [model_levels(model, **loading) for model in models]
+        if datasets:
+            _check_levels(models, levels)
         each: list[dict[str, Any]] = []
         scores: list[dict[str, list]] = []
         for letter, model in zip("ab", models, strict=True):
@@ -70,7 +74,7 @@ def compare_models(
             "comparison": {
                 "a": each[0]["model"]["name"],
                 "b": each[1]["model"]["name"],
-                "differences": _differences(scores, inputs, options),
+                "differences": _differences(scores, inputs, options, each[0]["settings"]["positive_labels_from"]),
             },
             "models": {"a": each[0], "b": each[1]},
             "settings": each[0]["settings"],
@@ -78,6 +82,17 @@ def compare_models(
         }
         write_results(folder, results)
     return results
+
+
+def _check_levels(models: Sequence[str], levels: Sequence[int | None]) -> None:
+    """Refuse models that do not agree on what a level, or a positive label, is."""
+    stated = {k for k in levels if k is not None}
+    positive = {positive_from(k or LEVELS) for k in levels}
+    if len(stated) > 1 or len(positive) > 1:
+        shown = " and ".join(f"{model} has {k or 'no'} levels" for model, k in zip(models, levels, strict=True))
+        raise UserError(
+            f"{shown}, so the same labels mean different things to them; compare models of equal levels on datasets"
+        )
 
 
 def _known_scores(scorer: Scorer, store: ScoreStore, inputs: Inputs) -> dict[str, dict[str, list]]:
@@ -94,11 +109,11 @@ def _known_scores(scorer: Scorer, store: ScoreStore, inputs: Inputs) -> dict[str
 
 
 def _differences(
-    scores: Sequence[dict[str, dict[str, list]]], inputs: Inputs, options: Options
+    scores: Sequence[dict[str, dict[str, list]]], inputs: Inputs, options: Options, positive: int
 ) -> dict[str, dict[str, float | None]]:
     result: dict[str, Difference] = {}
     for dataset, data in inputs.datasets.items():
-        for name, statistic in dataset_statistics(data, [s["datasets"][dataset] for s in scores]).items():
+        for name, statistic in dataset_statistics(data, [s["datasets"][dataset] for s in scores], positive).items():
             result[f"{dataset} {name}"] = paired_bootstrap(statistic, data.users, options.bootstrap, options.seed)
     for title, (benchmark, items) in inputs.benchmarks.items():
         credits = [benchmark.credits(items, [[one.score for one in g] for g in s["benchmarks"][title]]) for s in scores]
@@ -115,12 +130,14 @@ def _differences(
     return {name: difference.as_dict() for name, difference in result.items()}
 
 
-def dataset_statistics(data: HeldOut, scored: Sequence[Sequence[Scored]]) -> dict[str, Callable[[Ints, int], float]]:
-    """Measures of two models on a held-out split, as functions of (rows, 0 or 1)."""
+def dataset_statistics(
+    data: HeldOut, scored: Sequence[Sequence[Scored]], positive: int
+) -> dict[str, Callable[[Ints, int], float]]:
+    """Measures of two models on a held-out split, as functions of (rows, 0 or 1); labels from `positive` are positive."""
     values = [np.asarray([s.score for s in model]) for model in scored]
     labels = data.labels
     found: dict[str, Callable[[Ints, int], float]] = {
-        "roc_auc": lambda rows, which: roc_auc(values[which][rows], labels[rows] >= POSITIVE_FROM),
+        "roc_auc": lambda rows, which: roc_auc(values[which][rows], labels[rows] >= positive),
         "spearman": lambda rows, which: spearman(values[which][rows], labels[rows]),
     }
     if all(s.level_probs is not None for model in scored for s in model):
@@ -128,7 +145,7 @@ def dataset_statistics(data: HeldOut, scored: Sequence[Sequence[Scored]]) -> dic
         for name in LEVEL_MEASURES:
 
             def measure(rows: Ints, which: int, name: str = name) -> float:
-                return ordinal_metrics(values[which][rows], labels[rows], levels, POSITIVE_FROM)[name]
+                return ordinal_metrics(values[which][rows], labels[rows], levels, positive)[name]
 
             found[name] = measure
     return found

@@ -52,8 +52,12 @@ def save(figure: "Figure", path: str | os.PathLike) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def score_by_label(scores: Floats, labels: Ints, path: str | os.PathLike, title: str, auc: dict[str, Any]) -> None:
+def score_by_label(
+    scores: Floats, labels: Ints, path: str | os.PathLike, title: str, auc: dict[str, Any], num_levels: int = 4
+) -> None:
     """Distribution of the score at each label, and of negatives against positives over one common axis."""
+    from wildreward.modeling_wildreward.ordinal import positive_from
+
     figure, (boxes, hists) = new_figure(columns=2, width=5.2)
     levels = sorted(set(labels.tolist()))
     groups = [scores[labels == k] for k in levels]
@@ -69,7 +73,12 @@ def score_by_label(scores: Floats, labels: Ints, path: str | os.PathLike, title:
     boxes.set_ylabel("score (expected level)")
     boxes.legend(loc="lower right", frameon=False)
     edges = np.linspace(scores.min(), max(scores.max(), scores.min() + 1e-6), 31)
-    for name, rows, colour in (("1-2 negative", labels <= 2, LEVEL_COLOURS[0]), ("3-4 positive", labels >= 3, BLUE)):
+    positive = positive_from(num_levels)
+    top = max(num_levels, labels.max())
+    for name, rows, colour in (
+        (f"1-{positive - 1} negative", labels < positive, LEVEL_COLOURS[0]),
+        (f"{positive}-{top} positive", labels >= positive, BLUE),
+    ):
         if rows.any():
             weights = np.full(rows.sum(), 100.0 / rows.sum())
             label = f"{name} (n={rows.sum()})"

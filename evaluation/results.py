@@ -13,8 +13,9 @@ from wildreward.evaluation.inputs import Inputs, file_prefix
 from wildreward.evaluation.pairs import pair_weights
 from wildreward.evaluation.report import library_versions, markdown
 from wildreward.evaluation.store import Scorer, ScoreStore, score_groups
-from wildreward.evaluation.wildfb import Curves, HeldOut, evaluate_split
+from wildreward.evaluation.wildfb import LEVELS, Curves, HeldOut, check_labels, evaluate_split
 from wildreward.files import atomic_path, read_json, write_json
+from wildreward.modeling_wildreward.ordinal import positive_from
 
 FORMAT = "wildreward-results/1"
 
@@ -29,6 +30,10 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
     Returns:
         What `results.json` holds.
     """
+    num_levels = getattr(scorer, "num_levels", None)
+    for name, data in inputs.datasets.items():
+        if num_levels is not None:
+            check_labels(data, num_levels, name)
     store = ScoreStore(folder / "work" / "scores", scorer)
     results: dict[str, Any] = {
         "format": FORMAT,
@@ -40,7 +45,7 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
             "bootstrap_resamples": options.bootstrap,
             "confidence": 0.95,
             "calibration_bins": options.bins,
-            "positive_labels_from": 3,
+            "positive_labels_from": positive_from(num_levels or LEVELS),
         },
         "versions": library_versions(),
         "datasets": {},
@@ -91,7 +96,7 @@ def _dataset_results(
     name: str, data: HeldOut, scorer: Scorer, store: ScoreStore, options: Options
 ) -> tuple[dict[str, Any], Curves]:
     scored = [s for (s,) in score_groups(data.groups, scorer, store, options.chunk_size, f"scoring {name}")]
-    num_levels = getattr(scorer, "num_levels", None) or max(4, int(data.labels.max()))
+    num_levels = getattr(scorer, "num_levels", None)
     result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
     return {"split": options.split, **result}, curves
 
@@ -100,7 +105,7 @@ def _draw_dataset(
     curves: Curves, result: dict[str, Any], figures: Path, prefix: str, title: str, options: Options
 ) -> None:
     path = figures / f"{prefix}score_by_label.png"
-    plots.score_by_label(curves.scores, curves.labels, path, title, result["roc_auc"])
+    plots.score_by_label(curves.scores, curves.labels, path, title, result["roc_auc"], curves.num_levels)
     pairs = curves.pairs
     if not len(pairs):
         return
@@ -108,7 +113,7 @@ def _draw_dataset(
     panels = [plots.Reliability(pairs.confidence, pairs.correct, weights, "pairs")]
     if curves.stated is not None:
         rows = row_weights(curves.users, 200, options.seed)
-        positive = (curves.labels >= 3).astype(float)
+        positive = (curves.labels >= positive_from(curves.num_levels)).astype(float)
         panels.insert(0, plots.Reliability(curves.stated, positive, rows, "answers"))
     plots.reliability(panels, figures / f"{prefix}reliability.png", title, options.bins)
     plots.accuracy_by_margin(

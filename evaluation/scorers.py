@@ -146,6 +146,31 @@ class RemoteScorer:
         return [[Scored(missing if v is None else float(v)) for v in group] for group in values]
 
 
+def open_config(model: str, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Configuration of a model folder or Hub id.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import AutoConfig
+
+    import wildreward.modeling_wildreward  # noqa: F401 - makes AutoConfig know the model type
+
+    try:
+        return AutoConfig.from_pretrained(resolve(model), revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{model} is not a model folder, Hub id or URL that can be opened: {reason}") from error
+
+
+def model_levels(model: str, *, revision: str | None = None, trust_remote_code: bool = False, **_: Any) -> int | None:
+    """Number of levels of a model that has them, before its weights are loaded; takes what `load_scorer` takes."""
+    if model.startswith(("http://", "https://")):
+        return None
+    config = open_config(model, revision, trust_remote_code)
+    return config.num_levels if config.model_type == "wildreward" else None
+
+
 def load_scorer(
     model: str,
     *,
@@ -175,16 +200,8 @@ def load_scorer(
     """
     if model.startswith(("http://", "https://")):
         return RemoteScorer(model, text_tokenizer)
-    from transformers import AutoConfig
-
     path = resolve(model)
-    try:
-        import wildreward.modeling_wildreward  # noqa: F401 - makes AutoConfig know the model type
-
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{model} is not a model folder, Hub id or URL that can be opened: {reason}") from error
+    config = open_config(model, revision, trust_remote_code)
     # A Hub id is pinned by the commit it resolved to, a folder by its content.
     pinned = model if Path(path).is_dir() else f"{model}@{getattr(config, '_commit_hash', None) or revision}"
     identity = path if Path(path).is_dir() else pinned

@@ -16,11 +16,13 @@ from wildreward.evaluation.metrics import length_bias, ordinal_metrics
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
 from wildreward.evaluation.store import Group, Scored
+from wildreward.modeling_wildreward.ordinal import positive_from
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("history", "messages", "label")
-POSITIVE_FROM = 3
+LEVELS = 4
+"""What the labels are taken for where the model has no levels of its own."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,21 @@ def held_out(rows: Sequence[dict[str, Any]], limit: int | None = None, seed: int
     return HeldOut(groups, np.asarray(labels), users, conversations, languages, np.asarray(lengths, dtype=np.float64))
 
 
+def check_labels(data: HeldOut, num_levels: int, dataset: str) -> None:
+    """Refuse labels above the model's levels.
+
+    Raises:
+        UserError: there is one, naming the row.
+    """
+    above = np.flatnonzero(data.labels > num_levels)
+    if above.size:
+        first = int(above[0])
+        raise UserError(
+            f"{dataset}, {data.groups[first].id}: label is {data.labels[first]}, the model has {num_levels} levels; "
+            f"expected labels from 1 to {num_levels}, as the model was trained on"
+        )
+
+
 def _messages(value: Any, name: str) -> list[dict[str, Any]]:
     if value is None:
         return []
@@ -144,12 +161,13 @@ class Curves:
     stated: Floats | None
     """P(positive) of each row, where the model states one."""
     pairs: Pairs
+    num_levels: int
 
 
 def evaluate_split(
     data: HeldOut,
     scored: Sequence[Scored],
-    num_levels: int = 4,
+    num_levels: int | None = None,
     repeats: int = 1000,
     seed: int = 0,
     n_bins: int = 10,
@@ -159,28 +177,39 @@ def evaluate_split(
 
     Intervals resample users. Pairs are rows of different labels, from any two prompts: the score is meant to be
     absolute, so the better-labelled row should score higher whatever the prompt.
+
+    Args:
+        data: candidates and labels.
+        scored: what the model says of each.
+        num_levels: the model's K, which labels do not exceed; None for a model without levels.
+        repeats: bootstrap resamples.
+        seed: of resamples and pairs.
+        n_bins: of the calibration errors.
+        max_pairs: at most so many pairs, sampled.
     """
+    levels = num_levels or LEVELS
+    first_positive = positive_from(levels)
     scores = np.asarray([s.score for s in scored])
     probs = _stacked_probs(scored)
-    positive = data.labels >= POSITIVE_FROM
+    positive = data.labels >= first_positive
     result: dict[str, Any] = {
         "n": len(scores),
         "users": len(set(data.users)),
-        "labels": {str(k): int((data.labels == k).sum()) for k in range(1, num_levels + 1)},
-        **{k: v.as_dict() for k, v in _estimates(scores, data, probs is not None, num_levels, repeats, seed).items()},
+        "labels": {str(k): int((data.labels == k).sum()) for k in range(1, max(levels, data.labels.max()) + 1)},
+        **{k: v.as_dict() for k, v in _estimates(scores, data, probs is not None, levels, repeats, seed).items()},
         "n_positive": int(positive.sum()),
         "n_negative": int((~positive).sum()),
     }
     stated = None
     if probs is not None:
-        stated = np.clip(probs[:, POSITIVE_FROM - 1 :].sum(axis=1), 0, 1)
+        stated = np.clip(probs[:, first_positive - 1 :].sum(axis=1), 0, 1)
         result["calibration"] = calibration_results(stated, positive.astype(float), n_bins)
     pairs = make_pairs(scores, probs, data.labels, max_pairs, seed)
     if len(pairs):
         result["pairs"] = pair_results(pairs, data.users, data.conversations, n_bins, repeats, seed)
         result["length_bias"] = _length_bias(scores, pairs, data)
-    result["languages"] = _by_language(scores, data)
-    return result, Curves(scores, data.labels, data.users, stated, pairs)
+    result["languages"] = _by_language(scores, data, first_positive)
+    return result, Curves(scores, data.labels, data.users, stated, pairs, levels)
 
 
 def _stacked_probs(scored: Sequence[Scored]) -> Floats | None:
@@ -194,10 +223,11 @@ def _estimates(
 ) -> dict[str, Estimate]:
     """Metrics with intervals. Scores of a model without levels (Bradley-Terry) have no unit: rank metrics only."""
     labels = data.labels
+    first_positive = positive_from(num_levels)
     statistics: dict[str, Any] = {
         "spearman": lambda rows: spearman(scores[rows], labels[rows]),
         "kendall_tau_b": lambda rows: kendall_tau_b(scores[rows], labels[rows]),
-        "roc_auc": lambda rows: roc_auc(scores[rows], labels[rows] >= POSITIVE_FROM),
+        "roc_auc": lambda rows: roc_auc(scores[rows], labels[rows] >= first_positive),
     }
     if has_levels:
         names = ("mae", "rmse", "accuracy", "within_one_accuracy", "qwk", "spearman", "kendall_tau_b", "roc_auc")
@@ -208,7 +238,7 @@ def _estimates(
                 key = rows.tobytes()
                 if key not in cache:
                     cache.clear()
-                    cache[key] = ordinal_metrics(scores[rows], labels[rows], num_levels, POSITIVE_FROM)
+                    cache[key] = ordinal_metrics(scores[rows], labels[rows], num_levels, first_positive)
                 return cache[key][name]
 
             return value
@@ -227,11 +257,11 @@ def _length_bias(scores: Floats, pairs: Pairs, data: HeldOut) -> dict[str, Any]:
     }
 
 
-def _by_language(scores: Floats, data: HeldOut) -> dict[str, dict[str, Any]]:
+def _by_language(scores: Floats, data: HeldOut, first_positive: int) -> dict[str, dict[str, Any]]:
     languages = np.asarray(data.languages)
     result = {}
     for language, n in Counter(data.languages).most_common():
         rows = languages == language
-        auc = roc_auc(scores[rows], data.labels[rows] >= POSITIVE_FROM)
+        auc = roc_auc(scores[rows], data.labels[rows] >= first_positive)
         result[language] = {"n": n, "roc_auc": defined_or_none(auc)}
     return result

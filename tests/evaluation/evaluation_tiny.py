@@ -69,7 +69,7 @@ def llama_config(vocab, **sizes):
     return LlamaConfig(**{**defaults, **sizes})
 
 
-def reward_model_folder(folder, seed=0):
+def reward_model_folder(folder, seed=0, num_levels=4):
     """A WildReward model folder with a random decoder backbone."""
     from transformers import LlamaModel
 
@@ -82,7 +82,7 @@ def reward_model_folder(folder, seed=0):
     backbone = Path(folder) / "backbone"
     LlamaModel(llama_config(len(tok))).save_pretrained(backbone)
     tok.save_pretrained(backbone)
-    model = WildRewardForSequenceClassification.from_backbone(str(backbone), num_levels=4, head="coral")
+    model = WildRewardForSequenceClassification.from_backbone(str(backbone), num_levels=num_levels, head="coral")
     with torch.no_grad():
         model.score.weight.normal_(0, 0.5)
     target = Path(folder) / "reward-model"

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from evaluation_tiny import dataset_folder, reward_model_folder, rows, write_jsonl
 
@@ -73,13 +74,19 @@ def test_two_of_one_name_are_refused(dataset, judge_bench, tmp_path):
 
 
 def test_several_datasets_have_figures_of_their_own(model, dataset, tmp_path):
+    def figures():
+        return {path.name: path.read_bytes() for path in (tmp_path / "out" / "figures").iterdir()}
+
     other = dataset_folder(tmp_path, rows(20, seed=1)).rename(tmp_path / "other")
+    evaluate_model(model, tmp_path / "out", [dataset], options=Options(bootstrap=0))
+    alone = figures()
+    kinds = {"score_by_label.png", "reliability.png", "accuracy_by_margin.png"}
+    assert set(alone) == kinds
     results = evaluate_model(model, tmp_path / "out", [dataset, str(other)], options=Options(bootstrap=0))
     assert {name: result["n"] for name, result in results["datasets"].items()} == {"feedback": 40, "other": 20}
-    figures = {path.name: path.read_bytes() for path in (tmp_path / "out" / "figures").iterdir()}
-    kinds = ("score_by_label", "reliability", "accuracy_by_margin")
-    assert set(figures) == {f"{name}_{kind}.png" for name in ("feedback", "other") for kind in kinds}
-    assert len(set(figures.values())) == 6
+    both = figures()
+    assert set(both) == kinds | {f"{name}_{kind}" for name in ("feedback", "other") for kind in kinds}
+    assert all(both[kind] == both[f"feedback_{kind}"] == alone[kind] != both[f"other_{kind}"] for kind in kinds)
 
 
 def test_a_later_evaluation_keeps_the_entries_of_the_same_model_and_settings(model, dataset, judge_bench, tmp_path):
@@ -100,17 +107,46 @@ def test_a_later_evaluation_keeps_the_entries_of_the_same_model_and_settings(mod
     assert evaluate_model(other_model, tmp_path, benchmarks=[judge_bench], options=FAST)["datasets"] == {}
 
 
-def test_figures_of_a_dataset_added_later_leave_the_earlier_ones(model, dataset, tmp_path):
-    options = Options(bootstrap=0)
-    evaluate_model(model, tmp_path / "out", [dataset], options=options)
-    before = (tmp_path / "out" / "figures" / "reliability.png").read_bytes()
-    other = dataset_folder(tmp_path, rows(20, seed=1)).rename(tmp_path / "other")
-    evaluate_model(model, tmp_path / "out", [str(other)], options=options)
-    assert (tmp_path / "out" / "figures" / "reliability.png").read_bytes() == before
-    assert (tmp_path / "out" / "figures" / "other_reliability.png").exists()
-
-
 def test_results_of_another_command_are_replaced(model, dataset, tmp_path):
     for other in ([1], {"format": "other/1", "model": "m"}, {"format": "wildreward-results/1", "comparison": {}}):
         (tmp_path / "results.json").write_text(json.dumps(other))
         assert list(evaluate_model(model, tmp_path, [dataset], options=FAST)["datasets"]) == ["feedback"]
+
+
+def test_positive_labels_follow_the_levels_of_the_model(tmp_path):
+    from sklearn.metrics import roc_auc_score
+
+    from wildreward.scorer import RewardScorer
+
+    six = reward_model_folder(tmp_path, num_levels=6)
+    table = [{**row, "label": 1 + i % 6} for i, row in enumerate(rows())]
+    dataset = dataset_folder(tmp_path, table)
+    results = evaluate_model(str(six), tmp_path / "out", [str(dataset)], options=Options(bootstrap=0))
+    assert results["settings"]["positive_labels_from"] == 4
+    result = results["datasets"]["feedback"]
+    scorer = RewardScorer.from_pretrained(six)
+    conversations = [[*row["history"], *row["messages"]] for row in table]
+    positive = np.array([row["label"] >= 4 for row in table])
+    assert result["n_positive"] == positive.sum() and set(result["labels"]) == set("123456")
+    assert result["roc_auc"]["value"] == pytest.approx(roc_auc_score(positive, scorer.score(conversations)))
+    stated = scorer.level_probs(conversations)[:, 3:].sum(axis=1)
+    assert result["calibration"]["brier"] == pytest.approx(((stated - positive) ** 2).mean(), abs=1e-6)
+
+
+def test_a_label_above_the_models_levels_is_refused_before_scoring(dataset, tmp_path):
+    two = str(reward_model_folder(tmp_path, num_levels=2))
+    with pytest.raises(
+        UserError, match=r"feedback, c\d+_turn\d: label is \d, the model has 2 levels; expected .* 1 to 2"
+    ):
+        evaluate_model(two, tmp_path / "out", [dataset], options=FAST)
+    assert not list((tmp_path / "out").rglob("*.jsonl"))
+
+
+def test_models_of_different_levels_are_not_compared_on_labels(model, dataset, judge_bench, tmp_path):
+    from wildreward.evaluation.compare import compare_models
+
+    six = str(reward_model_folder(tmp_path, num_levels=6))
+    with pytest.raises(UserError, match=r"has 4 levels and .* has 6 levels, so the same labels mean different things"):
+        compare_models([model, six], tmp_path / "out", [dataset], options=FAST)
+    assert not list((tmp_path / "out").rglob("*.jsonl"))
+    compare_models([model, six], tmp_path / "out", benchmarks=[judge_bench], options=FAST)
