@@ -7,7 +7,7 @@ gets `results.json`, `<study>.png` and one file for each finished run in `runs/`
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
@@ -16,6 +16,9 @@ from wildreward.settings import check_settings
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_command import TrainRewardArguments, run_settings
 from wildreward.training.reward_data import load_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -49,27 +52,34 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
     """Run one study into `config.output_dir`; returns what is in results.json.
 
     Raises:
-        UserError: the dataset lacks the columns that the study needs, or the folder is another run's.
+        UserError: the dataset lacks the rows or columns that the study needs, or the folder is another run's; there is
+            no such metric, or nothing to draw with; there are several processes.
     """
-    from wildreward.training.studies import run_study
+    from wildreward.training.studies import METRICS, run_study
 
+    if config.world_size > 1:
+        raise UserError(
+            f"analyze runs in one process, and was started in {config.world_size}; start it without a launcher"
+        )
+    if arguments.plot_metric not in METRICS:
+        raise UserError(f"plot_metric is {arguments.plot_metric!r}; expected one of {', '.join(METRICS)}")
+    _figure_class()  # refuses before hours of training, not after them
     folder = make_folder(config.output_dir)
     config.eval_strategy = config.save_strategy = "no"
     config.load_best_model_at_end = False
     with FolderLock(folder / "work"):
-        check_settings(folder / "work", run_settings(arguments, config))
-        rows, test = (
-            load_rows(
-                resolve(arguments.dataset), split, config=arguments.dataset_config, revision=arguments.dataset_revision
-            )
-            for split in (arguments.train_split, arguments.test_split)
-        )
+        settings = run_settings(arguments, config)
+        del settings["plot_metric"]  # another plot of the same runs
+        check_settings(folder / "work", settings)
+        source, options = resolve(arguments.dataset), (arguments.dataset_config, arguments.dataset_revision)
+        rows = load_rows(source, arguments.train_split, *options)
         missing = {"label_source", "level"} - set(rows.column_names) if arguments.study == "strategy" else set()
         if missing:
             raise UserError(
                 f"the dataset has no column {', '.join(sorted(missing))}; the strategy study needs a dataset "
                 "written by build-dataset"
             )
+        test = load_rows(source, arguments.test_split, *options)
         plain = TrainRewardArguments(
             **{item.name: getattr(arguments, item.name) for item in dataclasses.fields(TrainRewardArguments)}
         )
@@ -83,9 +93,9 @@ def table(results: dict[str, Any]) -> str:
     """Variants with mean and standard deviation of the main metrics, as text."""
     metrics = [name for name in ("roc_auc", "mae", "qwk", "ece") if name in next(iter(results["variants"].values()))]
     lines = [f"{results['axis']:30s}" + "".join(f"{name:>18s}" for name in metrics)]
-    for name, variant in results["variants"].items():
+    for variant in results["variants"].values():
         cells = (f"{variant[metric]['mean']:.3f} ± {variant[metric]['sd']:.3f}" for metric in metrics)
-        lines.append(f"{name:30s}" + "".join(f"{cell:>18s}" for cell in cells))
+        lines.append(f"{variant['name']:30s}" + "".join(f"{cell:>18s}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -95,14 +105,10 @@ def plot(results: dict[str, Any], metric: str, path: Path) -> None:
     Raises:
         UserError: the runs have no such metric.
     """
-    from matplotlib.figure import Figure
-
     variants = results["variants"]
     if any(metric not in variant for variant in variants.values()):
-        raise UserError(
-            f"the runs have no metric {metric!r}; expected one of {', '.join(next(iter(variants.values())))}"
-        )
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+        raise UserError(f"{metric} is undefined in some of the runs; choose another plot_metric, the runs are kept")
+    figure = _figure_class()(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     places = [variant["x"] for variant in variants.values()]
     means = [variant[metric]["mean"] for variant in variants.values()]
@@ -110,9 +116,20 @@ def plot(results: dict[str, Any], metric: str, path: Path) -> None:
     categorical = results["study"] == "strategy"
     axes.errorbar(places, means, yerr=deviations, marker="o", linestyle="none" if categorical else "-", capsize=3)
     if categorical:
-        axes.set_xticks(places, [name.replace(" ", "\n", 1) for name in variants])
+        axes.set_xticks(places, [variant["name"].replace(" ", "\n", 1) for variant in variants.values()])
         axes.margins(x=0.2)
     axes.set_xlabel(results["axis"])
     axes.set_ylabel(f"{metric} on {results['test_rows']} test rows")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
+
+
+def _figure_class() -> "type[Figure]":
+    """Matplotlib's figure (`UserError` naming the extra where it is not installed)."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(
+            "analyze draws a figure with matplotlib, which is not installed; pip install 'wildreward[plots]'"
+        ) from error
+    return Figure

@@ -44,7 +44,7 @@ FEATURES = Features(
 
 
 def load_rows(
-    name: str, split: str, *, config: str | None = None, revision: str | None = None, streaming: bool = False
+    name: str, split: str, config: str | None = None, revision: str | None = None, *, streaming: bool = False
 ) -> Dataset | IterableDataset:
     """Load one split, or a slice of one, of a dataset folder, a parquet or JSON Lines file, or a Hub dataset.
 

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from wildreward.bundled import resolve
+from wildreward.errors import UserError
 from wildreward.files import read_json, write_json
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
@@ -27,11 +29,13 @@ logger = logging.getLogger(__name__)
 
 LABEL_OF_LEVEL = {1: 1, 2: 2, 4: 3, 5: 4}
 SHARES = (0.125, 0.25, 0.5, 1.0)
+METRICS = ("loss", "mae", "qwk", "roc_auc", "accuracy", "spearman", "ece")
 
 
 class Variant(NamedTuple):
-    """One arm of a study: its name, its place on the plot's axis, and the rows to train on."""
+    """One arm of a study: its id in files and results, its name, its place on the plot's axis, the rows to train on."""
 
+    key: str
     name: str
     x: float
     rows: Dataset
@@ -46,9 +50,9 @@ def strategy_variants(rows: Dataset, seed: int) -> list[Variant]:
     ]
     unvalidated = rows.remove_columns("label").add_column("label", labels)
     return [
-        Variant("full", 0, rows),
-        Variant("without mining", 1, rows.select(np.flatnonzero(source != "mined"))),
-        Variant("without refusal validation", 2, unvalidated),
+        Variant("full", "full", 0, rows),
+        Variant("without-mining", "without mining", 1, rows.select(np.flatnonzero(source != "mined"))),
+        Variant("without-refusal-validation", "without refusal validation", 2, unvalidated),
     ]
 
 
@@ -61,11 +65,12 @@ def diversity_variants(rows: Dataset, seed: int) -> list[Variant]:
     heavy_first = sorted(range(len(rows)), key=lambda row: (-counts[users[row]], users[row], turn[row]))
     size = len(rows) // 4
     variants = []
-    for share in (0.0, 0.5, 1.0):  # share of rows chosen for spread instead of concentration
+    # share of rows chosen for spread instead of concentration
+    for key, share in (("concentrated", 0.0), ("mixed", 0.5), ("spread", 1.0)):
         spread = sorted(range(len(rows)), key=lambda row: (turn[row], order[row]))[: int(size * share)]
         chosen = list(dict.fromkeys([*spread, *heavy_first]))[:size]
         number = len(set(users[chosen]))
-        variants.append(Variant(f"{number} users", number, rows.select(sorted(chosen))))
+        variants.append(Variant(key, f"{number} users", number, rows.select(sorted(chosen))))
     return variants
 
 
@@ -77,7 +82,7 @@ def size_variants(rows: Dataset, seed: int) -> list[Variant]:
     variants = []
     for share in SHARES:
         kept = rows.select(np.flatnonzero(place < share))
-        variants.append(Variant(f"{len(kept)} rows", len(kept), kept))
+        variants.append(Variant(f"share-{share:g}", f"{len(kept)} rows", len(kept), kept))
     return variants
 
 
@@ -110,6 +115,22 @@ def _place(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
+def check_apart(variants: list[Variant]) -> None:
+    """Refuse variants with the same rows and labels, or the same place on the axis (`UserError` naming two of them)."""
+    for one, other in combinations(variants, 2):
+        if one.x == other.x or _same_rows(one.rows, other.rows):
+            raise UserError(
+                f"the variants {one.key} ({one.name}) and {other.key} ({other.name}) do not differ, with {len(one.rows)} "
+                "rows to train on; the study needs a dataset in which they do: more rows, users with different numbers "
+                "of rows, or (strategy) mined rows and refusals"
+            )
+
+
+def _same_rows(one: Dataset, other: Dataset) -> bool:
+    columns = [name for name in ("label", "id", "messages", "text") if name in one.column_names]
+    return len(one) == len(other) and all(one[name][:] == other[name][:] for name in columns)
+
+
 def train_and_measure(
     arguments: TrainRewardArguments, config: OrdinalRewardConfig, rows: Dataset, test: Dataset, folder: Path, seed: int
 ) -> dict[str, float]:
@@ -134,8 +155,7 @@ def train_and_measure(
     if arguments.calibrate:
         trainer.calibrate()
     metrics = trainer.evaluate(measured)
-    kept = ("loss", "mae", "qwk", "roc_auc", "accuracy", "spearman", "ece")
-    return {name: metrics[f"eval_{name}"] for name in kept if f"eval_{name}" in metrics} | {"rows": len(train)}
+    return {name: metrics[f"eval_{name}"] for name in METRICS if f"eval_{name}" in metrics} | {"rows": len(train)}
 
 
 def run_study(
@@ -151,19 +171,24 @@ def run_study(
 
     Returns:
         What goes into results.json: for each variant its rows, its runs, and mean and standard deviation of each metric.
+
+    Raises:
+        UserError: two variants are the same, so that there is nothing to compare.
     """
     variants_of, axis = STUDIES[study]
+    variants = variants_of(rows, seeds[0])
+    check_apart(variants)
     results: dict[str, Any] = {"study": study, "axis": axis, "seeds": seeds, "test_rows": len(test), "variants": {}}
-    for variant in variants_of(rows, seeds[0]):
+    for variant in variants:
         runs = []
         for seed in seeds:
-            kept = folder / "runs" / f"{variant.name.replace(' ', '-')}-{seed}.json"
+            kept = folder / "runs" / f"{variant.key}-{seed}.json"
             if not kept.exists():
                 logger.info("%s, seed %d: %d rows", variant.name, seed, len(variant.rows))
                 work = folder / "work"
                 write_json(kept, train_and_measure(arguments, config, variant.rows, test, work, seed))
             runs.append(read_json(kept))
-        results["variants"][variant.name] = {"x": variant.x, "runs": runs, **dict(_spread(runs))}
+        results["variants"][variant.key] = {"name": variant.name, "x": variant.x, "runs": runs, **dict(_spread(runs))}
     return results
 
 

@@ -1,6 +1,7 @@
 """The studies: which rows each variant holds, and the command's files."""
 
 import json
+import sys
 from collections import Counter
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.training.analyze_command import CONFIGS, analyze, main, table
 from wildreward.training.reward_command import TrainRewardArguments, build_model
-from wildreward.training.studies import diversity_variants, size_variants, strategy_variants
+from wildreward.training.studies import check_apart, diversity_variants, size_variants, strategy_variants
 
 
 def rows(count=80):
@@ -67,6 +68,7 @@ def test_the_command_writes_results_and_a_plot_and_goes_on_after_a_break(dataset
     assert "without mining" in capsys.readouterr().out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     full = results["variants"]["full"]
+    assert list(results["variants"]) == ["full", "without-mining", "without-refusal-validation"]
     assert len(full["runs"]) == 2 and results["test_rows"] == 24
     assert full["mae"]["mean"] == pytest.approx(sum(run["mae"] for run in full["runs"]) / 2)
     assert (tmp_path / "out" / "strategy.png").stat().st_size > 1000
@@ -77,6 +79,47 @@ def test_the_command_writes_results_and_a_plot_and_goes_on_after_a_break(dataset
     assert again == results
     assert sum(path.stat().st_mtime_ns != stamp for path, stamp in stamps.items()) == 1
     assert table(again).count("±") >= 6
+    (tmp_path / "out" / "strategy.png").unlink()
+    assert analyze(*parse("analyze", CONFIGS, [*flags, "--plot-metric", "mae"])) == results  # only draws
+    assert (tmp_path / "out" / "strategy.png").exists()
+
+
+def refusal(dataset, tmp_path, *more, processes=1):
+    flags = ["--dataset", f"{dataset}/data", "--base-model", f"{dataset}/base", "--output-dir", f"{tmp_path}/out"]
+    arguments, config = parse("analyze", CONFIGS, [*flags, *more])
+    if processes > 1:
+        config.__class__ = type("SeveralProcesses", (type(config),), {"world_size": processes})
+    with pytest.raises(UserError) as caught:
+        analyze(arguments, config)
+    assert not list(tmp_path.glob("out/runs/*"))
+    return str(caught.value)
+
+
+def test_what_would_fail_after_training_is_refused_before(dataset, tmp_path, monkeypatch):
+    assert "plot_metric is 'auc'; expected one of loss, mae" in refusal(dataset, tmp_path, "--plot-metric", "auc")
+    assert "analyze runs in one process, and was started in 2" in refusal(dataset, tmp_path, processes=2)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'wildreward[plots]'" in refusal(dataset, tmp_path)
+
+
+def test_variants_that_coincide_are_refused():
+    single = Dataset.from_list([row | {"user_id": f"u{number}"} for number, row in enumerate(toy_rows(40))])
+    with pytest.raises(UserError, match=r"variants concentrated \(10 users\) and mixed \(10 users\) do not differ"):
+        check_apart(diversity_variants(single, seed=0))
+    explicit = Dataset.from_list([row | {"label_source": "explicit"} for row in rows()])
+    with pytest.raises(UserError, match=r"variants full \(full\) and without-mining .* do not differ, with 80 rows"):
+        check_apart(strategy_variants(explicit, seed=0))
+    for variants_of in (strategy_variants, diversity_variants, size_variants):
+        made = variants_of(Dataset.from_list(rows(160)), 0)
+        check_apart(made)
+        assert len({variant.key for variant in made}) == len(made)
+
+
+def test_a_single_file_has_no_test_split(dataset, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(16)))
+    assert "there is no split 'test'" in refusal(dataset, tmp_path, "--dataset", str(path))
 
 
 def test_a_dataset_without_sources_is_refused(dataset, tmp_path):
