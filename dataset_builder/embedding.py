@@ -50,7 +50,6 @@ class Embedder:
             packed = _packed(resolve(name), max_tokens) if self.on_cpu else None
             self.model = packed or _Padded(resolve(name), max_tokens, device)
         self.max_tokens = max_tokens
-        self.tokens = 0
         # Threads that compute with one core each. They stay, because each new thread would take memory of its own.
         count = threads or len(os.sched_getaffinity(0))
         self.pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
@@ -76,7 +75,6 @@ class Embedder:
         else:
             for rows in batches:
                 embed(rows)
-        self.tokens += sum(map(len, ids))
         return vectors
 
 

@@ -55,11 +55,8 @@ class Form(Protocol):
 
 @dataclass
 class Usage:
-    """What has been asked so far. Token counts are the server's own."""
+    """What has been used so far, as the server counts it."""
 
-    requests: int = 0
-    answers: int = 0
-    unlabelled: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -95,7 +92,7 @@ class EndpointLabeler(Labeler):
 
     @property
     def usage(self) -> Usage:
-        """Requests and tokens so far."""
+        """Tokens so far."""
         return self._asker.usage
 
     def label(self, request: Request) -> Answer:
@@ -165,10 +162,8 @@ class Asker:
                     try:
                         answer = row.answer(await self._ask(endpoint, retries, row))
                     except GivenUp as given_up:
-                        self.usage.unlabelled += 1
                         answer = row.answer(None, given_up.reason)
                     retries.rows_under_way -= 1
-                    self.usage.answers += 1
                     deliver(answer)
 
             for _ in range(self.concurrency):
@@ -182,7 +177,6 @@ class Asker:
             pause = 0.0
             sent_at = await retries.limit.acquire()
             row.attempts += 1
-            self.usage.requests += 1
             try:
                 payload = await endpoint.post(self.form.path, body, seconds)
             except Throttled as error:

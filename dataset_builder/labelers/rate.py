@@ -30,7 +30,6 @@ class AdaptiveLimit:
         self.maximum = maximum
         self.limit = float(maximum)
         self.under_way = 0
-        self.bursts = 0
         self._first_pause, self._longest_pause = first_pause, longest_pause
         self._bursts_in_a_row = 0
         self._clock = clock
@@ -63,7 +62,6 @@ class AdaptiveLimit:
         """The server refused a request, sent at `sent_at`, for load, and may have said how long to wait."""
         now = self._clock()
         if sent_at > self._last_cut:
-            self.bursts += 1
             self.limit = max(1.0, self.limit / 2)
             self._last_cut = now
             if retry_after is None:

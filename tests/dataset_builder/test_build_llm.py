@@ -12,6 +12,7 @@ import pytest
 
 from tests.dataset_builder.chats import write_chats
 from tests.llm_stub import Reply, StubServer, error, level_by_content
+from wildreward.dataset_builder.command import BuildDatasetConfig
 from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.errors import UserError
 
@@ -121,3 +122,8 @@ def test_an_address_is_checked_first_and_holds_no_password(tmp_path, labeler, ad
     with pytest.raises(UserError, match=message) as caught:
         build_dataset(str(log), tmp_path / "out", labeler=labeler, labeler_options=asked, mining_window=0)
     assert "secret" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_the_help_says_what_an_address_does_for_each_labeler():
+    described = BuildDatasetConfig.__dataclass_fields__["base_url"].metadata["help"]
+    assert "--labeler llm" in described and "--labeler transformers" in described

@@ -161,7 +161,7 @@ def test_the_same_question_over_http():
         answers = {answer.key: answer for answer in labeler.label_many(rows(5) + rows(2, "refusal"))}
     assert answers["feedback0"] == Answer("feedback0", 2, confidence=1.0, prompt_tokens=321)
     assert answers["refusal1"] == Answer("refusal1", None, 1.0, "", "false_refusal", 1, 321, 0)
-    assert labeler.usage.requests == 7 and len(answers) == 7
+    assert len(stub.requests) == 7 and len(answers) == 7
 
 
 def test_a_server_without_the_endpoint_is_named():
