@@ -46,10 +46,11 @@ def load_inputs(datasets: Sequence[str], benchmarks: Sequence[str], options: Opt
         if folder.is_dir():
             split_files(folder, options.split)
     loaded = [load_benchmark(text, options.limit, options.seed) for text in benchmarks]
-    return Inputs(
-        {public_name(d): held_out(read_split(d, options.split), options.limit, options.seed) for d in datasets},
-        {benchmark.name: (benchmark, items) for benchmark, items in loaded},
-    )
+    splits = {}
+    for dataset in datasets:
+        rows, origins = read_split(dataset, options.split)
+        splits[public_name(dataset)] = held_out(rows, options.limit, options.seed, origins)
+    return Inputs(splits, {benchmark.name: (benchmark, items) for benchmark, items in loaded})
 
 
 def file_prefix(name: str) -> str:

@@ -37,7 +37,12 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
     store = ScoreStore(folder / "work" / "scores", scorer)
     results: dict[str, Any] = {
         "format": FORMAT,
-        "model": {"name": scorer.name, "kind": scorer.kind, "fingerprint": scorer.fingerprint},
+        "model": {
+            "name": scorer.name,
+            "kind": scorer.kind,
+            "revision": scorer.revision,
+            "fingerprint": scorer.fingerprint,
+        },
         "settings": {
             "split": options.split,
             "limit": options.limit,
@@ -46,6 +51,7 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
             "confidence": 0.95,
             "calibration_bins": options.bins,
             "positive_labels_from": positive_from(num_levels or LEVELS),
+            **scorer.settings,
         },
         "versions": library_versions(),
         "datasets": {},
@@ -98,7 +104,7 @@ def _dataset_results(
     scored = [s for (s,) in score_groups(data.groups, scorer, store, options.chunk_size, f"scoring {name}")]
     num_levels = getattr(scorer, "num_levels", None)
     result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
-    return {"split": options.split, **result}, curves
+    return {"split": options.split, "read_from": list(data.read_from), **result}, curves
 
 
 def _draw_dataset(

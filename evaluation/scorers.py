@@ -48,11 +48,13 @@ class WildRewardScorer:
 
     kind = "wildreward"
 
-    def __init__(self, model: str, scorer: Any, fingerprint: str) -> None:
+    def __init__(self, model: str, scorer: Any, fingerprint: str, revision: str | None = None) -> None:
         self.name = public_name(model)
         self.scorer = scorer
         self.fingerprint = fingerprint
+        self.revision = revision
         self.num_levels = scorer.model.config.num_levels
+        self.settings = {"dtype": _dtype(scorer.model), "max_length": scorer.model.config.max_length}
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Score every completion of every group."""
@@ -70,12 +72,21 @@ class ClassifierScorer:
     kind = "sequence-classification"
 
     def __init__(
-        self, model: str, network: Any, tokenizer: Any, fingerprint: str, max_length: int, token_budget: int
+        self,
+        model: str,
+        network: Any,
+        tokenizer: Any,
+        fingerprint: str,
+        max_length: int,
+        token_budget: int,
+        revision: str | None = None,
     ) -> None:
         self.name = public_name(model)
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
+        self.revision = revision
+        self.settings = {"dtype": _dtype(network), "max_length": max_length}
         self.max_length = max_length
         self.token_budget = token_budget
         if tokenizer.chat_template is None:
@@ -117,6 +128,7 @@ class RemoteScorer:
     """A reward server that answers `POST {"query": [text…]}` with `{"rewards": [float…]}`."""
 
     kind = "remote"
+    revision = None
 
     def __init__(self, url: str, text_tokenizer: str | None = None) -> None:
         from wildreward.reward_source import RemoteReward, source_name
@@ -127,7 +139,8 @@ class RemoteScorer:
 
             tokenizer = AutoTokenizer.from_pretrained(resolve(text_tokenizer))
         self.name = source_name(url)
-        self.fingerprint = fingerprint_of(url, {"text_tokenizer": text_tokenizer and public_name(text_tokenizer)})
+        self.settings = {"text_tokenizer": text_tokenizer and public_name(text_tokenizer)}
+        self.fingerprint = fingerprint_of(url, self.settings)
         self._ask = RemoteReward(url, tokenizer=tokenizer)
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
@@ -146,19 +159,23 @@ class RemoteScorer:
         return [[Scored(missing if v is None else float(v)) for v in group] for group in values]
 
 
-def open_config(model: str, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Configuration of a model folder or Hub id.
+def open_config(model: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """Configuration of a model folder or Hub id, and the commit it was read at: a `ResolvedRevision`, None of a folder.
 
     Raises:
         UserError: there is none.
     """
+    from huggingface_hub import resolve_revision
+    from huggingface_hub.errors import RevisionResolutionError
     from transformers import AutoConfig
 
     import wildreward.modeling_wildreward  # noqa: F401 - makes AutoConfig know the model type
 
+    path = resolve(model)
     try:
-        return AutoConfig.from_pretrained(resolve(model), revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+        commit = None if Path(path).is_dir() else resolve_revision(path, revision=revision)
+        return AutoConfig.from_pretrained(path, revision=commit, trust_remote_code=trust_remote_code), commit
+    except (OSError, ValueError, RevisionResolutionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{model} is not a model folder, Hub id or URL that can be opened: {reason}") from error
 
@@ -167,7 +184,7 @@ def model_levels(model: str, *, revision: str | None = None, trust_remote_code: 
     """Number of levels of a model that has them, before its weights are loaded; takes what `load_scorer` takes."""
     if model.startswith(("http://", "https://")):
         return None
-    config = open_config(model, revision, trust_remote_code)
+    config, _ = open_config(model, revision, trust_remote_code)
     return config.num_levels if config.model_type == "wildreward" else None
 
 
@@ -201,18 +218,17 @@ def load_scorer(
     if model.startswith(("http://", "https://")):
         return RemoteScorer(model, text_tokenizer)
     path = resolve(model)
-    config = open_config(model, revision, trust_remote_code)
+    config, commit = open_config(model, revision, trust_remote_code)
     # A Hub id is pinned by the commit it resolved to, a folder by its content.
-    pinned = model if Path(path).is_dir() else f"{model}@{getattr(config, '_commit_hash', None) or revision}"
-    identity = path if Path(path).is_dir() else pinned
+    identity = f"{model}@{commit.resolved}" if commit else path
     options: dict[str, Any] = {"dtype": dtype, "device_map": device_map or _default_device()}
-    if revision:
-        options["revision"] = revision
+    if commit:
+        options["revision"] = commit
     if config.model_type == "wildreward":
         from wildreward.scorer import RewardScorer
 
         scorer = RewardScorer.from_pretrained(path, token_budget=token_budget, **options)
-        return WildRewardScorer(model, scorer, fingerprint_of(identity, {"dtype": dtype}))
+        return WildRewardScorer(model, scorer, fingerprint_of(identity, {"dtype": dtype}), commit and commit.resolved)
     if config.num_labels != 1:
         raise UserError(
             f"{model} is a {config.model_type} model with {config.num_labels} labels; expected a WildReward model or a "
@@ -240,11 +256,15 @@ def _load_classifier(
             f"{model} lacks weights for {', '.join(sorted(report['missing_keys'])[:3])}; "
             "it is not a trained reward model (a base model has no score layer)"
         )
-    revision = {"revision": options["revision"]} if "revision" in options else {}
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **revision)
+    commit = options.get("revision")
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, revision=commit)
     limit = min(max_length, getattr(network.config, "max_position_embeddings", None) or max_length)
     fingerprint = fingerprint_of(identity, {"dtype": options["dtype"], "max_length": limit})
-    return ClassifierScorer(model, network, tokenizer, fingerprint, limit, token_budget)
+    return ClassifierScorer(model, network, tokenizer, fingerprint, limit, token_budget, commit and commit.resolved)
+
+
+def _dtype(network: Any) -> str:
+    return str(network.dtype).removeprefix("torch.")
 
 
 def _default_device() -> str:

@@ -41,6 +41,10 @@ class Scorer(Protocol):
     kind: str
     fingerprint: str
     """Changes whenever the scores may change; names the file the scores are kept in."""
+    revision: str | None
+    """Commit of a model from the Hub."""
+    settings: dict[str, Any]
+    """What else the scores depend on, in a form that can be published: number format, longest input."""
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Score every completion of every group."""

@@ -13,6 +13,7 @@ import numpy as np
 from wildreward.errors import UserError
 from wildreward.evaluation.bootstrap import Estimate, bootstrap, defined_or_none
 from wildreward.evaluation.metrics import length_bias, ordinal_metrics
+from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
 from wildreward.evaluation.store import Group, Scored
@@ -36,6 +37,7 @@ class HeldOut:
     languages: list[str]
     lengths: Floats
     """Characters of the response."""
+    read_from: Sequence[Origin] = ()
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -50,8 +52,8 @@ def split_files(folder: Path, split: str) -> list[Path]:
     return files
 
 
-def read_split(dataset: str, split: str = "test") -> list[dict[str, Any]]:
-    """Rows of one split of a dataset folder or Hub id.
+def read_split(dataset: str, split: str = "test") -> tuple[list[dict[str, Any]], list[Origin]]:
+    """Rows of one split of a dataset folder or Hub id, and where they were read from.
 
     Raises:
         UserError: no such split, or columns are missing, naming expected and found.
@@ -60,17 +62,16 @@ def read_split(dataset: str, split: str = "test") -> list[dict[str, Any]]:
     if folder.is_dir():
         import pyarrow.parquet as pq
 
-        table = _concatenated(split_files(folder, split), pq)
+        files = split_files(folder, split)
+        table, origins = _concatenated(files, pq), file_origins(files, folder)
         columns, rows = table.column_names, table.to_pylist()
     else:
-        import datasets
-
         try:
-            data = datasets.load_dataset(dataset, split=split)
+            data, origin = hub_split(dataset, split)
         except (FileNotFoundError, ConnectionError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"cannot load split {split!r} of dataset {dataset!r}: {reason}") from error
-        columns, rows = data.column_names, data.to_list()
+        columns, rows, origins = data.column_names, data.to_list(), [origin]
     missing = [c for c in COLUMNS if c not in columns]
     if missing:
         raise UserError(
@@ -78,7 +79,7 @@ def read_split(dataset: str, split: str = "test") -> list[dict[str, Any]]:
         )
     if not rows:
         raise UserError(f"split {split!r} of {dataset} is empty; there is nothing to evaluate on")
-    return rows
+    return rows, origins
 
 
 def _concatenated(files: Sequence[Path], pq: Any) -> Any:
@@ -93,7 +94,9 @@ def _concatenated(files: Sequence[Path], pq: Any) -> Any:
     return pa.concat_tables(tables, promote_options="default")
 
 
-def held_out(rows: Sequence[dict[str, Any]], limit: int | None = None, seed: int = 0) -> HeldOut:
+def held_out(
+    rows: Sequence[dict[str, Any]], limit: int | None = None, seed: int = 0, read_from: Sequence[Origin] = ()
+) -> HeldOut:
     """Turn rows into candidates; with `limit`, a seeded sample of that size.
 
     Raises:
@@ -120,7 +123,8 @@ def held_out(rows: Sequence[dict[str, Any]], limit: int | None = None, seed: int
         users.append(str(row.get("user_id") or conversation))
         languages.append(str(row.get("language") or "unknown"))
         lengths.append(len(response))
-    return HeldOut(groups, np.asarray(labels), users, conversations, languages, np.asarray(lengths, dtype=np.float64))
+    sizes = np.asarray(lengths, dtype=np.float64)
+    return HeldOut(groups, np.asarray(labels), users, conversations, languages, sizes, read_from)
 
 
 def check_labels(data: HeldOut, num_levels: int, dataset: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from wildreward.errors import UserError
+from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.statistics import Floats, Ints
 from wildreward.evaluation.store import Message
 
@@ -71,6 +72,8 @@ class Benchmark(ABC):
     sources: tuple[Source, ...]
     rule: str
     """The published aggregation in a sentence, shown with the results."""
+    read_from: Sequence[Origin] = ()
+    """Where the items at hand were read from."""
 
     @abstractmethod
     def parse(self, row: Mapping[str, Any], subset: str) -> list[Item]:
@@ -229,30 +232,30 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def hub_rows(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, row) of a dataset on the Hub."""
-    import datasets
-
+def hub_rows(source: Source) -> tuple[Iterator[tuple[str, dict[str, Any]]], Origin]:
+    """(place, row) of each row of a dataset on the Hub, and the commit they are of."""
     try:
-        data = datasets.load_dataset(source.repo, split=source.split)
+        data, origin = hub_split(source.repo, source.split)
     except (FileNotFoundError, ConnectionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"cannot load {source.repo} ({reason}); give a local copy as NAME=PATH, or check the connection"
         ) from error
-    for number, row in enumerate(data, start=1):
-        yield f"{source.repo}, row {number}", dict(row)
+    return ((f"{source.repo}, row {number}", dict(row)) for number, row in enumerate(data, start=1)), origin
 
 
-def load_items(benchmark: Benchmark, path: str | None = None) -> list[Item]:
-    """All items of a benchmark, from the Hub or from a local copy.
+def load_items(benchmark: Benchmark, path: str | None = None) -> tuple[list[Item], list[Origin]]:
+    """All items of a benchmark, from the Hub or from a local copy, and where they were read from.
 
     Raises:
         UserError: a malformed row, naming file, line and reason.
     """
     if path is None:
-        placed = ((s.subset, where, row) for s in benchmark.sources for where, row in hub_rows(s))
+        opened = [(source.subset, *hub_rows(source)) for source in benchmark.sources]
+        origins = [origin for _, _, origin in opened]
+        placed = ((subset, where, row) for subset, rows, _ in opened for where, row in rows)
     else:
+        origins = file_origins(data_files(Path(path)), Path(path))
         placed = ((_subset_of(where, benchmark), where, row) for where, row in read_rows(Path(path)))
     items: list[Item] = []
     seen: Counter[tuple[str, str]] = Counter()
@@ -268,7 +271,7 @@ def load_items(benchmark: Benchmark, path: str | None = None) -> list[Item]:
             items.append(item if count == 1 else replace(item, id=f"{item.id}#{count}"))
     if not items:
         raise UserError(f"{path or benchmark.sources[0].repo} holds no {benchmark.name} items")
-    return items
+    return items, origins
 
 
 def _subset_of(where: str, benchmark: Benchmark) -> str:

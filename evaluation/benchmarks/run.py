@@ -51,7 +51,7 @@ def load_benchmark(text: str, limit: int | None = None, seed: int = 0) -> tuple[
     """
     name, path = split_name(text)
     benchmark = BENCHMARKS[name]()
-    items = load_items(benchmark, path)
+    items, benchmark.read_from = load_items(benchmark, path)
     if limit is not None and limit < len(items):
         keep = sorted(np.random.default_rng(seed).permutation(len(items))[:limit].tolist())
         items = [items[i] for i in keep]
@@ -88,6 +88,7 @@ def benchmark_results(
         "subsets": subsets,
         "rule": benchmark.rule,
         "sources": [source.repo for source in benchmark.sources],
+        "read_from": list(benchmark.read_from),
     }
     pairs, lengths = benchmark_pairs(benchmark, items, scored)
     if len(pairs):

@@ -1,12 +1,19 @@
 """What an evaluation is asked for is checked before a model is opened, and its results are kept apart and together."""
 
+import hashlib
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from evaluation_tiny import dataset_folder, reward_model_folder, rows, write_jsonl
+from evaluation_tiny import classifier_folder, dataset_folder, reward_model_folder, rows, write_jsonl
 
+from tests.hub_double import HubDouble
 from wildreward.errors import UserError
 from wildreward.evaluation.command import Options, evaluate_model
 
@@ -150,3 +157,58 @@ def test_models_of_different_levels_are_not_compared_on_labels(model, dataset, j
         compare_models([model, six], tmp_path / "out", [dataset], options=FAST)
     assert not list((tmp_path / "out").rglob("*.jsonl"))
     compare_models([model, six], tmp_path / "out", benchmarks=[judge_bench], options=FAST)
+
+
+def test_results_name_what_the_numbers_depend_on(model, dataset, judge_bench, tmp_path):
+    results = evaluate_model(model, tmp_path / "out", [dataset], [judge_bench], FAST)
+    assert results["settings"]["dtype"] == "float32" and results["settings"]["max_length"] == 512
+    assert results["model"]["revision"] is None
+    file = next(Path(dataset).glob("data/*.parquet"))
+    (origin,) = results["datasets"]["feedback"]["read_from"]
+    assert origin == {"file": f"data/{file.name}", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (origin,) = results["benchmarks"]["judge_bench"]["read_from"]
+    assert origin["file"] == "pairs.jsonl" and len(origin["sha256"]) == 64
+    half = evaluate_model(model, tmp_path / "half", [dataset], options=FAST, dtype="bfloat16")
+    assert half["settings"]["dtype"] == "bfloat16"
+    short = classifier_folder(tmp_path)
+    results = evaluate_model(str(short), tmp_path / "bt", [dataset], options=FAST, max_length=100)
+    assert results["settings"]["max_length"] == 100
+
+
+FROM_THE_HUB = """
+import sys
+from huggingface_hub import HfApi
+from wildreward.evaluation.command import Options, evaluate_model
+
+def upload(folder, name, kind):
+    HfApi().create_repo(name, repo_type=kind, exist_ok=True)
+    HfApi().upload_folder(folder_path=folder, repo_id=name, repo_type=kind)
+
+output, model, other, dataset, bench = sys.argv[1:]
+upload(dataset, "ScalerLab/feedback", "dataset")
+upload(bench, "ScalerLab/JudgeBench", "dataset")
+for number, folder in enumerate((model, other)):
+    upload(folder, "ScalerLab/rm", "model")
+    options = Options(bootstrap=0, plots=False)
+    evaluate_model("ScalerLab/rm", f"{output}{number}", ["ScalerLab/feedback"], ["judge_bench"], options)
+"""
+
+
+def test_results_name_the_commits_of_what_came_from_the_hub(model, dataset, judge_bench, tmp_path):
+    (tmp_path / "bench" / "data").mkdir(parents=True)
+    pairs = [json.loads(line) for line in Path(judge_bench.partition("=")[2]).read_text().splitlines()]
+    pq.write_table(pa.Table.from_pylist(pairs), tmp_path / "bench" / "data" / "gpt-00000-of-00001.parquet")
+    folders = [model, reward_model_folder(tmp_path, seed=1), dataset, tmp_path / "bench"]
+    with HubDouble(user="ScalerLab") as hub:
+        environment = {**os.environ, **hub.env(tmp_path / "home")}
+        command = [sys.executable, "-c", FROM_THE_HUB, tmp_path / "out", *folders]
+        subprocess.run([str(part) for part in command], env=environment, check=True)
+        repos = (("rm", "models"), ("feedback", "datasets"), ("JudgeBench", "datasets"))
+        commits = [hub.repo(f"ScalerLab/{name}", kind).find("main").sha for name, kind in repos]
+    first, second = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("out0", "out1"))
+    # A model that moved on under its name is another model.
+    assert first["model"]["revision"] != second["model"]["revision"] == commits[0]
+    assert first["model"]["fingerprint"] != second["model"]["fingerprint"]
+    entries = second["datasets"]["ScalerLab/feedback"], second["benchmarks"]["judge_bench"]
+    assert entries[0]["read_from"] == [{"repo": "ScalerLab/feedback", "revision": commits[1]}]
+    assert entries[1]["read_from"] == [{"repo": "ScalerLab/JudgeBench", "revision": commits[2]}]
