@@ -9,8 +9,8 @@ from wildreward.evaluation.benchmarks.items import Benchmark, Item, data_files
 from wildreward.evaluation.benchmarks.run import load_benchmark, split_name
 from wildreward.evaluation.command import Options
 from wildreward.evaluation.plots import figure_class
-from wildreward.evaluation.scorers import public_name
 from wildreward.evaluation.wildfb import HeldOut, held_out, read_split, split_files
+from wildreward.names import public_name
 
 
 @dataclass(frozen=True)
