@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
+from wildreward.names import public_name
 from wildreward.settings import check_settings
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
-from wildreward.training.provenance import dataset_digest, model_digest, public_name
+from wildreward.training.provenance import dataset_digest, model_digest
 
 logger = logging.getLogger(__name__)
 

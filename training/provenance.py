@@ -1,10 +1,8 @@
-"""What a run is made from: names that say nothing about the machine, and digests that tell equal names apart."""
+"""What a run is made from: digests that tell data and weights with equal names apart."""
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-
-from wildreward.reward_source import is_url, source_name
 
 ROWS = ("*.parquet", "*.arrow", "*.csv", "*.json", "*.jsonl", "*.gz", "*.zst")
 WEIGHTS = (
@@ -12,13 +10,6 @@ WEIGHTS = (
     "vocab.txt", "*.jinja",
 )  # fmt: skip
 NOT_ROWS = {"build_report.json"}  # times differ between builds of the same rows
-
-
-def public_name(name: str) -> str:
-    """A Hub id as given; of a local path only the last part; of a URL only the host."""
-    if is_url(name):
-        return source_name(name)
-    return Path(name).resolve().name if Path(name).exists() else name
 
 
 def dataset_digest(name: str) -> str | None:

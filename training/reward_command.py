@@ -25,10 +25,11 @@ from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.template import install_template
+from wildreward.names import public_name
 from wildreward.settings import check_settings
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
-from wildreward.training.provenance import dataset_digest, model_digest, public_name
+from wildreward.training.provenance import dataset_digest, model_digest
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
 from wildreward.training.reward_data import (
     groups_of,
