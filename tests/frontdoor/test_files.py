@@ -71,3 +71,9 @@ def test_other_settings_are_refused_by_name(tmp_path):
     check_settings(tmp_path, {"labeler": "cues", "seed": 0})
     with pytest.raises(UserError, match=r"made with other settings \(seed was 0, now 1\)"):
         check_settings(tmp_path, {"seed": 1, "labeler": "cues"})
+
+
+def test_a_file_where_a_folder_should_be_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/out\.json"):
+        write_json(tmp_path / "file" / "out.json", {})
