@@ -170,7 +170,7 @@ class RemoteReward:
                 return response.read()
         except urllib.error.HTTPError as error:
             with error:
-                detail = error.read(500).decode("utf-8", "replace").strip()
+                detail = _reason(error.read(100_000))
             message = f"HTTP {error.code} {detail}".strip()
             if error.code in TRANSIENT_STATUS:
                 raise _TransientError(message, _seconds(error.headers.get("Retry-After"))) from error
@@ -206,6 +206,19 @@ class _TransientError(Exception):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+def _reason(body: bytes) -> str:
+    """What a server says went wrong, in one line. The request it may echo stays out: it holds chat text."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return " ".join(body.decode("utf-8", "replace").split())[:200]
+    for name in ("error", "detail", "message"):
+        said = said.get(name, said) if isinstance(said, dict) else said
+    parts = said if isinstance(said, list) else [said]
+    told = [part.get("msg") or part.get("message") if isinstance(part, dict) else part for part in parts]
+    return "; ".join(text for text in told if isinstance(text, str))[:200]
 
 
 def _seconds(retry_after: str | None) -> float | None:

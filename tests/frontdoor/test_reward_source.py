@@ -180,3 +180,10 @@ def test_is_a_reward_function_for_trl(tmp_path):
     trainer = GRPOTrainer(make_policy(tmp_path / "policy"), RewardFunction(brevity), args, make_prompts(2))
     trainer.train()
     assert trainer.state.log_history[0]["rewards/brevity/mean"] < 0
+
+
+def test_a_refusal_is_told_without_the_chat_that_the_server_echoes(server):
+    detail = [{"msg": "Field required", "input": {"query": ["a private word"]}}]
+    server.script[:] = [(422, {}, json.dumps({"detail": detail}).encode())]
+    with pytest.raises(RewardSourceError, match=r"refused the request: HTTP 422 Field required$"):
+        RewardFunction(server.url)(prompts=["q"], completions=["a"])

@@ -49,7 +49,7 @@ from wildreward.training.reward_data import load_rows
 from wildreward.training.reward_stream import StreamedSteps
 from wildreward.training.token_budget_sampler import TokenBudget
 
-tokenizer = install_template(AutoTokenizer.from_pretrained(f"{work}/tokenizer"))
+tokenizer = install_template(AutoTokenizer.from_pretrained("TOKENIZER"))
 args = OrdinalRewardConfig(f"{work}/out", shuffle_buffer=200, max_length=512, max_steps=1)
 rows = load_rows(path, "train", streaming=True)
 before = anonymous()
@@ -61,48 +61,42 @@ print(seen, anonymous() - before)
 )
 
 
-def growth(code, path, work) -> tuple[int, int]:
-    """(rows seen, MiB that an epoch over the file adds), in a process of its own."""
+def growth(code, rows, work) -> tuple[int, int]:
+    """(rows seen, MiB that an epoch over a file of these rows adds), in a process of its own."""
+    path = work / "rows.parquet"
+    Dataset.from_generator(rows, cache_dir=str(work / "cache")).to_parquet(path, batch_size=200)
     command = [sys.executable, "-c", code, str(path), str(work)]
     seen, mebibytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-2:]
     return int(seen), int(mebibytes)
 
 
-def write(path, rows, work):
-    Dataset.from_generator(rows, cache_dir=str(work / "cache")).to_parquet(path, batch_size=200)
+def assert_flat(code, row, counts, folder):
+    """An epoch over the larger number of rows adds no more memory than one over the smaller."""
+    added = []
+    for count in counts:
+        work = folder / str(count)
+        work.mkdir()
+        seen, mebibytes = growth(code.replace("TOKENIZER", str(folder)), lambda n=count: map(row, range(n)), work)
+        assert seen == count
+        added.append(mebibytes)
+    print("MiB that an epoch adds:", added)
+    assert added[1] - added[0] < 25, added
 
 
 @pytest.mark.slow
 def test_stored_rows_stay_on_disk(tmp_path):
-    added = []
-    for count in (2_000, 40_000):  # 40,000 rows: 40 MB of int32 ids, 300 MB as Python lists
+    def row(number):
+        return {"input_ids": [number % 400] * 250, "length": 250, "label": 1 + number % 4, "id": str(number)}
 
-        def rows(count=count):
-            for number in range(count):
-                yield {"input_ids": [number % 400] * 250, "length": 250, "label": 1 + number % 4, "id": str(number)}
-
-        write(tmp_path / f"{count}.parquet", rows, tmp_path)
-        seen, mebibytes = growth(STORED, tmp_path / f"{count}.parquet", tmp_path)
-        assert seen == count
-        added.append(mebibytes)
-    print("MiB that an epoch adds:", added)
-    assert added[1] - added[0] < 25, added
+    assert_flat(STORED, row, (2_000, 40_000), tmp_path)  # 40,000 rows: 40 MB of int32 ids, 300 MB as Python lists
 
 
 @pytest.mark.slow
 def test_a_stream_is_never_held(tmp_path):
-    decoder_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    added = []
-    for count in (500, 4_000):  # 4,000 rows: 32 MB of text
+    decoder_tokenizer().save_pretrained(tmp_path)
 
-        def rows(count=count):
-            for number in range(count):
-                messages = chat(f"the cat {number}", "sat on a mat " * 20, "wrong again please " * 400, "the answer")
-                yield {"messages": messages, "label": 1 + number % 4, "id": str(number)}
+    def row(number):
+        messages = chat(f"the cat {number}", "sat on a mat " * 20, "wrong again please " * 400, "the answer")
+        return {"messages": messages, "label": 1 + number % 4, "id": str(number)}
 
-        write(tmp_path / f"{count}.parquet", rows, tmp_path)
-        seen, mebibytes = growth(STREAMED, tmp_path / f"{count}.parquet", tmp_path)
-        assert seen == count
-        added.append(mebibytes)
-    print("MiB that an epoch adds:", added)
-    assert added[1] - added[0] < 25, added
+    assert_flat(STREAMED, row, (500, 4_000), tmp_path)  # 4,000 rows: 32 MB of text
