@@ -1,0 +1,37 @@
+"""What the package imports is what setup.cfg declares."""
+
+import ast
+import configparser
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DISTRIBUTION = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the modules that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_import_is_declared():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    declared = {re.split(r"[<>=\[]", line)[0] for block in required for line in block.split()}
+    folders = [line.partition(" = ")[2] for line in setup["options"]["package_dir"].split("\n") if line]
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        for name in imported(path) - sys.stdlib_module_names - {"wildreward"}
+        if DISTRIBUTION.get(name, name) not in declared
+    }
+    assert undeclared == set()
