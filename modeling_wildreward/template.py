@@ -30,6 +30,7 @@ OPENINGS = "<≮＜﹤"  # what Unicode normalization can turn into `<`
 INSTEAD = "«"
 GAP = " … "
 NEAR = 8  # tokens by which the sizes of single messages may miss the size of their rendering
+QUERY_SHARE = 0.25  # of the tokens of an input: what a long query keeps beside a response that is too long itself
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer packs into one on average: text beyond this is cut unread
 
 
@@ -87,8 +88,9 @@ def encode_batch(
 ) -> list[EncodedInput]:
     """Token ids of conversations whose last message is the response to judge.
 
-    What does not fit in `max_length` tokens goes in this order: the oldest history, the middle of the query, and only
-    then the middle of the response, which the result tells.
+    What does not fit in `max_length` tokens goes in this order: the oldest history, the middle of the query down to a
+    quarter of `max_length`, and only then the middle of the response, which the result tells: an answer cannot be judged
+    without its question.
 
     Args:
         tokenizer: one that [`install_template`] has prepared.
@@ -143,12 +145,14 @@ def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], length: in
         gone += 1
     kept, ids = _without(messages, order[:gone]), rendered[gone]
     result = EncodedInput(ids, dropped_messages=gone)
-    for name, index in (("cut_query", _query_index(kept)), ("cut_response", len(kept) - 1)):
+    query, response = _query_index(kept), len(kept) - 1
+    for index, least in ((query, int(QUERY_SHARE * max_length)), (response, 0), (query, 0)):
         if len(ids) <= max_length or index is None:
             continue
-        kept = _cut_middle(tokenizer, kept, index, len(ids) - max_length, max_length)
-        ids = _ids(tokenizer, kept)
-        result = replace(result, input_ids=ids, **{name: True})
+        shortened = _cut_middle(tokenizer, kept, index, len(ids) - max_length, max_length, least)
+        if shortened != kept:
+            kept, ids = shortened, _ids(tokenizer, shortened)
+            result = replace(result, input_ids=ids, **{"cut_query" if index == query else "cut_response": True})
     if len(ids) > max_length:  # tool results between query and response, or a max_length below the frame itself
         result = replace(result, input_ids=ids[:1] + ids[1 - max_length :], cut_response=True)
     return result
@@ -167,11 +171,13 @@ def _without(messages: Sequence[Message], positions: Sequence[int]) -> list[Mess
 
 
 def _cut_middle(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], index: int, excess: int, max_length: int
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], index: int, excess: int, max_length: int, least: int
 ) -> list[Message]:
-    """Leave out the middle of one message's text until the whole fits, or nothing of it is left."""
+    """Leave out the middle of one message's text until the whole fits, or only `least` tokens of it are left."""
     text = _text(messages[index])
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    if len(offsets) <= least:
+        return messages
 
     def with_tokens(count: int) -> list[Message]:
         head, tail = (count + 1) // 2, count // 2
@@ -180,9 +186,9 @@ def _cut_middle(
         shortened = messages[index] | {"content": text[:start] + GAP + text[end:]}
         return [*messages[:index], shortened, *messages[index + 1 :]]
 
-    count = max(len(offsets) - excess, 0)
-    while count and (excess := len(_ids(tokenizer, with_tokens(count))) - max_length) > 0:
-        count = max(count - excess, 0)
+    count = max(len(offsets) - excess, least)
+    while count > least and (excess := len(_ids(tokenizer, with_tokens(count))) - max_length) > 0:
+        count = max(count - excess, least)
     return with_tokens(count)
 
 

@@ -24,7 +24,7 @@ from wildreward.modeling_wildreward.template import EncodedInput, encode_batch
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 1  # raise when the meaning of a prepared feature changes: old caches are then not read
+PREPARATION = 2  # raise when the meaning of a prepared feature changes: old caches are then not read
 USABLE, NO_LABEL, RESPONSE_CUT = 0, 1, 2
 STATUS = {NO_LABEL: "no label", RESPONSE_CUT: "response longer than max_length"}
 

@@ -139,6 +139,19 @@ def test_a_response_that_cannot_fit_is_cut_in_the_middle_and_says_so():
     assert "begin" in DECODER.decode(cut.input_ids) and "end" in DECODER.decode(cut.input_ids)
 
 
+@pytest.mark.parametrize("kind", sorted(TOKENIZERS))
+def test_a_long_query_keeps_a_quarter_beside_a_long_response(kind):
+    tokenizer = TOKENIZERS[kind]
+    query, response = "mat " * 300, "cat " * 300
+    each = len(tokenizer(query, add_special_tokens=False)["input_ids"]) / 300
+    cut = encode(tokenizer, chat(query, response), 200)
+    text = tokenizer.decode(cut.input_ids)
+    assert cut.cut_query and cut.cut_response and 196 <= len(cut.input_ids) <= 200
+    assert abs(text.count("mat") - 50 / each) <= 3  # the gap and the ends of the text take a token each
+    whole = encode(tokenizer, chat("mat", response), 200)
+    assert not whole.cut_query and tokenizer.decode(whole.input_ids).count("cat") > text.count("cat") + 40 / each
+
+
 def test_system_message_outlives_the_rest_of_the_history():
     messages = [{"role": "system", "content": "Be brief."}, *chat("q", "r", "cat " * 30, "mat " * 30)]
     kept = encode(DECODER, messages, 85)
@@ -146,8 +159,8 @@ def test_system_message_outlives_the_rest_of_the_history():
 
 
 def test_megabytes_of_text_are_cut_before_they_are_tokenized():
-    row = encode(DECODER, chat("cat " * 1_000_000, "fine"), 64)
-    assert row.cut_query and not row.cut_response and len(row.input_ids) <= 64
+    row = encode(DECODER, chat("cat " * 1_000_000, "fine"), 128)
+    assert row.cut_query and not row.cut_response and len(row.input_ids) <= 128
 
 
 @settings(max_examples=60, deadline=None)
