@@ -108,6 +108,8 @@ class OrdinalRewardConfig(TrainingArguments):
         self.remove_unused_columns = False
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
+        if self.early_stopping_patience is not None:  # a resumed run goes on counting where it was
+            self.restore_callback_states_from_checkpoint = True
         super().__post_init__()
         if self.rows_per_step is None:
             self.rows_per_step = self.per_device_train_batch_size * accumulation * self.world_size

@@ -34,7 +34,7 @@ from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.reward_checkpoints import StopsAtMaxSteps
+from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
 from wildreward.training.reward_metrics import REPORTED, reward_metrics
@@ -52,7 +52,7 @@ class NonFiniteLoss(UserError):
     """Training met a NaN or an infinity. The last checkpoint on disk is intact."""
 
 
-class OrdinalRewardTrainer(StopsAtMaxSteps, Trainer):
+class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
     """Train a reward model on levels 1..K.
 
     Args:

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import EarlyStoppingCallback
+
 logger = logging.getLogger(__name__)
 
 _FOLDER = re.compile(r"checkpoint-(\d+)$")
@@ -38,14 +40,20 @@ def last_complete_checkpoint(folder: str | Path, remove_partial: bool = False) -
     return None
 
 
-class StopsAtMaxSteps:
+class StopsWhereItStopped:
     """For trainers: resumed from a checkpoint of the last step, train nothing more, only do what comes after training.
 
-    `transformers.Trainer` looks at the number of steps after each step only, so it would make one more.
+    `transformers.Trainer` asks whether to stop after each step only, so it would make one more; and where training had
+    stopped early, it would forget that it had.
     """
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:
+        stopped_early = any(
+            isinstance(callback, EarlyStoppingCallback)
+            and callback.early_stopping_patience_counter >= callback.early_stopping_patience
+            for callback in self.callback_handler.callbacks
+        )
+        if stopped_early or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)

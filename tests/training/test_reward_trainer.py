@@ -6,12 +6,14 @@ import textwrap
 import pytest
 import torch
 from datasets import Dataset, load_dataset
+from transformers import TrainerCallback
 
 from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.reward_tiny import config, losses, toy_dataset, toy_rows, trainer, weights
 from wildreward.errors import UserError
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
+from wildreward.training.reward_checkpoints import last_complete_checkpoint
 
 
 def assert_same(first, second, tolerance=2e-5):
@@ -110,6 +112,26 @@ def test_training_stops_early_when_nothing_improves(tmp_path):
     )
     made.train()
     assert made.state.epoch == 3.0
+
+
+@pytest.mark.parametrize("killed_in_epoch", [2, 3])
+def test_a_resumed_run_stops_early_where_an_undisturbed_one_does(tmp_path, killed_in_epoch):
+    class Killed(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            if state.epoch == killed_in_epoch:
+                raise KeyboardInterrupt
+
+    def made(**more):
+        settings = {"num_train_epochs": 8, "learning_rate": 0.0, "eval_strategy": "epoch", "save_strategy": "epoch"}
+        return trainer(tmp_path, eval_rows=toy_dataset(24, seed=1), early_stopping_patience=2, **settings, **more)
+
+    first = made()
+    first.add_callback(Killed())
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    resumed = made()
+    resumed.train(resume_from_checkpoint=str(last_complete_checkpoint(tmp_path)))
+    assert resumed.state.epoch == 3.0
 
 
 def test_a_loss_that_is_not_a_number_names_the_rows_and_keeps_the_last_checkpoint(tmp_path):
