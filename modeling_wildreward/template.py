@@ -215,8 +215,11 @@ def _bound(messages: Sequence[Message], max_length: int, index: int) -> tuple[li
             f"conversation {index} ends with a message of role {messages[-1]['role']!r}; "
             "expected 'assistant', the response to judge"
         )
-    for message in messages:
+    for number, message in enumerate(messages, 1):
         content = message.get("content")
+        # an assistant that only calls tools, in the history, is the one that may say nothing
+        if content is None and (number == len(messages) or message["role"] in ("user", "system")):
+            raise ValueError(f"conversation {index}: its message {number} ({message['role']}) has no content")
         parts = content if isinstance(content, list) else [{}] if isinstance(content, str | None) else [None]
         if not all(isinstance(part, dict) for part in parts):
             raise ValueError(f"conversation {index}: content is neither a string nor a list of {{'type', …}} parts")

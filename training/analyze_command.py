@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, atomic_path, make_folder, write_json
-from wildreward.settings import check_settings
+from wildreward.settings import claim
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_command import TrainRewardArguments, run_settings
 from wildreward.training.reward_data import load_rows
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from matplotlib.figure import Figure
 
 
@@ -70,23 +71,27 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
     with FolderLock(folder / "work"):
         settings = run_settings(arguments, config)
         del settings["plot_metric"]  # another plot of the same runs
-        check_settings(folder / "work", settings)
-        source, options = resolve(arguments.dataset), (arguments.dataset_config, arguments.dataset_revision)
-        rows = load_rows(source, arguments.train_split, *options)
-        missing = {"label_source", "level"} - set(rows.column_names) if arguments.study == "strategy" else set()
-        if missing:
-            raise UserError(
-                f"the dataset has no column {', '.join(sorted(missing))}; the strategy study needs a dataset "
-                "written by build-dataset"
+        with claim(folder / "work", settings, begun=lambda: any(folder.glob("runs/*.json"))):
+            rows, test = _splits(arguments)
+            plain = TrainRewardArguments(
+                **{item.name: getattr(arguments, item.name) for item in dataclasses.fields(TrainRewardArguments)}
             )
-        test = load_rows(source, arguments.test_split, *options)
-        plain = TrainRewardArguments(
-            **{item.name: getattr(arguments, item.name) for item in dataclasses.fields(TrainRewardArguments)}
-        )
-        results = run_study(arguments.study, rows, test, plain, config, arguments.seeds, folder)
-        write_json(folder / "results.json", results)
-        plot(results, arguments.plot_metric, folder / f"{arguments.study}.png")
+            results = run_study(arguments.study, rows, test, plain, config, arguments.seeds, folder)
+            write_json(folder / "results.json", results)
+            plot(results, arguments.plot_metric, folder / f"{arguments.study}.png")
     return results
+
+
+def _splits(arguments: AnalyzeArguments) -> "tuple[Dataset, Dataset]":
+    source, options = resolve(arguments.dataset), (arguments.dataset_config, arguments.dataset_revision)
+    rows = load_rows(source, arguments.train_split, *options)
+    missing = {"label_source", "level"} - set(rows.column_names) if arguments.study == "strategy" else set()
+    if missing:
+        raise UserError(
+            f"the dataset has no column {', '.join(sorted(missing))}; the strategy study needs a dataset "
+            "written by build-dataset"
+        )
+    return rows, load_rows(source, arguments.test_split, *options)
 
 
 def table(results: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.names import public_name
-from wildreward.settings import check_settings
+from wildreward.settings import claim
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
 from wildreward.training.provenance import dataset_digest, model_digest
 
@@ -136,9 +136,9 @@ def train_policy(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict
         return read_json(folder / RESULTS) if finished else _train(arguments, config, {})
     with FolderLock(folder):
         settings = _settings(arguments, config)
-        check_settings(folder, settings)
-        if not finished:
-            return _train(arguments, config, settings)
+        with claim(folder, settings, begun=lambda: finished or any(folder.glob("checkpoint-*"))):
+            if not finished:
+                return _train(arguments, config, settings)
         from wildreward.model_card import write_model_card
 
         logger.info("%s is complete already", folder)

@@ -5,17 +5,20 @@ The folder holds the model (safetensors, its code and `auto_map`), the tokenizer
 goes on from the last complete checkpoint.
 """
 
+import contextlib
 import copy
 import dataclasses
 import importlib.metadata
 import json
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Dataset, IterableDataset
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
@@ -26,7 +29,7 @@ from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
-from wildreward.settings import check_settings
+from wildreward.settings import claim
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, model_digest
@@ -161,9 +164,9 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
         return read_json(folder / SUMMARY) if finished else _train(arguments, config, folder, work, {})
     with FolderLock(work):
         settings = run_settings(arguments, config)
-        check_settings(work, settings)
-        if not finished:
-            return _train(arguments, config, folder, work, settings)
+        with claim(work, settings, begun=lambda: finished or last_complete_checkpoint(work)):
+            if not finished:
+                return _train(arguments, config, folder, work, settings)
         logger.info("%s is complete already", folder)
         if not (folder / "README.md").exists():
             write_model_card(folder, config.hub_model_id)
@@ -174,12 +177,13 @@ def _train(
     arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder: Path, work: Path, settings: dict[str, Any]
 ) -> dict[str, Any]:
     started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(
-        resolve(arguments.base_model),
-        revision=arguments.model_revision,
-        trust_remote_code=arguments.trust_remote_code,
-    )
     model = build_model(arguments, config)
+    with naming_the_backbone(arguments.base_model):
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve(arguments.base_model),
+            revision=arguments.model_revision,
+            trust_remote_code=arguments.trust_remote_code,
+        )
     train, validation, left_out = load_splits(arguments, config, tokenizer, model.config.max_length)
     labels = (validation if arguments.streaming else train)["label"][:]
     model.score.set_prior(level_frequencies(labels, arguments.num_levels))
@@ -237,7 +241,7 @@ def build_model(arguments: TrainRewardArguments, config: OrdinalRewardConfig) ->
     if arguments.trust_remote_code:
         loading["trust_remote_code"] = True
     set_seed(config.seed)  # the head's first weights
-    try:
+    with naming_the_backbone(arguments.base_model):
         model = WildRewardForSequenceClassification.from_backbone(
             resolve(arguments.base_model),
             num_levels=arguments.num_levels,
@@ -246,12 +250,19 @@ def build_model(arguments: TrainRewardArguments, config: OrdinalRewardConfig) ->
             max_length=config.max_length,
             **loading,
         )
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot load the backbone {arguments.base_model!r}: {reason}") from error
     model.config.base_model = public_name(arguments.base_model)
     freeze(model, arguments.frozen_layers)
     return model
+
+
+@contextlib.contextmanager
+def naming_the_backbone(name: str) -> Iterator[None]:
+    """Turn what loading says about missing or broken files into an error that names the backbone."""
+    try:
+        yield
+    except (ValueError, OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot load the backbone {name!r}: {reason}") from error
 
 
 def freeze(model: WildRewardForSequenceClassification, layers: int) -> None:

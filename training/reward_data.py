@@ -8,6 +8,7 @@ once and read from the memory-mapped cache afterwards.
 import hashlib
 import json
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import Sequence as ListOf
+from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from wildreward.errors import UserError
@@ -64,8 +66,9 @@ def load_rows(
             kind = "parquet" if path.suffix == ".parquet" else "json"
             return load_dataset(kind, data_files={"train": str(path)}, split=split, streaming=streaming)
         return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
-    except (FileNotFoundError, ValueError, ConnectionError) as error:
-        reason = " ".join(str(error).split())
+    except (FileNotFoundError, ValueError, ConnectionError, DatasetGenerationError, StopIteration) as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()) or "it holds no row"
         raise UserError(
             f"cannot load split {split!r} of {name!r} ({reason}); expected a folder written by build-dataset, "
             "a parquet or JSON Lines file, or the id of a dataset on the Hub"
@@ -132,7 +135,7 @@ def feature_function(
         encoded = _encode_rows(batch, ids, tokenizer, max_length)
         labels = [_label(value, row, num_levels) for value, row in zip(batch["label"], ids, strict=True)]
         none = [None] * len(ids)
-        confidences = [1.0 if value is None else float(value) for value in batch.get("label_confidence") or none]
+        confidences = [_confidence(*pair) for pair in zip(batch.get("label_confidence") or none, ids, strict=True)]
         return {
             "input_ids": [result.input_ids for result in encoded],
             "length": [len(result.input_ids) for result in encoded],
@@ -155,11 +158,11 @@ def _encode_rows(
     batch: dict[str, list], ids: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[EncodedInput]:
     if "messages" not in batch:
-        return [_encode_text(text, tokenizer, max_length) for text in batch["text"]]
+        return [_encode_text(text, row, tokenizer, max_length) for text, row in zip(batch["text"], ids, strict=True)]
     histories = batch.get("history") or [None] * len(ids)
     conversations = [
-        [{"role": m["role"], "content": m["content"]} for m in (*(history or ()), *(messages or ()))]
-        for history, messages in zip(histories, batch["messages"], strict=True)
+        [*_chat(history, row), *_chat(messages, row)]
+        for history, messages, row in zip(histories, batch["messages"], ids, strict=True)
     ]
     try:
         return encode_batch(tokenizer, conversations, max_length)
@@ -173,9 +176,26 @@ def _encode_rows(
         raise
 
 
-def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedInput:
+def _chat(messages: Any, row: str) -> list[dict[str, Any]]:
+    """`role` and `content` of each message; errors tell what was found by its type and keys, never by its text."""
+    if messages is None:
+        return []
+    for message in messages if isinstance(messages, list) else [messages]:
+        if not (isinstance(messages, list) and isinstance(message, dict) and {"role", "content"} <= message.keys()):
+            found = f"the keys {', '.join(map(str, message))}" if isinstance(message, dict) else type(message).__name__
+            raise UserError(
+                f"row {row} of the dataset cannot be used: found {found} where a list of messages with role and content "
+                "was expected"
+            )
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _encode_text(text: Any, row: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedInput:
     """A rendered input ends with the response, so a long one loses its beginning, but not its first special token."""
-    ids = tokenizer(text or "", verbose=False)["input_ids"]
+    if not isinstance(text, str) or not text.strip():
+        found = "an empty one" if isinstance(text, str) else type(text).__name__
+        raise UserError(f"row {row} of the dataset cannot be used: expected a text to read, found {found}")
+    ids = tokenizer(text, verbose=False)["input_ids"]
     if len(ids) <= max_length:
         return EncodedInput(ids)
     return EncodedInput(ids[:1] + ids[1 - max_length :], dropped_messages=1)
@@ -190,6 +210,17 @@ def _label(value: Any, row: str, num_levels: int) -> int:
             f"row {row} of the dataset has label {value!r}; expected a whole number from 1 to {num_levels}, or null"
         )
     return int(value)
+
+
+def _confidence(value: Any, row: str) -> float:
+    """The trust in a label; 1 where there is none stated."""
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise UserError(
+            f"row {row} of the dataset has a label_confidence of {str(value)[:20]!r}; expected a number, 0 or more, or null"
+        )
+    return float(value)
 
 
 def groups_of(batch: dict[str, list], ids: list[str]) -> list[str]:

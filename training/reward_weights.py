@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from wildreward.errors import UserError
+
 LevelWeighting = Literal["none", "sqrt", "balanced"]
 ThresholdWeighting = Literal["none", "importance"]
 
@@ -40,7 +42,7 @@ def sample_weights(
         weights = weights * trust
     total = weights.sum()
     if total <= 0:
-        raise ValueError("every row has weight 0; check label_confidence")
+        raise UserError("every row has weight 0; check label_confidence, or train without use_confidence")
     return (weights * len(weights) / total).astype(np.float32)
 
 

@@ -23,7 +23,14 @@ from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.reward_command import TrainRewardArguments, adapters, build_model
-from wildreward.training.reward_data import hold_out, level_frequencies, prepare_features, usable_rows
+from wildreward.training.reward_data import (
+    groups_of,
+    hold_out,
+    level_frequencies,
+    prepare_features,
+    usable_rows,
+    validation_share_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +101,10 @@ STUDIES: dict[str, tuple[Callable[[Dataset, int], list[Variant]], str]] = {
 
 
 def _users(rows: Dataset) -> np.ndarray:
-    none = [None] * len(rows)
-    users = rows["user_id"][:] if "user_id" in rows.column_names else none
-    conversations = rows["conversation_id"][:] if "conversation_id" in rows.column_names else none
-    ids = rows["id"][:] if "id" in rows.column_names else [str(row) for row in range(len(rows))]
-    return np.asarray([str(u or c or i) for u, c, i in zip(users, conversations, ids, strict=True)])
+    """Who each row belongs to, as where users are held out."""
+    columns = {name: rows[name][:] for name in ("user_id", "conversation_id") if name in rows.column_names}
+    ids = rows["id"][:] if "id" in rows.column_names else range(len(rows))
+    return np.asarray(groups_of(columns, [str(id_) for id_ in ids]))
 
 
 def _turn_of_user(users: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -124,6 +130,19 @@ def check_apart(variants: list[Variant]) -> None:
                 "rows to train on; the study needs a dataset in which they do: more rows, users with different numbers "
                 "of rows, or (strategy) mined rows and refusals"
             )
+
+
+def check_held_out(variants: list[Variant], share: float, seeds: list[int]) -> None:
+    """Refuse variants in which a seed holds out all users or none (`UserError` naming the first)."""
+    for variant in variants:
+        groups = set(_users(variant.rows))
+        for seed in seeds:
+            held = sum(validation_share_of(group, seed) < share for group in groups)
+            if held in (0, len(groups)):
+                raise UserError(
+                    f"of the {len(groups)} users of the variant {variant.key}, seed {seed} holds out {held} for "
+                    f"calibration; use more users, another validation_share (now {share}), or other seeds"
+                )
 
 
 def _same_rows(one: Dataset, other: Dataset) -> bool:
@@ -178,6 +197,7 @@ def run_study(
     variants_of, axis = STUDIES[study]
     variants = variants_of(rows, seeds[0])
     check_apart(variants)
+    check_held_out(variants, arguments.validation_share, seeds)
     results: dict[str, Any] = {"study": study, "axis": axis, "seeds": seeds, "test_rows": len(test), "variants": {}}
     for variant in variants:
         runs = []

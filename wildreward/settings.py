@@ -2,11 +2,30 @@
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from wildreward.errors import UserError
 from wildreward.files import read_json, write_json
+
+
+@contextmanager
+def claim(folder: str | os.PathLike, settings: dict[str, Any], begun: Callable[[], object]) -> Iterator[None]:
+    """`check_settings`, and let the next run choose others where this one is refused before it has made anything.
+
+    Args:
+        folder, settings: see `check_settings`.
+        begun: whether there is work that belongs to these settings; asked when the block raises `UserError`.
+    """
+    check_settings(folder, settings)
+    try:
+        yield
+    except UserError:
+        if not begun():
+            (Path(folder) / "settings.json").unlink(missing_ok=True)
+        raise
 
 
 def check_settings(folder: str | os.PathLike, settings: dict[str, Any]) -> None:

@@ -126,6 +126,21 @@ def test_errors_are_one_line(tmp_path, made):
         train_reward(nobody_left, config(tmp_path / "c"))
 
 
+def test_a_refused_run_does_not_claim_its_folder(tmp_path, made):
+    def train(model, **named):
+        what = TrainRewardArguments(dataset=str(made[0] / "rows.parquet"), base_model=str(model), **named)
+        return train_reward(what, config(tmp_path / "out", max_steps=1))
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"cannot load the backbone '.*empty'"):
+        train(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"row .* has label 4; expected a whole number from 1 to 3"):
+        train(made[0] / "base", num_levels=3)
+    assert train(made[0] / "base", validation_share=0.25)["steps"] == 1
+    with pytest.raises(UserError, match=r"validation_share was 0\.25, now 0\.5"):
+        train(made[0] / "base", validation_share=0.5)
+
+
 def test_an_estimate_is_printed_instead_of_training(tmp_path, capsys):
     flags = ["--config", str(RECIPES / "qwen3-8b.yaml"), "--output-dir", str(tmp_path / "out")]
     main(*parse("train-reward", CONFIGS, [*flags, "--estimate", "8", "--estimate-sharding", "zero3"]))

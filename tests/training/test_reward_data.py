@@ -1,6 +1,7 @@
 """From rows to features: formats, what is refused or left out, the split by user, weights, collation."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -87,6 +88,37 @@ def test_a_conversation_without_a_response_is_refused_by_row():
     rows[2]["messages"] = rows[2]["messages"][:1]
     with pytest.raises(UserError, match=r"row c1_turn0 of the dataset cannot be used: .*expected 'assistant'"):
         prepared(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"messages": "secret"}, "found str where a list of messages"),
+        ({"messages": [{"from": "human", "value": "secret"}]}, "found the keys from, value where a list"),
+        ({"messages": [{"role": "user", "content": None}, {"role": "assistant", "content": "secret"}]}, "no content"),
+        ({"messages": [{"role": "user", "content": "secret"}, {"role": "assistant", "content": None}]}, "no content"),
+        ({"label_confidence": "high"}, "label_confidence of 'high'; expected a number"),
+        ({"label_confidence": math.nan}, "label_confidence of 'nan'"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named_without_their_text(change, found):
+    with pytest.raises(UserError, match="row c0_turn0 of the dataset") as error:
+        prepared([toy_rows(1)[0] | change])
+    assert found in str(error.value) and "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", [None, "", "  "])
+def test_a_text_that_says_nothing_is_refused_by_row(text):
+    with pytest.raises(UserError, match="row r1 of the dataset cannot be used: expected a text to read"):
+        prepared([{"id": "r0", "text": "a", "label": 1}, {"id": "r1", "text": text, "label": 1}])
+
+
+@pytest.mark.parametrize("lines", ["", '{"id": "a", "label": 1, "text": "x"}\n{broken\n'])
+def test_a_file_that_is_empty_or_broken_is_a_clear_error(tmp_path, lines):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(lines)
+    with pytest.raises(UserError, match=r"cannot load split 'train' of .*rows\.jsonl.* \(.+\); expected a folder"):
+        load_rows(str(path), "train")
 
 
 def test_missing_columns_are_listed_with_those_found():

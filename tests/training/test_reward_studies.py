@@ -116,6 +116,12 @@ def test_variants_that_coincide_are_refused():
         assert len({variant.key for variant in made}) == len(made)
 
 
+def test_variants_without_held_out_users_are_refused_before_training(dataset, tmp_path):
+    message = refusal(dataset, tmp_path, "--validation-share", "0.001")
+    assert "of the variant share-0.125, seed 0 holds out 0 for calibration" in message
+    assert "holds out" in refusal(dataset, tmp_path, "--validation-share", "0.0005")  # the folder is not claimed
+
+
 def test_a_single_file_has_no_test_split(dataset, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows(16)))
