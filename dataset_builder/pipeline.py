@@ -1,6 +1,7 @@
 """The whole build: source → parts → labels → implicit feedback → candidates → dataset folder."""
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from wildreward.dataset_builder.costs import Prices
 from wildreward.dataset_builder.encoder_files import check_encoder
 from wildreward.dataset_builder.filters import Limits
 from wildreward.dataset_builder.finish import Rules
+from wildreward.dataset_builder.output import check_output, sweep
 from wildreward.dataset_builder.report import failed_questions
 from wildreward.dataset_builder.sources.base import Columns
+from wildreward.dataset_builder.sources.digest import source_digest
 from wildreward.dataset_builder.sources.layouts import find_layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices
 from wildreward.dataset_builder.stages import Job
@@ -154,13 +157,19 @@ def prepare(
         UserError: for everything the user can put right.
     """
     _check(on_bad_input, personal_data, test_fraction)
-    if not 0 <= max_failed <= 1:
-        raise UserError(f"--max_failed must be from 0 to 1, got {max_failed}")
+    _check_range("max_failed", max_failed, 0, 1)
+    _check_range("near_duplicates", near_duplicates, 0, 1)
+    _check_range("mining_threshold", mining_threshold, -1, 1)
+    _check_range("mining_window", mining_window, 0)
+    _check_range("max_words", max_words, 1)
+    if limit is not None:
+        _check_range("limit", limit, 1)
     path, output = source if revision else resolve(source), Path(output)
+    check_output(output, Path(path))
     losses = Losses(skip=on_bad_input == "skip")
     slices = find_slices(path, losses, revision)
     if not slices:
-        raise UserError(f"{source} holds nothing that can be read")
+        raise UserError(f"{source} holds nothing that can be read{_because(losses)}")
     if mining_window > 0:
         if mining_max_tokens < 3:
             raise UserError(
@@ -186,7 +195,7 @@ def prepare(
     )
     settings = {
         "source": source,
-        "source_bytes": _source_bytes(slices),
+        **_source_state(slices),
         "revision": slices[0].revision,
         "layout": found_layout.name,
         "columns": vars(found_layout.columns),
@@ -216,8 +225,7 @@ def claim(job: Job) -> None:
     make_folder(job.output)
     make_folder(job.plan.folder)
     check_settings(job.plan.folder, job.settings)
-    for leftover in job.output.rglob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    sweep(job.output)
 
 
 def _check(on_bad_input: str, personal_data: str, test_fraction: float) -> None:
@@ -229,14 +237,31 @@ def _check(on_bad_input: str, personal_data: str, test_fraction: float) -> None:
         raise UserError(f"--test-fraction must be at least 0 and below 1, got {test_fraction}")
 
 
+def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:
+        expected = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise UserError(f"--{name} must be {expected}, got {value}")
+
+
 def _first_columns(slices: list[Slice], source: str) -> set[str]:
+    losses = Losses(skip=True)
     for piece in slices:
-        found = columns_of(piece)
+        found = columns_of(piece, losses)
         if found:
             return found
-    raise UserError(f"{source} holds no complete record; expected at least one JSON object or parquet row")
+    raise UserError(
+        f"{source} holds no complete record{_because(losses)}; expected at least one JSON object or parquet row"
+    )
 
 
-def _source_bytes(slices: list[Slice]) -> int | None:
-    files = {piece.path for piece in slices if piece.kind != "hub"}
-    return sum(Path(file).stat().st_size for file in files) if files else None
+def _because(losses: Losses) -> str:
+    return f" ({losses.first})" if losses.first else ""
+
+
+def _source_state(slices: list[Slice]) -> dict[str, Any]:
+    """What changes when the source's files do; a Hub dataset has its commit."""
+    files = list(dict.fromkeys(piece.path for piece in slices if piece.kind != "hub"))
+    if not files:
+        return {"source_bytes": None, "source_digest": None}
+    size = sum(Path(file).stat().st_size for file in files)
+    return {"source_bytes": size, "source_digest": source_digest(files)}

@@ -158,7 +158,8 @@ class _Files:
     def close(self) -> int:
         """Finish, name the files; returns their size in bytes."""
         self._end_file()
-        for old in self.folder.glob(f"{self.split}-*.parquet"):
+        digits = "[0-9]" * 5
+        for old in self.folder.glob(f"{self.split}-{digits}-of-{digits}.parquet"):
             old.unlink()
         total = 0
         for number, path in enumerate(self.temporary):

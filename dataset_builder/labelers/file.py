@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import reprlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from wildreward.dataset_builder.labelers.base import (
 from wildreward.dataset_builder.parts import hash64
 from wildreward.errors import UserError
 
+_SHORT = reprlib.Repr()  # does not go deep
 _VERDICTS = (None, *REFUSAL_VERDICTS)
 _COLUMNS = ("id", "level", "confidence", "refusal")
 
@@ -71,7 +73,7 @@ class FileLabeler(Labeler):
         self._confidences, self._verdicts = confidences[order], verdicts
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        if self.path.suffix == ".parquet":
+        if self.path.suffix.lower() == ".parquet":
             import pyarrow as pa
             import pyarrow.parquet as pq
 
@@ -90,6 +92,8 @@ class FileLabeler(Labeler):
                     row = json.loads(line)
                 except ValueError as error:
                     raise UserError(f"{self.path} row {number} is not JSON in UTF-8 ({error})") from error
+                except RecursionError as error:
+                    raise UserError(f"{self.path} row {number} is nested too deeply to be read") from error
                 if not isinstance(row, dict):
                     raise UserError(f"{self.path} row {number}: expected an object with id and level")
                 self._check_columns(row)
@@ -106,15 +110,17 @@ class FileLabeler(Labeler):
     def _checked(self, number: int, row: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
         level, confidence, verdict = row["level"], row.get("confidence"), row.get("refusal")
         if level is not None and (isinstance(level, bool) or level not in (1, 2, 3, 4, 5)):
-            raise UserError(f"{self.path} row {number}: level must be 1, 2, 3, 4, 5 or null, got {level!r}")
+            raise UserError(f"{self.path} row {number}: level must be 1, 2, 3, 4, 5 or null, got {_shown(level)}")
         if confidence is not None and not _is_share(confidence):
             raise UserError(
-                f"{self.path} row {number}: confidence must be a number from 0 to 1 or null, got {confidence!r}"
+                f"{self.path} row {number}: confidence must be a number from 0 to 1 or null, got {_shown(confidence)}"
             )
         if verdict not in _VERDICTS:
-            raise UserError(f"{self.path} row {number}: refusal must be one of {REFUSAL_VERDICTS}, got {verdict!r}")
+            raise UserError(
+                f"{self.path} row {number}: refusal must be one of {REFUSAL_VERDICTS}, got {_shown(verdict)}"
+            )
         if not isinstance(row["id"], str):
-            raise UserError(f"{self.path} row {number}: id must be text, got {row['id']!r}")
+            raise UserError(f"{self.path} row {number}: id must be text, got {_shown(row['id'])}")
         return None if level is None else int(level), confidence, verdict
 
 
@@ -123,6 +129,16 @@ def _is_share(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 <= value <= 1 or value != value
+
+
+def _shown(value: Any) -> str:
+    """A value for an error message: it may be text of a chat, so only a short one is shown as it is."""
+    text = _SHORT.repr(value)
+    if len(text) <= 12:
+        return text
+    if isinstance(value, str):
+        return f"a text of {len(value)} characters"
+    return f"a value of type {type(value).__name__}"
 
 
 def _digest(path: Path) -> str:

@@ -52,6 +52,10 @@ def read_array(
                 return
         if window.ended and window.position >= len(window.text):
             on_loss("cut_off_files", f"{file} is cut off: the array is not closed after {count} complete records")
+            return
+        window.position += 1
+        if window.skip_space():
+            on_loss("text_after_array", f"{file} goes on behind the array's end, at byte {window.byte_offset()}")
 
 
 class _Window:
@@ -101,7 +105,7 @@ class _Window:
         while True:
             try:
                 record, self.position = _decode(self.text, self.position)
-            except ValueError:
+            except (ValueError, RecursionError):
                 left = len(self.text) - self.position
                 if left > SUSPICIOUS or self.ended:
                     offset = self.byte_offset()
@@ -130,7 +134,7 @@ class _Window:
         for match in _START.finditer(self.text, begin):
             try:
                 record, _ = _decode(self.text, match.end())
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if key is None or key in record:
                 return match.end()

@@ -49,12 +49,14 @@ def find_layout(found: Collection[str], *, name: str = "auto", columns: Columns 
         name = MESSAGES.name
     candidates = [LAYOUTS[name]] if name != "auto" else list(LAYOUTS.values())
     candidates = [layout.with_columns(columns) for layout in candidates]
+    given = [value for key, value in vars(columns).items() if value and key not in ("role", "content")]
     for layout in candidates:
-        given = [value for key, value in vars(columns).items() if value and key not in ("role", "content")]
         if set(layout.required) <= set(found) and set(given) <= set(found):
             return layout
+    absent = [f"{name} (--{key}-column)" for key, name in vars(columns).items() if name in given and name not in found]
+    but = f", but not {', '.join(absent)}" if absent else ""
     expected = "; or ".join(f"{layout.name}: {', '.join(layout.required)}" for layout in candidates)
     raise UserError(
-        f"{where} has the columns {', '.join(sorted(found)) or 'none'}; expected {expected}. "
+        f"{where} has the columns {', '.join(sorted(found)) or 'none'}{but}; expected {expected}. "
         "Give the names with --messages-column, --id-column, --user-column"
     )

@@ -6,6 +6,8 @@ is counted in `Losses` when the user asked to skip it.
 """
 
 import json
+import logging
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +22,15 @@ JSON_SLICE = 16 << 20
 JSONL_SLICE = 64 << 20
 PARQUET_SLICE_ROWS = 20_000
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+# Files of a folder that may hold chats in a form that is not read here; they are not passed over in silence.
+OTHER_DATA = re.compile(
+    r"\.(7z|arrow|avro|bz2|csv|feather|gz|lz4|orc|pickle|pkl|rar|sqlite|tar|tgz|tsv|txt|xlsx?|xz|zip|zst)"
+)
+_PROSE = ("changelog", "citation", "copying", "licen", "notice", "readme", "requirements")  # as .txt
+_METADATA = ("dataset_info.json", "dataset_infos.json")
+_WIDE = re.compile(rb"\xff\xfe|\xfe\xff|\0\0\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]|[^\0]\0\0\0|\0\0\0[^\0]")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,15 +49,17 @@ class Slice:
 
 @dataclass
 class Losses:
-    """Input that could not be read. With `skip` it is counted, otherwise it is an error."""
+    """Input that could not be read. With `skip` it is counted, otherwise it is an error. `first` says what came first."""
 
     skip: bool = False
     counts: Counter = field(default_factory=Counter)
+    first: str = ""
 
     def add(self, reason: str, message: str, count: int = 1) -> None:
         if not self.skip:
             raise UserError(f"{message}; pass --on-bad-input skip to use what can be read and count the loss")
         self.counts[reason] += count
+        self.first = self.first or message
 
 
 def find_slices(source: str, losses: Losses, revision: str | None = None) -> list[Slice]:
@@ -62,35 +75,63 @@ def find_slices(source: str, losses: Losses, revision: str | None = None) -> lis
         return _hub_slices(source, revision)
     if revision:
         raise UserError(f"--revision {revision} names a version of a Hub dataset, but {source} is on this machine")
-    files = sorted(p for p in path.rglob("*") if p.suffix in FORMATS) if path.is_dir() else [path]
-    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)] or files
-    if not files:
-        raise UserError(f"{source} holds no parquet, JSON or JSONL file")
-    slices: list[Slice] = []
-    for file in files:
-        kind = FORMATS.get(file.suffix)
-        if kind is None:
-            raise UserError(f"{file} is not a parquet, JSON or JSONL file; expected one of {', '.join(FORMATS)}")
-        if file.stat().st_size == 0:
-            losses.add("empty_file", f"{file} is empty")
-        elif kind == "json" and not _is_array(file):
-            slices += _ranges("jsonl", file, JSONL_SLICE)
-        elif kind == "json":
-            slices += _ranges("json", file, JSON_SLICE)
-        elif kind == "jsonl":
-            slices += _ranges("jsonl", file, JSONL_SLICE)
-        else:
-            slices += _parquet_slices(file, losses)
-    return slices
+    files = _files_in(path, losses) if path.is_dir() else [path]
+    return [piece for file in files for piece in _slices_of(file, losses)]
 
 
-def columns_of(piece: Slice) -> set[str]:
-    """Top-level column names: a parquet schema, or the keys of the first record."""
+def _files_in(folder: Path, losses: Losses) -> list[Path]:
+    """The files of a folder that are read; others that may hold chats are a loss. Hidden ones count if there are no others."""
+    known, other = [], []
+    for path in sorted(folder.rglob("*")):
+        suffix = path.suffix.lower()
+        if suffix in FORMATS and path.name not in _METADATA and not path.is_dir():
+            known.append(path)
+        elif OTHER_DATA.fullmatch(suffix) and not path.is_dir():
+            other.append(path)
+    other = [p for p in _visible(other, folder) if p.suffix.lower() != ".txt" or not p.stem.lower().startswith(_PROSE)]
+    names = ", ".join(str(path.relative_to(folder)) for path in other[:3]) + (" …" if len(other) > 3 else "")
+    if not known:
+        raise UserError(f"{folder} holds no parquet, JSON or JSONL file" + (f", only {names}" if other else ""))
+    if other:
+        message = f"{folder} holds {len(other)} files that are not parquet, JSON or JSONL ({names})"
+        losses.add("files_not_read", f"{message}; unpack or convert them, or move them elsewhere", len(other))
+        logger.warning("%s; they are not read", message)
+    return _visible(known, folder) or known
+
+
+def _visible(paths: list[Path], folder: Path) -> list[Path]:
+    return [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+
+
+def _slices_of(file: Path, losses: Losses) -> list[Slice]:
+    kind = FORMATS.get(file.suffix.lower())
+    if kind is None:
+        raise UserError(f"{file} is not a parquet, JSON or JSONL file; expected one of {', '.join(FORMATS)}")
+    if file.stat().st_size == 0:
+        losses.add("empty_file", f"{file} is empty")
+        return []
+    if kind == "parquet":
+        return _parquet_slices(file, losses)
+    with open(file, "rb") as handle:
+        head = handle.read(4096)
+    if _WIDE.match(head):
+        losses.add("not_utf8", f"{file} is {json.detect_encoding(head).upper()}, expected UTF-8; convert it with iconv")
+        return []
+    # A line that is an array is no record: in a file of lines, too, an array of objects is what the file consists of.
+    if re.match(rb"\[" if kind == "json" else rb"\[\s*\{", head.lstrip(b"\xef\xbb\xbf \t\r\n")):
+        return _ranges("json", file, JSON_SLICE)
+    return _ranges("jsonl", file, JSONL_SLICE)
+
+
+def columns_of(piece: Slice, losses: Losses) -> set[str]:
+    """Top-level column names: a parquet schema, or the keys of the first record; none if that is not an object."""
     if piece.kind == "parquet":
         import pyarrow.parquet as pq
 
         return set(pq.read_schema(piece.path).names)
-    first = next(iter(read_slice(piece, [], Losses(skip=True))), None)
+    first = next(iter(read_slice(piece, [], losses)), None)
+    if first is not None and not isinstance(first, dict):
+        losses.add("not_a_record", f"{piece.path} begins with a {type(first).__name__}")
     return set(first) if isinstance(first, dict) else set()
 
 
@@ -104,11 +145,6 @@ def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]
         key = wanted[0] if wanted else None
         return read_array(Path(piece.path), piece.start, piece.stop, key, losses.add)
     return _read_hub(piece, wanted)
-
-
-def _is_array(file: Path) -> bool:
-    with open(file, "rb") as handle:
-        return handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
 def _ranges(kind: Literal["json", "jsonl"], file: Path, length: int) -> list[Slice]:
@@ -162,8 +198,19 @@ def _read_jsonl(piece: Slice, losses: Losses) -> Iterator[Any]:
                 continue
             try:
                 yield json.loads(line)
-            except ValueError as error:
-                losses.add("bad_json_line", f"{piece.path}: the line at byte {offset} is not JSON ({_short(error)})")
+            except (ValueError, RecursionError) as error:
+                losses.add("bad_json_line", f"{piece.path}: the line at byte {offset} is {_fault(line, error)}")
+
+
+def _fault(line: bytes, error: Exception) -> str:
+    """What is wrong with a line that cannot be read."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 ({_short(error)})"
+    if b"\r" in line.rstrip():
+        return "not JSON (lines seem to end in CR alone; expected LF)"
+    return f"not JSON ({_short(error)})"
 
 
 def _hub_slices(source: str, revision: str | None) -> list[Slice]:

@@ -294,6 +294,82 @@ def test_other_settings_in_the_same_folder_are_refused(log, tmp_path):
         build((grown, log[1]), tmp_path / "out", **OFF)
 
 
+def test_a_source_that_changed_but_kept_its_size_is_refused(log, tmp_path):
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(log[0].read_text())
+    build((chats, log[1]), tmp_path / "out", **OFF)
+    chats.write_text(log[0].read_text().replace("gardens", "GARDENS"))
+    with pytest.raises(UserError, match=r"other settings \(source_digest was '\w{32}', now '\w{32}'\)"):
+        build((chats, log[1]), tmp_path / "out", **OFF)
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "data/train-mine.parquet", "build_report.json", "work/notes.txt", "work", "figures/.a.tmp"]
+)
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(log, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match=r"out is not empty \(it holds .*\) and is not .* expected a new or an empty"):
+        build(log, tmp_path / "out", **OFF)
+    assert tree(tmp_path) == before
+
+
+def test_what_a_refused_run_leaves_and_hidden_files_are_no_obstacle(log, tmp_path):
+    with FolderLock(tmp_path / "out" / "work"):
+        (tmp_path / "out" / ".gitkeep").touch()
+    assert build(log, tmp_path / "out", limit=5, **OFF)["conversations"] == 5
+
+
+def test_only_what_a_build_left_half_written_is_deleted(log, tmp_path):
+    output = tmp_path / "out"
+    build(log, output, limit=5, **OFF)
+    ours = [".README.md.7.tmp", "data/.train-00003.tmp", "data/.test-00000-of-00001.parquet.7.tmp"]
+    ours += ["figures/.funnel.png.7.tmp", "work/.settings.json.7.tmp", "work/turns/.00000-00000.parquet.7.tmp"]
+    ours += ["data/train-00000-of-00009.parquet"]
+    theirs = [".mine.tmp", ".mine.7.tmp", "data/.mine.tmp", "data/train-mine.parquet", "notes/.train-00000.tmp"]
+    theirs += ["notes/.README.md.7.tmp", "data/.train-1.tmp", "work/.mine.tmp"]
+    for name in (*ours, *theirs):
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_text("x")
+    (output / "build_report.json").unlink()
+    build(log, output, limit=5, **OFF)
+    assert [name for name in (*ours, *theirs) if (output / name).exists()] == theirs
+
+
+@pytest.mark.parametrize("name", ["out", "deep/out", "."])
+def test_an_output_inside_the_source_is_refused(tmp_path, name):
+    log = write_chats(tmp_path / "log", 2)
+    with pytest.raises(UserError, match=r"lies in the source folder .*choose one outside of it"):
+        build_dataset(str(log[0].parent), log[0].parent / name, **OFF)
+    assert sorted(path.name for path in log[0].parent.iterdir()) == ["chats.jsonl", "labels.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"near_duplicates": -1.0}, "--near_duplicates must be from 0 to 1, got -1.0"),
+        ({"near_duplicates": 7.0}, "--near_duplicates must be from 0 to 1, got 7.0"),
+        ({"near_duplicates": float("nan")}, "--near_duplicates must be from 0 to 1, got nan"),
+        ({"mining_window": -1}, "--mining_window must be at least 0, got -1"),
+        ({"mining_threshold": float("nan")}, "--mining_threshold must be from -1 to 1, got nan"),
+        ({"mining_threshold": -1.5}, "--mining_threshold must be from -1 to 1, got -1.5"),
+        ({"limit": 0}, "--limit must be at least 1, got 0"),
+        ({"limit": -3}, "--limit must be at least 1, got -3"),
+        ({"max_words": 0}, "--max_words must be at least 1, got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(log, tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        build(log, tmp_path / "out", **{**OFF, **settings})
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(not Path("/proc/mounts").exists() or os.geteuid() != 0, reason="needs a small file system")
 def test_a_full_disk_ends_the_run_with_the_path_named(tmp_path):
     disk = tmp_path / "disk"
@@ -327,6 +403,11 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(log, tmp_path):
         ('[{"id": "a", "conversations": [{"from": "human", "va', "holds no complete record"),
         ('{"messages": []}\n', r"holds no usable conversation \(records 1, rejected.empty_conversation 1\)"),
         ("", "is empty"),
+        (
+            "{}\r{}\r",
+            r"no complete record \(.*the line at byte 0 is not JSON \(lines seem to end in CR alone; expected LF",
+        ),
+        ("[1]\n[2]\n", r"no complete record \(.*chats\.json begins with a int\)"),
     ],
 )
 def test_bad_sources_are_one_clear_line(tmp_path, content, message):

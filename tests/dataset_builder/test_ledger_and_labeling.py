@@ -318,6 +318,9 @@ def test_labels_from_parquet_equal_those_from_json_lines(tmp_path):
         ([{"id": "a", "level": 1, "confidence": 87}], "from 0 to 1 or null, got 87"),
         ([{"id": "a", "level": 1, "confidence": [0.5]}], r"got \[0.5\]"),
         ([{"id": 7, "level": 1}], "id must be text, got 7"),
+        ([{"id": "a", "level": "secret " * 90}], "or null, got a text of 630 characters$"),
+        ([{"id": ["secret words"], "level": 1}], "id must be text, got a value of type list$"),
+        ([{"id": "a", "level": 1, "refusal": {"secret": "words"}}], "got a value of type dict$"),
     ],
 )
 def test_bad_labels_files_are_refused(tmp_path, rows, message):
@@ -329,6 +332,13 @@ def test_labels_in_another_encoding_are_refused(tmp_path):
     path = tmp_path / "l.jsonl"
     path.write_bytes('{"id": "a", "level": 1}\n{"id": "ä", "level": 2}\n'.encode("latin-1"))
     with pytest.raises(UserError, match=r"l\.jsonl row 2 is not JSON in UTF-8 \(.*can't decode byte 0xe4"):
+        FileLabeler(path)
+
+
+def test_a_row_that_is_nested_too_deeply_is_refused(tmp_path):
+    path = tmp_path / "l.jsonl"
+    path.write_text('{"id": "a", "level": 1}\n' + '{"id": "b", "level": ' + "[" * 100_000)
+    with pytest.raises(UserError, match=r"l\.jsonl row 2 is nested too deeply to be read"):
         FileLabeler(path)
 
 

@@ -13,6 +13,7 @@ from wildreward.dataset_builder.ingest import usable
 from wildreward.dataset_builder.records import Conversation, Rejected
 from wildreward.dataset_builder.sources import readers
 from wildreward.dataset_builder.sources.base import Columns, hashed_user
+from wildreward.dataset_builder.sources.digest import BLOCK, EDGE, WHOLE, source_digest
 from wildreward.dataset_builder.sources.json_array import read_array
 from wildreward.dataset_builder.sources.layouts import LMSYS, MESSAGES, SHAREGPT, WILDCHAT, find_layout
 from wildreward.dataset_builder.sources.readers import Losses, find_slices, read_slice
@@ -106,6 +107,8 @@ def test_unknown_layout_lists_found_and_expected():
         find_layout({"text", "prompt"}, where="x")
     with pytest.raises(UserError, match="expected messages: dialog"):
         find_layout({"messages"}, columns=Columns(messages="dialog"), where="x")
+    with pytest.raises(UserError, match=r"x has the columns id, messages, but not nope \(--user-column\); expected"):
+        find_layout({"messages", "id"}, columns=Columns(id="id", user="nope"), where="x")
 
 
 # What a conversation must look like
@@ -252,6 +255,32 @@ def test_byte_order_mark_empty_array_and_json_lines_in_a_json_file(tmp_path):
     assert read_all(tmp_path / "lines.json")[0] == [{"a": 1}, {"a": 2}]
 
 
+def test_an_array_in_a_file_of_lines_is_read_and_what_follows_an_array_is_not_passed_over(tmp_path):
+    rows = array_records(4)
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows, indent=1) + "\n")
+    assert read_all(tmp_path / "a.jsonl") == (rows, {})
+    (tmp_path / "b.jsonl").write_text(f"{json.dumps(rows)}\n{json.dumps(rows)}\n")
+    with pytest.raises(UserError, match=r"b\.jsonl goes on behind the array's end, at byte \d+; pass --on-bad-input"):
+        read_all(tmp_path / "b.jsonl")
+    assert read_all(tmp_path / "b.jsonl", skip=True) == (rows, {"text_after_array": 1})
+
+
+@pytest.mark.parametrize("deep", ["[" * 200_000, "[" * 5000 + "]" * 5000])
+def test_a_record_that_is_nested_too_deeply_costs_one_record(tmp_path, deep):
+    rows = array_records(5)
+    lines = [json.dumps(row) for row in rows]
+    lines[2] = f'{{"id": "2", "x": {deep}}}'
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    (tmp_path / "a.json").write_text(f"[{', '.join(lines)}]")
+    with pytest.raises(UserError, match=r"a\.jsonl: the line at byte \d+ is nested too deeply"):
+        read_all(tmp_path / "a.jsonl")
+    with pytest.raises(UserError, match=r"a\.json is corrupt at byte \d+, after 2 complete records"):
+        read_all(tmp_path / "a.json")
+    for name, reason in (("a.jsonl", "bad_json_line"), ("a.json", "corrupt_records")):
+        got = read_all(tmp_path / name, ["conversations"], skip=True)
+        assert got == (rows[:2] + rows[3:], {reason: 1})
+
+
 # JSON lines and parquet
 
 
@@ -274,6 +303,19 @@ def test_bad_line_is_an_error_or_counted(tmp_path):
         read_all(tmp_path / "a.jsonl")
     rows, counts = read_all(tmp_path / "a.jsonl", skip=True)
     assert rows == [{"a": 1}, {"a": 3}] and counts == {"bad_json_line": 1}
+
+
+def test_other_encodings_are_named(tmp_path):
+    text = '{"a": "é"}\n{"a": "e"}\n'
+    (tmp_path / "latin.jsonl").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.jsonl: the line at byte 0 is not UTF-8 \(.*can't decode byte 0xe9"):
+        read_all(tmp_path / "latin.jsonl")
+    assert read_all(tmp_path / "latin.jsonl", skip=True) == ([{"a": "e"}], {"bad_json_line": 1})
+    for encoding, name in (("utf-16", "UTF-16"), ("utf-16-le", "UTF-16-LE"), ("utf-32-be", "UTF-32-BE")):
+        (tmp_path / "wide.json").write_bytes(text.encode(encoding))
+        with pytest.raises(UserError, match=rf"wide\.json is {name}, expected UTF-8; convert it with iconv"):
+            read_all(tmp_path / "wide.json")
+        assert read_all(tmp_path / "wide.json", skip=True) == ([], {"not_utf8": 1})
 
 
 def test_cut_off_parquet_is_an_error_or_counted(tmp_path):
@@ -314,6 +356,56 @@ def test_a_missing_source_a_foreign_file_and_an_empty_folder(tmp_path):
     (tmp_path / "a.csv").write_text("x")
     with pytest.raises(UserError, match=r"a\.csv is not a parquet, JSON or JSONL file"):
         find_slices(str(tmp_path / "a.csv"), Losses())
+    with pytest.raises(UserError, match=r"holds no parquet, JSON or JSONL file, only a\.csv"):
+        find_slices(str(tmp_path), Losses())
     Path(tmp_path / "zero.jsonl").touch()
     with pytest.raises(UserError, match=r"zero\.jsonl is empty"):
         find_slices(str(tmp_path / "zero.jsonl"), Losses())
+
+
+def test_no_file_of_a_folder_that_may_hold_chats_is_passed_over_in_silence(tmp_path, caplog):
+    for number, name in enumerate(("a.jsonl", "b.JSONL", "sub/c.Json", "d.ndjson")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"n": number}) + "\n")
+    for name in ("README.md", "LICENSE.txt", ".gitattributes", "dataset_infos.json", ".cache/e.csv", "plot.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / "f.parquet").mkdir()
+    assert read_all(tmp_path) == ([{"n": 0}, {"n": 1}, {"n": 3}, {"n": 2}], {})
+    for name in ("b.jsonl.gz", "chats.CSV", "chats.txt"):
+        (tmp_path / name).write_text("text")
+    with pytest.raises(
+        UserError, match=r"holds 3 files that are not .*\(b\.jsonl\.gz, chats\.CSV, chats\.txt\); unpack"
+    ):
+        read_all(tmp_path)
+    rows, counts = read_all(tmp_path, skip=True)
+    assert len(rows) == 4 and counts == {"files_not_read": 3} and "b.jsonl.gz, chats.CSV" in caplog.text
+
+
+# Whether a source has changed
+
+
+def test_the_digest_tells_order_sizes_and_content_but_not_place(tmp_path):
+    for name, text in (("a", "xy"), ("b", "z"), ("c", "x"), ("d", "yz")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "e").write_text("xy")
+    pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("a",), ("a", "b", "c")]
+    digests = [source_digest([tmp_path / name for name in names]) for names in pairs]
+    assert len(set(digests)) == len(pairs)
+    assert source_digest([tmp_path / "elsewhere" / "e", tmp_path / "b"]) == digests[0]
+
+
+@pytest.mark.parametrize("size", [3 * EDGE + 7, WHOLE + 1, WHOLE + 12345])
+def test_a_change_in_what_is_read_of_a_file_changes_the_digest(tmp_path, size):
+    path = tmp_path / "large"
+    with open(path, "wb") as handle:
+        handle.truncate(size)
+    places = [0, EDGE - 1, EDGE, EDGE + BLOCK - 1, size - EDGE - 1, size - EDGE, size - 1]
+    digests = {source_digest([path])}
+    for place in places:
+        with open(path, "r+b") as handle:
+            handle.seek(place)
+            handle.write(b"x")
+        digests.add(source_digest([path]))
+    assert len(digests) == len(places) + 1
