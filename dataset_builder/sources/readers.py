@@ -93,7 +93,7 @@ def _files_in(folder: Path, losses: Losses) -> list[Path]:
     if not known:
         raise UserError(f"{folder} holds no parquet, JSON or JSONL file" + (f", only {names}" if other else ""))
     if other:
-        message = f"{folder} holds {len(other)} files that are not parquet, JSON or JSONL ({names})"
+        message = f"{folder} holds files that are not parquet, JSON or JSONL ({len(other)}: {names})"
         losses.add("files_not_read", f"{message}; unpack or convert them, or move them elsewhere", len(other))
         logger.warning("%s; they are not read", message)
     return _visible(known, folder) or known

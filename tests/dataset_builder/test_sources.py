@@ -375,7 +375,7 @@ def test_no_file_of_a_folder_that_may_hold_chats_is_passed_over_in_silence(tmp_p
     for name in ("b.jsonl.gz", "chats.CSV", "chats.txt"):
         (tmp_path / name).write_text("text")
     with pytest.raises(
-        UserError, match=r"holds 3 files that are not .*\(b\.jsonl\.gz, chats\.CSV, chats\.txt\); unpack"
+        UserError, match=r"holds files that are not .*\(3: b\.jsonl\.gz, chats\.CSV, chats\.txt\); unpack"
     ):
         read_all(tmp_path)
     rows, counts = read_all(tmp_path, skip=True)
