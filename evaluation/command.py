@@ -75,6 +75,34 @@ class Options:
     chunk_size: int = 256
 
 
+def check_options(options: Options, token_budget: int = 16_384, max_length: int = 4096, **_: Any) -> None:
+    """Refuse numbers out of range; takes the options and what goes to `load_scorer`.
+
+    Raises:
+        UserError: naming all of them.
+    """
+    check_least(
+        ("limit", options.limit, 1),
+        ("seed", options.seed, 0),
+        ("bootstrap", options.bootstrap, 0),
+        ("bins", options.bins, 1),
+        ("chunk_size", options.chunk_size, 1),
+        ("token_budget", token_budget, 1),
+        ("max_length", max_length, 1),
+    )
+
+
+def check_least(*numbers: tuple[str, int | None, int]) -> None:
+    """Refuse numbers, each with its option's name, that are below their least value; None is no number.
+
+    Raises:
+        UserError: naming all of them.
+    """
+    low = [f"--{name} is {n}; expected at least {least}" for name, n, least in numbers if n is not None and n < least]
+    if low:
+        raise UserError(". ".join(low))
+
+
 def evaluate_model(
     model: str,
     output: str | Path | None = None,
@@ -101,6 +129,7 @@ def evaluate_model(
     from wildreward.evaluation.scorers import load_scorer
 
     options = options or Options()
+    check_options(options, **loading)
     folder = _output_folder(model, output)
     if not datasets and not benchmarks:
         raise UserError("nothing to evaluate on; give --dataset DIR_OR_ID or --benchmark NAME[=PATH]")

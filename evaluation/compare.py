@@ -10,7 +10,7 @@ import numpy as np
 from wildreward.errors import UserError
 from wildreward.evaluation.benchmarks.run import score_benchmark
 from wildreward.evaluation.bootstrap import Difference, paired_bootstrap
-from wildreward.evaluation.command import Options
+from wildreward.evaluation.command import Options, check_options
 from wildreward.evaluation.inputs import Inputs, load_inputs
 from wildreward.evaluation.metrics import ordinal_metrics
 from wildreward.evaluation.report import library_versions
@@ -49,6 +49,7 @@ def compare_models(
         What `results.json` holds.
     """
     options = options or Options()
+    check_options(options, **loading)
     if len(models) != 2:
         raise UserError(f"--compare got {len(models)} models; expected two, A and B")
     if output is None:

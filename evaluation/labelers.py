@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wildreward.errors import UserError
+from wildreward.errors import UserError, described
 from wildreward.evaluation.benchmarks.items import read_rows
 from wildreward.evaluation.bootstrap import bootstrap, defined_or_none
 from wildreward.evaluation.calibration import expected_calibration_error
@@ -38,13 +38,15 @@ def read_labels(path: str | Path) -> dict[str, Label]:
     for where, row in read_rows(Path(path)):
         key, level, confidence = row.get("id"), row.get("level"), row.get("confidence")
         if not isinstance(key, str) or not key:
-            raise UserError(f"{where}: id is {key!r}; expected a text (columns found: {', '.join(row)})")
+            raise UserError(f"{where}: id is {described(key)}; expected a text (columns found: {', '.join(row)})")
         if key in labels:
             raise UserError(f"{where}: id {key!r} occurs twice; expected one level a turn")
         if level is not None and (isinstance(level, bool) or level not in range(1, LEVELS + 1)):
-            raise UserError(f"{where}: level is {level!r}; expected 1 to {LEVELS}, or null for an unlabelled turn")
+            raise UserError(
+                f"{where}: level is {described(level)}; expected 1 to {LEVELS}, or null for an unlabelled turn"
+            )
         if confidence is not None and not (isinstance(confidence, int | float) and 0 <= confidence <= 1):
-            raise UserError(f"{where}: confidence is {confidence!r}; expected 0 to 1")
+            raise UserError(f"{where}: confidence is {described(confidence)}; expected 0 to 1")
         labels[key] = Label(None if level is None else int(level), confidence)
     if not labels:
         raise UserError(f"{path} holds no labels")

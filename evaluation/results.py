@@ -83,10 +83,11 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
 def _keep_earlier(path: Path, results: dict[str, Any]) -> None:
     """Take over what a file holds of the same model under the same settings."""
     earlier = read_json(path) if path.exists() else None
-    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT or "model" not in earlier:
-        return  # of another command, or of a comparison
-    same_model = earlier["model"]["fingerprint"] == results["model"]["fingerprint"]
-    if same_model and earlier["settings"] == results["settings"]:
+    parts = ("model", "datasets", "benchmarks")
+    if not isinstance(earlier, dict) or not all(isinstance(earlier.get(part), dict) for part in parts):
+        return  # of another command, of a comparison, or not ours
+    same_model = earlier["model"].get("fingerprint") == results["model"]["fingerprint"]
+    if earlier.get("format") == FORMAT and same_model and earlier.get("settings") == results["settings"]:
         for kind in ("datasets", "benchmarks"):
             results[kind] |= earlier[kind]
 

@@ -135,9 +135,7 @@ class RemoteScorer:
 
         tokenizer = None
         if text_tokenizer is not None:
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(resolve(text_tokenizer))
+            tokenizer = _load_tokenizer(resolve(text_tokenizer))
         self.name = source_name(url)
         self.settings = {"text_tokenizer": text_tokenizer and public_name(text_tokenizer)}
         self.fingerprint = fingerprint_of(url, self.settings)
@@ -246,21 +244,34 @@ def _load_classifier(
     token_budget: int,
     trust_remote_code: bool,
 ) -> ClassifierScorer:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification
 
-    network, report = AutoModelForSequenceClassification.from_pretrained(
-        path, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
-    )
+    try:
+        network, report = AutoModelForSequenceClassification.from_pretrained(
+            path, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{model} is not a classifier that can be loaded: {error}") from error
     if report["missing_keys"]:
         raise UserError(
             f"{model} lacks weights for {', '.join(sorted(report['missing_keys'])[:3])}; "
             "it is not a trained reward model (a base model has no score layer)"
         )
     commit = options.get("revision")
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, revision=commit)
+    tokenizer = _load_tokenizer(path, trust_remote_code=trust_remote_code, revision=commit)
     limit = min(max_length, getattr(network.config, "max_position_embeddings", None) or max_length)
     fingerprint = fingerprint_of(identity, {"dtype": options["dtype"], "max_length": limit})
     return ClassifierScorer(model, network, tokenizer, fingerprint, limit, token_budget, commit and commit.resolved)
+
+
+def _load_tokenizer(name: str, **options: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the tokenizer of {name} cannot be loaded: {error}") from error
 
 
 def _dtype(network: Any) -> str:

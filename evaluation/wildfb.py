@@ -1,6 +1,5 @@
 """Evaluation on the held-out split of a feedback dataset: ordinal metrics, separation, calibration, length, consistency."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -10,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from wildreward.errors import UserError
+from wildreward.errors import UserError, described
 from wildreward.evaluation.bootstrap import Estimate, bootstrap, defined_or_none
 from wildreward.evaluation.metrics import length_bias, ordinal_metrics
 from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
-from wildreward.evaluation.store import Group, Scored
+from wildreward.evaluation.store import Group, Message, Scored, read_messages
 from wildreward.modeling_wildreward.ordinal import positive_from
 
 logger = logging.getLogger(__name__)
@@ -109,12 +108,12 @@ def held_out(
     for index in chosen:
         row = rows[index]
         name = str(row.get("id") or f"row {index}")
-        messages = [*_messages(row["history"], name), *_messages(row["messages"], name)]
+        messages = [*_messages(row, "history", name), *_messages(row, "messages", name)]
         if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] != "user":
             raise UserError(f"{name}: messages end with {[m['role'] for m in messages[-2:]]}; expected user, assistant")
         label = row["label"]
         if isinstance(label, bool) or not isinstance(label, int) or label < 1:
-            raise UserError(f"{name}: label is {label!r}; expected a whole level from 1")
+            raise UserError(f"{name}: label is {described(label)}; expected a whole level from 1")
         response = messages[-1]["content"]
         groups.append(Group(name, messages[:-1], [response]))
         labels.append(label)
@@ -142,17 +141,11 @@ def check_labels(data: HeldOut, num_levels: int, dataset: str) -> None:
         )
 
 
-def _messages(value: Any, name: str) -> list[dict[str, Any]]:
-    if value is None:
-        return []
-    fits = isinstance(value, list) and all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    )
-    if not fits:
-        raise UserError(
-            f"{name}: history or messages hold {json.dumps(value)[:80]}; expected a list of role and content"
-        )
-    return [{"role": m["role"], "content": m["content"]} for m in value]
+def _messages(row: dict[str, Any], column: str, name: str) -> list[Message]:
+    try:
+        return [] if row[column] is None else read_messages(row[column], column)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True)

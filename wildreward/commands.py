@@ -49,9 +49,11 @@ def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> 
     """Flags, over the YAML file given with `--config`, over the defaults → one object for each dataclass.
 
     Raises:
-        UserError: the file cannot be read, holds something unknown, or a value does not fit its field.
+        UserError: the file cannot be read, something is unknown, or a value does not fit its option.
     """
     from trl import TrlParser
+
+    from wildreward.config_file import read_config, unknown_options
 
     parser = TrlParser(
         config_types,
@@ -60,12 +62,32 @@ def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> 
         epilog="--config FILE.yaml sets any of these (names with underscores); flags override the file.",
     )
     lists = {f.name for config in config_types for f in fields(config) if "list" in str(f.type)}
+    words, path = take_config(merge_repeated(argv, lists))
+    if path is not None:
+        parser.set_defaults_with_config(**read_config(path, command, config_types))
     try:
-        return parser.parse_args_and_config(merge_repeated(argv, lists))
-    except FileNotFoundError as error:
-        raise UserError(f"the configuration file {error.filename} does not exist") from error
+        *configs, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
     except (ValueError, TypeError) as error:
         raise UserError(f"configuration of {command}: {error}") from error
+    if rest:
+        flags = [word for word in rest if word.startswith("-")]
+        known = [f.name for config in config_types for f in fields(config) if f.init]
+        raise UserError(unknown_options(flags or rest, known, command))
+    return tuple(configs)
+
+
+def take_config(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Words without `--config FILE`, and the file.
+
+    Raises:
+        UserError: the flag is there without a file.
+    """
+    if "--config" not in words:
+        return list(words), None
+    place = words.index("--config")
+    if place + 1 == len(words) or words[place + 1].startswith("--"):
+        raise UserError("--config names no file; expected --config FILE.yaml")
+    return [*words[:place], *words[place + 2 :]], words[place + 1]
 
 
 def merge_repeated(argv: Sequence[str], lists: Collection[str]) -> list[str]:

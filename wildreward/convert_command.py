@@ -27,6 +27,8 @@ CONFIGS = (ConvertConfig,)
 
 def main(config: ConvertConfig) -> None:
     """Write the reward model folder."""
+    from safetensors import SafetensorError
+
     from wildreward.modeling_wildreward.interchange import convert_checkpoint
     from wildreward.scorer import RewardScorer
 
@@ -37,7 +39,7 @@ def main(config: ConvertConfig) -> None:
         template = Path(template).read_text(encoding="utf-8")
     try:
         model, tokenizer = convert_checkpoint(config.checkpoint, template, config.max_length, config.revision)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         raise UserError(f"cannot convert {config.checkpoint}: {error}") from error
     RewardScorer(model, tokenizer).save_pretrained(make_folder(config.output))
     print(f"reward model with {model.config.num_levels} levels in {config.output}")

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from wildreward.bundled import resolve
@@ -65,7 +66,7 @@ class RewardScorer:
         try:
             model = WildRewardForSequenceClassification.from_pretrained(name, use_safetensors=True, **kwargs)
             tokenizer = AutoTokenizer.from_pretrained(name, **hub)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path_or_id} is not a WildReward model that can be loaded: {error}") from error
         return cls(model, tokenizer, token_budget)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from wildreward.errors import UserError
+from wildreward.errors import UserError, described
 from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.statistics import Floats, Ints
-from wildreward.evaluation.store import Message
+from wildreward.evaluation.store import Message, read_messages
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 
@@ -115,35 +115,37 @@ def nan_mean(values: Sequence[float] | Floats) -> float:
     return float(array.mean()) if array.size else float("nan")
 
 
-def text_field(row: Mapping[str, Any], key: str) -> str:
-    """A non-empty text; `ValueError` names the field and what it holds."""
+def text_field(row: Mapping[str, Any], key: str, empty: bool = False) -> str:
+    """A text, not an empty one unless `empty`; `ValueError` names the field and what it holds."""
     value = row.get(key)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{key} is {_shown(value)}; expected a text")
+    if not isinstance(value, str) or not (value or empty):
+        raise ValueError(f"{key} is {described(value)}; expected a text")
     return value
 
 
-def text_list(row: Mapping[str, Any], key: str, length: int | None = None) -> list[str]:
-    """A list of texts, of a given length where one is given."""
+def text_list(row: Mapping[str, Any], key: str, length: int | None = None, empty: bool = False) -> list[str]:
+    """A list of texts, of a given length where one is given; none of them is empty unless `empty`."""
     value = row.get(key)
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-        raise ValueError(f"{key} is {_shown(value)}; expected a list of texts")
+        raise ValueError(f"{key} is {described(value)}; expected a list of texts")
+    if not (empty or all(value)):
+        raise ValueError(f"{key} holds an empty text; expected an answer in each")
     if length is not None and len(value) != length:
         raise ValueError(f"{key} has {len(value)} texts; expected {length}")
     return value
 
 
 def prompt_field(row: Mapping[str, Any], key: str = "prompt") -> list[Message]:
-    """A prompt as messages: a text is one user message; a list of messages stays."""
-    value = row.get(key)
-    if isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m and "content" in m for m in value):
-        return [{"role": m["role"], "content": m["content"]} for m in value]
-    return [{"role": "user", "content": text_field(row, key)}]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A prompt as messages: a text is one user message; a list of messages stays, and must be waiting for an answer."""
+    if not isinstance(row.get(key), list):
+        return [{"role": "user", "content": text_field(row, key)}]
+    messages = read_messages(row[key], key)
+    roles = [m["role"] for m in messages]
+    if "user" not in roles or roles[-1] not in ("user", "tool"):
+        raise ValueError(
+            f"{key} has messages of {', '.join(roles) or 'nobody'}; expected the user's last, to be answered"
+        )
+    return messages
 
 
 def data_files(path: Path) -> list[Path]:
@@ -192,7 +194,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of a JSON list, or one after the other; each with the line it begins on."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path}, line {line}: not UTF-8 text") from error
@@ -218,11 +220,11 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         try:
             row, end = decoder.raw_decode(text, position)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             found = line + (error.lineno - text.count("\n", 0, position) - 1 if hasattr(error, "lineno") else 0)
             raise UserError(f"{path}, line {found}: not valid JSON ({getattr(error, 'msg', error)})") from error
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {line}: found {_shown(row)}; expected an object")
+            raise UserError(f"{path}, line {line}: found {described(row)}; expected an object")
         yield f"{path}, line {line}", row
         line += text.count("\n", position, end)
         position, after_value = end, True
@@ -284,4 +286,4 @@ def finite(value: Any, what: str) -> float:
     """A finite number, or `ValueError`."""
     if isinstance(value, bool | int | float) and math.isfinite(value):
         return float(value)
-    raise ValueError(f"{what} is {_shown(value)}; expected a number")
+    raise ValueError(f"{what} is {described(value)}; expected a number")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from wildreward.errors import described
 from wildreward.evaluation.benchmarks.items import (
     Benchmark,
     Credits,
@@ -34,7 +35,7 @@ class PPEHuman(Benchmark):
         winner = row.get("winner")
         if winner not in WINNERS:
             raise ValueError(f"winner is {winner!r}; expected one of {', '.join(WINNERS)}")
-        first, second = text_field(row, "response_1"), text_field(row, "response_2")
+        first, second = text_field(row, "response_1", empty=True), text_field(row, "response_2", empty=True)
         prompt, key = prompt_field(row), text_field(row, "question_id")
         if winner.startswith("tie"):
             return []
@@ -71,19 +72,28 @@ class PPECorrectness(Benchmark):
 
     def parse(self, row: Mapping[str, Any], subset: str) -> list[Item]:
         """All answers of one prompt, in their own order; verdicts and pairs ride along."""
-        subset = str(row.get("subset") or row.get("benchmark") or subset)
+        known = [s.subset for s in self.sources]
+        names = [str(name) for name in (row.get("subset"), row.get("benchmark"), subset) if name]
+        subset = next((n for name in names if (n := name.lower().replace("-", "_")) in known), "")
         if not subset:
-            known = ", ".join(s.subset for s in self.sources)
-            raise ValueError(f"no subset: name the file after one of {known}, or add a column subset")
+            given = f"subset is {names[0]!r}" if names else "no subset"
+            raise ValueError(f"{given}: name the file after one of {', '.join(known)}, or give one in a column subset")
         verdicts = row.get("scores")
         if not isinstance(verdicts, list) or len(verdicts) < 2:
-            raise ValueError(f"scores is {type(verdicts).__name__}; expected a list with one verdict an answer")
+            raise ValueError(f"scores is {described(verdicts)}; expected a list with one verdict an answer")
         truth = [finite(v, "a verdict in scores") for v in verdicts]
-        candidates = [text_field(row, f"response_{i}") for i in range(1, len(truth) + 1)]
-        pairs = []
-        for pair in row.get("sampled_conflict_pairs") or []:
-            if len(pair) != 2 or not all(isinstance(i, int) and 0 <= i < len(truth) for i in pair):
-                raise ValueError(f"sampled_conflict_pairs holds {pair!r}; expected two positions below {len(truth)}")
+        candidates = [text_field(row, f"response_{i}", empty=True) for i in range(1, len(truth) + 1)]
+        sampled, pairs = row.get("sampled_conflict_pairs") or [], []
+        if not isinstance(sampled, list):
+            raise ValueError(f"sampled_conflict_pairs is {described(sampled)}; expected a list of pairs of positions")
+        for pair in sampled:
+            if (
+                not isinstance(pair, list)
+                or len(pair) != 2
+                or not all(isinstance(i, int) and 0 <= i < len(truth) for i in pair)
+            ):
+                shown = pair if isinstance(pair, list) else described(pair)
+                raise ValueError(f"sampled_conflict_pairs holds {shown}; expected two positions below {len(truth)}")
             first, second = pair
             if truth[first] != truth[second]:
                 pairs.append((first, second) if truth[first] > truth[second] else (second, first))

@@ -53,6 +53,8 @@ SECTIONS = {
     },
 }
 
+SUBSETS_2 = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
+
 
 class RewardBench(Benchmark):
     """Rows: `prompt`, `chosen`, `rejected`, `subset`, optional `id`."""
@@ -69,7 +71,7 @@ class RewardBench(Benchmark):
         name = text_field(row, "subset")
         if not any(name in subsets for subsets in SECTIONS.values()):
             raise ValueError(f"subset is {name!r}; expected one of the 23 subsets of RewardBench, such as 'hep-go'")
-        candidates = [text_field(row, "chosen"), text_field(row, "rejected")]
+        candidates = [text_field(row, "chosen"), text_field(row, "rejected", empty=True)]
         return [Item(str(row.get("id", "")), name, prompt_field(row), candidates)]
 
     def credit(self, item: Item, scores: Sequence[float]) -> Sequence[float]:
@@ -104,8 +106,10 @@ class RewardBench2(Benchmark):
 
     def parse(self, row: Mapping[str, Any], subset: str) -> list[Item]:
         """One prompt with right and wrong answers."""
-        chosen, rejected = text_list(row, "chosen"), text_list(row, "rejected")
+        chosen, rejected = text_list(row, "chosen"), text_list(row, "rejected", empty=True)
         name, key = text_field(row, "subset"), str(row.get("id", ""))
+        if name not in SUBSETS_2:
+            raise ValueError(f"subset is {name!r}; expected one of {', '.join(SUBSETS_2)}")
         declared = row.get("num_correct")
         if declared is not None and declared != len(chosen):
             raise ValueError(f"num_correct is {declared!r} but there are {len(chosen)} chosen answers")

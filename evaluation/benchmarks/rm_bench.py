@@ -20,6 +20,7 @@ from wildreward.evaluation.statistics import Floats, Ints
 
 STYLES = 3  # concise, detailed plain, detailed markdown
 PARTS = ("easy", "normal", "hard")
+DOMAINS = ("chat", "code", "math", "safety-refuse", "safety-response")
 
 
 def _wins(chosen: ArrayLike, rejected: ArrayLike) -> Floats:
@@ -62,7 +63,9 @@ class RMBench(Benchmark):
     def parse(self, row: Mapping[str, Any], subset: str) -> list[Item]:
         """Six candidates under one prompt."""
         domain = text_field(row, "domain" if "domain" in row else "subset")
-        candidates = [*text_list(row, "chosen", STYLES), *text_list(row, "rejected", STYLES)]
+        if domain not in DOMAINS:
+            raise ValueError(f"domain is {domain!r}; expected one of {', '.join(DOMAINS)}")
+        candidates = [*text_list(row, "chosen", STYLES), *text_list(row, "rejected", STYLES, empty=True)]
         if row.get("id") in (None, ""):
             raise ValueError("id is missing")
         return [Item(str(row["id"]), domain, prompt_field(row), candidates, STYLES)]

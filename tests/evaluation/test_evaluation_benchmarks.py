@@ -267,6 +267,36 @@ BROKEN = [
     ("ppe_human", {**HUMAN, "winner": "a"}, "winner is 'a'; expected one of model_a"),
     ("ppe_correctness", correctness(pairs=[(0, 9)], subset="math"), r"holds \[0, 9\]; expected two positions below 4"),
     ("ppe_correctness", {**correctness(subset="math"), "response_3": None}, "response_3 is None"),
+    (
+        "ppe_correctness",
+        {**correctness(subset="math"), "sampled_conflict_pairs": [5]},
+        "holds 5; expected two positions",
+    ),
+    ("ppe_correctness", correctness(subset="maths"), "subset is 'maths': name the file after one of mmlu_pro, math"),
+    (
+        "reward_bench_2",
+        {**REWARD_2, "subset": "math"},
+        "subset is 'math'; expected one of Factuality, Precise IF, Math",
+    ),
+    ("reward_bench_2", {**REWARD_2, "chosen": [""]}, "chosen holds an empty text"),
+    ("rm_bench", {**RM, "domain": "Chat"}, "domain is 'Chat'; expected one of chat, code, math, safety-refuse"),
+    ("rm_bench", {**RM, "chosen": ["", "", ""]}, "chosen holds an empty text; expected an answer in each"),
+    ("rm_bench", {**RM, "prompt": []}, "prompt has messages of nobody; expected the user's last"),
+    (
+        "rm_bench",
+        {**RM, "prompt": [{"role": "tool", "content": None}]},
+        r"prompt, message 1 is an object with role \(text\), content \(None\); expected role and content, both text",
+    ),
+    (
+        "rm_bench",
+        {**RM, "prompt": [{"role": "alien", "content": "x"}]},
+        "prompt, message 1 has an unknown role; expected user, assistant, system or tool",
+    ),
+    (
+        "rm_bench",
+        {**RM, "prompt": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]},
+        "prompt has messages of user, assistant; expected the user's last",
+    ),
 ]
 
 
@@ -301,12 +331,45 @@ def test_broken_json_is_refused_with_file_and_line(tmp_path):
     path.write_text("[" + json.dumps(RM) + ",\n")
     with pytest.raises(UserError, match="line 2: the list is cut off"):
         load_benchmark(f"rm_bench={path}")
+    path.write_text(json.dumps(RM) + '\n{"a": ' + "[" * 5000 + "]" * 5000 + "}")
+    with pytest.raises(UserError, match=r"line 2: not valid JSON .*recursion"):
+        load_benchmark(f"rm_bench={path}")
     path.write_bytes(b'{"id": 1}\n\xff\xfe')
     with pytest.raises(UserError, match="line 2: not UTF-8"):
         load_benchmark(f"rm_bench={path}")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(UserError, match=r"cut\.parquet is not a readable parquet file"):
         load_benchmark(f"ppe_human={tmp_path / 'cut.parquet'}")
+
+
+def test_odd_but_legitimate_rows_are_read(tmp_path):
+    chat = [{"role": "system", "content": ""}, {"role": "human", "content": "q"}]
+    rows = {
+        "rm_bench": {**RM, "prompt": chat, "rejected": ["", "b", "c"]},
+        "reward_bench": {**REWARD, "rejected": ""},
+        "ppe_human": {**HUMAN, "response_1": ""},
+        "ppe_correctness": {**correctness(subset="MMLU-Pro"), "response_2": ""},
+    }
+    found = {}
+    for name, row in rows.items():
+        _, found[name] = load_benchmark(f"{name}={write_jsonl(tmp_path / f'{name}.jsonl', [row])}")
+    assert all("" in item.candidates for (item,) in found.values())
+    assert found["rm_bench"][0].prompt == [{"role": "system", "content": ""}, {"role": "user", "content": "q"}]
+    assert found["ppe_correctness"][0].subset == "mmlu_pro"
+
+
+def test_errors_do_not_repeat_what_was_said(tmp_path):
+    said = "my phone is 555-1234"
+    for row in (
+        {**RM, "prompt": [{"role": "user", "content": said}, {"role": said, "content": "x"}]},
+        {**RM, "prompt": [{"role": "user", "content": [said]}]},
+        {**RM, "chosen": said},
+        {**RM, "prompt": {"text": said}},
+        [said],
+    ):
+        with pytest.raises(UserError, match="line 1: ") as caught:
+            load_benchmark(f"rm_bench={write_jsonl(tmp_path / 'x.jsonl', [row])}")
+        assert said not in str(caught.value)
 
 
 def test_names_and_places(tmp_path):
@@ -332,7 +395,9 @@ def test_json_reader_gives_rows_and_lines_of_both_layouts(tmp_path):
     listed, lined = tmp_path / "a.json", tmp_path / "a.jsonl"
     listed.write_text('[\n {"a": 1},\n {"a": "x\\n[]{},"}\n]\n')
     lined.write_text('{"a": 1}\n\n{"a": "x\\n[]{},"}\n')
-    for path, places in ((listed, [2, 3]), (lined, [1, 3])):
+    marked = tmp_path / "marked.jsonl"
+    marked.write_text(lined.read_text(), encoding="utf-8-sig")
+    for path, places in ((listed, [2, 3]), (lined, [1, 3]), (marked, [1, 3])):
         found = list(I.read_rows(path))
         assert [row for _, row in found] == [{"a": 1}, {"a": "x\n[]{},"}]
         assert [int(where.rsplit(" ", 1)[1]) for where, _ in found] == places

@@ -217,9 +217,14 @@ def test_labeler_files_are_checked(tmp_path):
         ([{"id": "a", "level": 1}, {"id": "a", "level": 1}], "line 2: id 'a' occurs twice"),
         ([{"level": 1}], "line 1: id is None"),
         ([{"id": "a", "level": 2, "confidence": 2}], "confidence is 2; expected 0 to 1"),
+        ([{"id": "a", "level": "my phone"}], "level is a text of 8 characters; expected 1 to 5"),
     ]
     for items, message in bad:
         with pytest.raises(UserError, match=message):
             L.read_labels(write_jsonl(tmp_path / "x.jsonl", items))
+    (tmp_path / "x.jsonl").write_text(json.dumps({"id": "a", "level": 2}), encoding="utf-8-sig")
+    assert L.read_labels(tmp_path / "x.jsonl") == {"a": L.Label(2, None)}
+    with pytest.raises(UserError, match=r"--bootstrap is -1; expected at least 0\. --seed is -1"):
+        labeler_main(EvaluateLabelerConfig("gold", "labels", bootstrap=-1, seed=-1))
     with pytest.raises(UserError, match="no id in common"):
         L.agreement({"a": L.Label(1, None)}, {"b": L.Label(1, None)})

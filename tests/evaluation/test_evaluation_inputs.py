@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,61 @@ def test_what_is_asked_for_is_checked_before_a_model_is_opened(dataset, judge_be
     for datasets, benchmarks, message in wrong:
         with pytest.raises(UserError, match=message):
             evaluate_model(NO_MODEL, tmp_path / "out", datasets, benchmarks, FAST)
+
+
+def test_numbers_out_of_range_are_told_at_once_before_a_model_is_opened(dataset, tmp_path):
+    from wildreward.evaluation.compare import compare_models
+
+    wrong = Options(limit=0, seed=-1, bootstrap=-5, bins=0, chunk_size=0)
+    for run in (
+        lambda: evaluate_model(NO_MODEL, tmp_path, [dataset], options=wrong, token_budget=0, max_length=-1),
+        lambda: compare_models([NO_MODEL] * 2, tmp_path, [dataset], options=wrong, token_budget=0, max_length=-1),
+    ):
+        with pytest.raises(UserError) as caught:
+            run()
+        told = str(caught.value).split(". ")
+        assert told[0] == "--limit is 0; expected at least 1" and told[2] == "--bootstrap is -5; expected at least 0"
+        assert [part.split()[0] for part in told[3:]] == ["--bins", "--chunk_size", "--token_budget", "--max_length"]
+    with pytest.raises(UserError, match=r"--limit is -1; expected at least 1$"):
+        evaluate_model(NO_MODEL, tmp_path, [dataset], options=Options(limit=-1))
+
+
+def test_truncated_weights_are_a_user_error(model, judge_bench, tmp_path):
+    for folder, message in (
+        (Path(model), "is not a WildReward model"),
+        (classifier_folder(tmp_path), "is not a class"),
+    ):
+        broken = tmp_path / f"broken-{folder.name}"
+        shutil.copytree(folder, broken)
+        os.truncate(broken / "model.safetensors", 1000)
+        with pytest.raises(UserError, match=f"{message}.* that can be loaded: .*deserializing header"):
+            evaluate_model(str(broken), tmp_path / "out", benchmarks=[judge_bench], options=FAST)
+    with pytest.raises(UserError, match=r"the tokenizer of \./no/such/tokenizer cannot be loaded"):
+        evaluate_model(
+            "http://127.0.0.1:1/",
+            tmp_path / "out",
+            benchmarks=[judge_bench],
+            options=FAST,
+            text_tokenizer="./no/such/tokenizer",
+        )
+
+
+def test_a_row_that_does_not_fit_is_named_without_what_it_says(tmp_path):
+    said = "my phone is 555-1234"
+    good = rows(1)[0]
+    for wrong, message in (
+        (
+            {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": None}]},
+            r"messages, message 2 is an object with .*role \(text\).*; expected role and content",
+        ),
+        ({"messages": [{"role": said, "content": said}]}, "messages, message 1 has an unknown role"),
+        ({"history": said}, "history is a text of 20 characters; expected a list of messages"),
+        ({"label": said}, "label is a text of 20 characters; expected a whole level"),
+    ):
+        folder = dataset_folder(tmp_path, [{**good, **wrong}])
+        with pytest.raises(UserError, match=f"c0_turn0: {message}") as caught:
+            evaluate_model(NO_MODEL, tmp_path / "out", [str(folder)], options=FAST)
+        assert said not in str(caught.value)
 
 
 def test_missing_matplotlib_is_told_before_a_model_is_opened(dataset, tmp_path, monkeypatch):
@@ -115,7 +171,8 @@ def test_a_later_evaluation_keeps_the_entries_of_the_same_model_and_settings(mod
 
 
 def test_results_of_another_command_are_replaced(model, dataset, tmp_path):
-    for other in ([1], {"format": "other/1", "model": "m"}, {"format": "wildreward-results/1", "comparison": {}}):
+    ours = {"format": "wildreward-results/1"}
+    for other in ([1], {"format": "other/1", "model": "m"}, {**ours, "comparison": {}}, {**ours, "model": {}}):
         (tmp_path / "results.json").write_text(json.dumps(other))
         assert list(evaluate_model(model, tmp_path, [dataset], options=FAST)["datasets"]) == ["feedback"]
 

@@ -1,8 +1,10 @@
 """The command line: instant help, one clear line for what the user got wrong, YAML under flags."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 
@@ -90,3 +92,83 @@ def test_a_bad_file_is_a_user_error(tmp_path, text, message):
         file.write_text(text)
     with pytest.raises(UserError, match=message):
         commands.parse("quickstart", (Example,), ["--config", str(file)])
+
+
+@dataclass
+class Typed:
+    rate: float = field(default=0.1, metadata={"help": "A number."})
+    most: int | None = field(default=None, metadata={"help": "A whole number."})
+    fast: bool = field(default=False, metadata={"help": "A switch."})
+    mode: Literal["auto", "on", "off"] = field(default="auto", metadata={"help": "A choice."})
+    languages: list[str] = field(default_factory=lambda: ["English", "Chinese"], metadata={"help": "Texts."})
+    seeds: list[int] | None = field(default=None, metadata={"help": "Whole numbers."})
+    extra: dict | str | None = field(default=None, metadata={"help": "A type that is not judged."})
+
+
+def from_yaml(folder, text):
+    file = folder / "config.yaml"
+    file.write_text(text)
+    (config,) = commands.parse("quickstart", (Typed,), ["--config", str(file)])
+    return config
+
+
+def test_a_file_may_give_one_value_for_a_list_and_numbers_as_texts(tmp_path, monkeypatch):
+    monkeypatch.delenv("WILDREWARD_TEST", raising=False)
+    config = from_yaml(tmp_path, "languages: English\nseeds: 3\nrate: 1e-4\nmost: '5'\nfast: 'yes'\nmode: 'off'\n")
+    assert config == Typed(1e-4, 5, True, "off", ["English"], [3])
+    config = from_yaml(tmp_path, "seeds: ['3', 4]\nrate: 2\nmost: null\nextra: {a: 1}\nenv: {WILDREWARD_TEST: 7}\n")
+    assert (config.seeds, config.rate, config.most, config.extra) == ([3, 4], 2, None, {"a": 1})
+    assert os.environ.pop("WILDREWARD_TEST") == "7"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mode: offf", "mode is 'offf'; expected one of auto, on, off$"),
+        ("mode: off", r"mode is false; expected one of auto, on, off \(put it in quotes: YAML takes"),
+        ("most: true", "most is true; expected a whole number$"),
+        ("most: 2.7", "most is 2.7; expected a whole number$"),
+        ("most: 1e1", "most is '1e1'; expected a whole number$"),
+        ("rate: null", "rate is null; expected a number$"),
+        ("rate: fast", "rate is 'fast'; expected a number$"),
+        ("fast: 2", "fast is 2; expected true or false$"),
+        ("languages: null", "languages is null; expected one or more, each a text$"),
+        ("languages: [5]", r"languages is \[5\]; expected one or more, each a text"),
+        ("seeds: []", r"seeds is \[\]; expected one or more, each a whole number$"),
+        ("env: 5", "env is 5; expected names with their values$"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=rf"config\.yaml: {message}"):
+        from_yaml(tmp_path, text)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path):
+    with pytest.raises(UserError) as caught:
+        from_yaml(tmp_path, "languags: x\nzzz: 1\nrate: fast\nmost: 0.5\n")
+    assert "unknown: languags (did you mean languages?), zzz; wildreward quickstart --help lists" in str(caught.value)
+    assert "rate is 'fast'" in str(caught.value) and "most is 0.5" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_a_user_error(tmp_path):
+    for text, message in (("a: [b\n", "line 2: not valid YAML"), ("x: 2024-13-45\n", "not valid YAML")):
+        with pytest.raises(UserError, match=message):
+            from_yaml(tmp_path, text)
+    with pytest.raises(UserError, match=r"cannot read the configuration file .*: Is a directory"):
+        commands.parse("quickstart", (Typed,), ["--config", str(tmp_path)])
+    with pytest.raises(UserError, match=r"--config names no file; expected --config FILE\.yaml"):
+        commands.parse("quickstart", (Typed,), ["--config"])
+
+
+def test_an_unknown_flag_is_told_with_the_nearest():
+    with pytest.raises(UserError, match=r"unknown: --sead \(did you mean --seeds\?\); wildreward quickstart --help"):
+        commands.parse("quickstart", (Typed,), ["--sead", "5"])
+
+
+def test_texts_that_transformers_declares_may_be_switches(tmp_path):
+    from wildreward.training.reward_command import CONFIGS
+
+    file = tmp_path / "config.yaml"
+    file.write_text("dataset: d\nbase_model: m\noutput_dir: out\nbf16: false\nresume_from_checkpoint: true\n")
+    _, config = commands.parse("train-reward", CONFIGS, ["--config", str(file)])
+    assert config.resume_from_checkpoint is True
