@@ -72,12 +72,10 @@ class PPECorrectness(Benchmark):
 
     def parse(self, row: Mapping[str, Any], subset: str) -> list[Item]:
         """All answers of one prompt, in their own order; verdicts and pairs ride along."""
-        known = [s.subset for s in self.sources]
-        names = [str(name) for name in (row.get("subset"), row.get("benchmark"), subset) if name]
-        subset = next((n for name in names if (n := name.lower().replace("-", "_")) in known), "")
+        subset = str(row.get("subset") or row.get("benchmark") or subset).lower().replace("-", "_")
         if not subset:
-            given = f"subset is {names[0]!r}" if names else "no subset"
-            raise ValueError(f"{given}: name the file after one of {', '.join(known)}, or give one in a column subset")
+            known = ", ".join(s.subset for s in self.sources)
+            raise ValueError(f"no subset: name the file after one of {known}, or add a column subset")
         verdicts = row.get("scores")
         if not isinstance(verdicts, list) or len(verdicts) < 2:
             raise ValueError(f"scores is {described(verdicts)}; expected a list with one verdict an answer")

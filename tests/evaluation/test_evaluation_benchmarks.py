@@ -272,14 +272,12 @@ BROKEN = [
         {**correctness(subset="math"), "sampled_conflict_pairs": [5]},
         "holds 5; expected two positions",
     ),
-    ("ppe_correctness", correctness(subset="maths"), "subset is 'maths': name the file after one of mmlu_pro, math"),
     (
         "reward_bench_2",
         {**REWARD_2, "subset": "math"},
         "subset is 'math'; expected one of Factuality, Precise IF, Math",
     ),
     ("reward_bench_2", {**REWARD_2, "chosen": [""]}, "chosen holds an empty text"),
-    ("rm_bench", {**RM, "domain": "Chat"}, "domain is 'Chat'; expected one of chat, code, math, safety-refuse"),
     ("rm_bench", {**RM, "chosen": ["", "", ""]}, "chosen holds an empty text; expected an answer in each"),
     ("rm_bench", {**RM, "prompt": []}, "prompt has messages of nobody; expected the user's last"),
     (
@@ -345,7 +343,7 @@ def test_broken_json_is_refused_with_file_and_line(tmp_path):
 def test_odd_but_legitimate_rows_are_read(tmp_path):
     chat = [{"role": "system", "content": ""}, {"role": "human", "content": "q"}]
     rows = {
-        "rm_bench": {**RM, "prompt": chat, "rejected": ["", "b", "c"]},
+        "rm_bench": {**RM, "prompt": chat, "rejected": ["", "b", "c"], "domain": "Safety_Refuse"},
         "reward_bench": {**REWARD, "rejected": ""},
         "ppe_human": {**HUMAN, "response_1": ""},
         "ppe_correctness": {**correctness(subset="MMLU-Pro"), "response_2": ""},
@@ -355,7 +353,7 @@ def test_odd_but_legitimate_rows_are_read(tmp_path):
         _, found[name] = load_benchmark(f"{name}={write_jsonl(tmp_path / f'{name}.jsonl', [row])}")
     assert all("" in item.candidates for (item,) in found.values())
     assert found["rm_bench"][0].prompt == [{"role": "system", "content": ""}, {"role": "user", "content": "q"}]
-    assert found["ppe_correctness"][0].subset == "mmlu_pro"
+    assert found["ppe_correctness"][0].subset == "mmlu_pro" and found["rm_bench"][0].subset == "safety-refuse"
 
 
 def test_errors_do_not_repeat_what_was_said(tmp_path):
