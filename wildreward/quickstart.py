@@ -54,8 +54,9 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
     build = ["--source", config.source, "--output", dataset, "--labeler", "cues", "--on-bad-input", "skip"]
     build += ["--test-fraction", "0.2", "--num-workers", str(config.num_workers)]
     train = ["--dataset", dataset, "--base-model", config.base_model, "--output-dir", reward_model]
-    # as recipes/quickstart-reward.yaml: half of a small backbone, and inputs cut in the middle, to spare a laptop
-    train += ["--max-length", "256", "--keep-cut-responses", "True", "--frozen-layers", "3", "--learning-rate", "1e-4"]
+    # as recipes/quickstart-reward.yaml: short inputs, cut in the middle, to spare a laptop
+    train += ["--max-length", "256", "--keep-cut-responses", "True", "--learning-rate", "1e-4"]
+    train += ["--per-device-train-batch-size", "8"]
     train += ["--tokens-per-device", "4096", "--eval-steps", "0.5", "--save-steps", "0.5", "--report-to", "none"]
     train += ["--dataset-num-proc", str(config.num_workers)]
     dpo = ["--model", config.policy, "--reward-model", reward_model, "--dataset", dataset, "--output-dir", policy]

@@ -1,0 +1,223 @@
+"""Does the reward model learn more than simpler means? ROC-AUC on users not trained on: a recipe, a plain script, words.
+
+    python benchmarks/reward_quality.py --dataset runs/sharegpt --output runs/quality
+
+- `recipe`: `wildreward train-reward` with `--recipe`.
+- `plain`: the same backbone in a loop of fifty lines, as such scripts are written: turns joined and cut on the right,
+  batches padded, one logit a threshold, one epoch of AdamW.
+- `words`: logistic regression on words and pairs of words (tf-idf) of query and response. It reads no order and no
+  meaning, so what it reaches is what topic and wording give away.
+
+One test split of a few hundred users is too small to tell them apart, so all rows are used: the users are dealt into
+folds, each fold is scored by what was trained on the others, ROC-AUC is taken in each fold and averaged. Intervals are
+bootstrapped over users, differences on the same resamples. Finished runs are kept and not done again; several processes
+may share the work (`--only`).
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from datasets import Dataset, concatenate_datasets
+from record import record
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+from wildreward import RewardScorer
+from wildreward.bundled import MINILM, resolve
+from wildreward.evaluation.bootstrap import bootstrap, paired_bootstrap
+from wildreward.evaluation.metrics import roc_auc
+from wildreward.files import make_folder, read_json, write_json
+from wildreward.modeling_wildreward import ordinal_loss
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.reward_command import TrainRewardArguments, train_reward
+from wildreward.training.reward_data import groups_of, load_rows, validation_share_of
+
+LEVELS = 4
+FOLD_SEED = 4711  # not the recipe's own: its held-out users must come from all folds it trains on
+CONTESTANTS = {"recipe": "the recipe", "plain": "a plain script, same backbone", "words": "bag of words"}
+
+
+def by_recipe(recipe: Path, train: Dataset, folder: Path, seed: int, test: Dataset) -> list[float]:
+    """Scores of the test rows by the model that `train-reward` makes of a recipe."""
+    dataset = folder.with_suffix(".parquet")
+    train.to_parquet(str(dataset))
+    settings = yaml.safe_load(recipe.read_text()) | {"dataset": str(dataset), "output_dir": str(folder), "seed": seed}
+    arguments_of = {field.name for field in dataclasses.fields(TrainRewardArguments)}
+    arguments = TrainRewardArguments(**{name: value for name, value in settings.items() if name in arguments_of})
+    config = {name: value for name, value in settings.items() if name not in arguments_of}
+    train_reward(arguments, OrdinalRewardConfig(**config, report_to="none"))
+    return RewardScorer.from_pretrained(str(folder)).score(conversations(test))
+
+
+def by_plain_script(train: Dataset, test: Dataset, seed: int, recipe: str, epochs: int) -> list[float]:
+    """Scores of the test rows by the backbone as a plain script trains it, at the recipe's input length."""
+    set_seed(seed)
+    max_length = yaml.safe_load(recipe)["max_length"]
+    tokenizer = AutoTokenizer.from_pretrained(resolve(MINILM))
+    model = AutoModelForSequenceClassification.from_pretrained(resolve(MINILM), num_labels=LEVELS - 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01)
+
+    def logits(texts: Sequence[str]) -> torch.Tensor:
+        return model(
+            **tokenizer(texts, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+        ).logits
+
+    texts, labels = joined(train), torch.tensor(train["label"][:])
+    model.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(texts)).split(32):
+            loss = ordinal_loss(logits([texts[row] for row in rows]), labels[rows], "independent")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    model.eval()
+    texts = joined(test)
+    with torch.inference_mode():
+        parts = [1 + logits(texts[start : start + 32]).sigmoid().sum(1) for start in range(0, len(texts), 32)]
+    return torch.cat(parts).tolist()
+
+
+def by_words(train: Dataset, test: Dataset) -> list[float]:
+    """Scores of the test rows by logistic regression on words."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    features = []
+    for place in (0, 1):
+        words = TfidfVectorizer(min_df=3, ngram_range=(1, 2), sublinear_tf=True)
+        texts = [[row[place]["content"] for row in rows["messages"]] for rows in (train, test)]
+        features.append((words.fit_transform(texts[0]), words.transform(texts[1])))
+    known, asked = (hstack(columns).tocsr() for columns in zip(*features, strict=True))
+    model = LogisticRegression(max_iter=1000).fit(known, positive(train))
+    return model.decision_function(asked).tolist()
+
+
+def conversations(rows: Dataset) -> list[list[dict[str, str]]]:
+    return [[*(row["history"] or []), *row["messages"]] for row in rows]
+
+
+def joined(rows: Dataset) -> list[str]:
+    return ["\n".join(f"{m['role']}: {m['content']}" for m in messages) for messages in conversations(rows)]
+
+
+def positive(rows: Dataset) -> np.ndarray:
+    return np.asarray(rows["label"][:]) >= 3
+
+
+def fold_of(user: str, folds: int) -> int:
+    return int(validation_share_of(user, seed=FOLD_SEED) * folds)
+
+
+def kept(path: Path, compute: Callable[[], list[float]]) -> list[float]:
+    """Scores computed once."""
+    if not path.exists():
+        write_json(path, compute())
+    return read_json(path)
+
+
+def compare(
+    scores: dict[str, np.ndarray], truth: np.ndarray, fold: np.ndarray, users: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """For each contestant: ROC-AUC by fold, its mean with an interval over users, and by how much the first is ahead."""
+    folds = range(int(fold.max()) + 1)
+
+    def aucs(name: str, rows: np.ndarray) -> list[float]:
+        parts = [rows[fold[rows] == number] for number in folds]
+        return [roc_auc(scores[name][part], truth[part]) for part in parts]
+
+    everything, first, results = np.arange(len(truth)), next(iter(scores)), {}
+    for name in scores:
+
+        def mean_auc(rows: np.ndarray, which: int, name: str = name) -> float:
+            return float(np.mean(aucs((first, name)[which], rows)))
+
+        results[name] = {
+            "folds": aucs(name, everything),
+            "roc_auc": bootstrap({"auc": partial(mean_auc, which=1)}, users)["auc"].as_dict(),
+            "first_ahead_by": paired_bootstrap(mean_auc, users).as_dict(),
+        }
+    return results
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    first = next(iter(results))
+    lines = [f"| | ROC-AUC | by fold | {first} is ahead by |", "|---|---|---|---|"]
+    for name, found in results.items():
+        auc = found["roc_auc"]
+        folds = ", ".join(f"{value:.3f}" for value in found["folds"])
+        interval = f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
+        ahead = "" if name == first else lead(found["first_ahead_by"])
+        lines.append(f"| {name} | {interval} | {folds} | {ahead} |")
+    return "\n".join(lines) + "\n"
+
+
+def lead(ahead: dict[str, float]) -> str:
+    return f"{ahead['difference']:+.3f} [{ahead['low']:+.3f}, {ahead['high']:+.3f}]"
+
+
+def result_rows(results: dict[str, dict[str, Any]], where: str) -> list[dict[str, str | float]]:
+    """Rows of the README's table: the recipe against each of the others."""
+    ours = results["recipe"]["roc_auc"]["value"]
+    return [
+        {
+            "measure": f"{where}; alternative: {CONTESTANTS[name]}; difference [95% interval]",
+            "ours": ours,
+            "alternative": found["roc_auc"]["value"],
+            "ratio": lead(found["first_ahead_by"]),
+        }
+        for name, found in results.items()
+        if name != "recipe"
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="folder written by build-dataset, with a test split")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).parents[1] / "recipes" / "quickstart-reward.yaml")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--measure", type=int, default=None, help="stop after so many folds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plain-epochs", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    arguments = parser.parse_args()
+    rows = concatenate_datasets([load_rows(arguments.dataset, split) for split in ("train", "test")])
+    users = groups_of({name: rows[name][:] for name in ("user_id", "conversation_id")}, rows["id"][:])
+    fold = np.asarray([fold_of(user, arguments.folds) for user in users])
+    folder, recipe = make_folder(arguments.output), arguments.recipe.read_text()
+    scores = {name: np.zeros(len(rows)) for name in arguments.only}
+    measured = arguments.measure or arguments.folds
+    for number in range(measured):
+        train, test = rows.select(np.flatnonzero(fold != number)), rows.select(np.flatnonzero(fold == number))
+        for name in arguments.only:
+            setting = {"recipe": recipe, "plain": arguments.plain_epochs}.get(name)
+            identity = json.dumps([train["id"][:], train["label"][:], name, arguments.seed, setting])
+            path = folder / f"{name}-{number}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+            compute = {
+                "recipe": partial(by_recipe, arguments.recipe, train, folder / path.stem, arguments.seed, test),
+                "plain": partial(by_plain_script, train, test, arguments.seed, recipe, arguments.plain_epochs),
+                "words": partial(by_words, train, test),
+            }[name]
+            scores[name][fold == number] = kept(path, compute)
+    done = np.flatnonzero(fold < measured)
+    rows, fold, users = rows.select(done), fold[done], [users[row] for row in done]
+    results = compare({name: values[done] for name, values in scores.items()}, positive(rows), fold, users)
+    write_json(folder / "quality.json", results)
+    (folder / "quality.md").write_text(table(results))
+    counted = f"{len(rows):,} rows of {len(set(users)):,} users in {measured} of {arguments.folds} folds"
+    print(f"{counted}\n{table(results)}")
+    if arguments.only == list(CONTESTANTS):
+        record("reward_quality", result_rows(results, f"ROC-AUC on held-out users, {counted}"))
+
+
+if __name__ == "__main__":
+    main()
