@@ -21,7 +21,7 @@ from datasets import Sequence as ListOf
 from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
-from wildreward.errors import UserError
+from wildreward.errors import UserError, described
 from wildreward.modeling_wildreward.template import EncodedInput, encode_batch
 
 logger = logging.getLogger(__name__)
@@ -182,9 +182,8 @@ def _chat(messages: Any, row: str) -> list[dict[str, Any]]:
         return []
     for message in messages if isinstance(messages, list) else [messages]:
         if not (isinstance(messages, list) and isinstance(message, dict) and {"role", "content"} <= message.keys()):
-            found = f"the keys {', '.join(map(str, message))}" if isinstance(message, dict) else type(message).__name__
             raise UserError(
-                f"row {row} of the dataset cannot be used: found {found} where a list of messages with role and content "
+                f"row {row} of the dataset cannot be used: found {described(message)} where a list of messages with role and content "
                 "was expected"
             )
     return [{"role": message["role"], "content": message["content"]} for message in messages]
@@ -193,8 +192,7 @@ def _chat(messages: Any, row: str) -> list[dict[str, Any]]:
 def _encode_text(text: Any, row: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedInput:
     """A rendered input ends with the response, so a long one loses its beginning, but not its first special token."""
     if not isinstance(text, str) or not text.strip():
-        found = "an empty one" if isinstance(text, str) else type(text).__name__
-        raise UserError(f"row {row} of the dataset cannot be used: expected a text to read, found {found}")
+        raise UserError(f"row {row} of the dataset cannot be used: expected a text to read, found {described(text)}")
     ids = tokenizer(text, verbose=False)["input_ids"]
     if len(ids) <= max_length:
         return EncodedInput(ids)
@@ -218,7 +216,7 @@ def _confidence(value: Any, row: str) -> float:
         return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise UserError(
-            f"row {row} of the dataset has a label_confidence of {str(value)[:20]!r}; expected a number, 0 or more, or null"
+            f"row {row} of the dataset has a label_confidence of {described(value)}; expected a number, 0 or more, or null"
         )
     return float(value)
 

@@ -3,7 +3,8 @@
 import importlib
 from collections.abc import Collection, Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 from wildreward.errors import UserError
 
@@ -61,6 +62,7 @@ def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> 
         description=COMMANDS[command].help,
         epilog="--config FILE.yaml sets any of these (names with underscores); flags override the file.",
     )
+    parser.error = partial(_refuse, command)
     lists = {f.name for config in config_types for f in fields(config) if "list" in str(f.type)}
     words, path = take_config(merge_repeated(argv, lists))
     if path is not None:
@@ -74,6 +76,11 @@ def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> 
         known = [f.name for config in config_types for f in fields(config) if f.init]
         raise UserError(unknown_options(flags or rest, known, command))
     return tuple(configs)
+
+
+def _refuse(command: str, message: str) -> NoReturn:
+    """What argparse has to say, in one line and without its usage text."""
+    raise UserError(f"{message}; wildreward {command} --help lists the options")
 
 
 def take_config(words: Sequence[str]) -> tuple[list[str], str | None]:

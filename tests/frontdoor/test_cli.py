@@ -160,6 +160,20 @@ def test_a_file_that_cannot_be_read_is_a_user_error(tmp_path):
         commands.parse("quickstart", (Typed,), ["--config"])
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--labeler", "oracle"], "error: argument --labeler: invalid choice: 'oracle' (choose from"),
+        (["--limit", "many"], "error: argument --limit: invalid int value: 'many'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(flags, message):
+    done = run("build-dataset", "--source", "a", "--output", "b", *flags)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.endswith("wildreward build-dataset --help lists the options\n")
+
+
 def test_an_unknown_flag_is_told_with_the_nearest():
     with pytest.raises(UserError, match=r"unknown: --sead \(did you mean --seeds\?\); wildreward quickstart --help"):
         commands.parse("quickstart", (Typed,), ["--sead", "5"])

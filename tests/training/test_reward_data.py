@@ -93,12 +93,15 @@ def test_a_conversation_without_a_response_is_refused_by_row():
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"messages": "secret"}, "found str where a list of messages"),
-        ({"messages": [{"from": "human", "value": "secret"}]}, "found the keys from, value where a list"),
+        ({"messages": "secret"}, "found a text of 6 characters where a list of messages"),
+        (
+            {"messages": [{"from": "human", "value": "secret"}]},
+            "found an object with from (text), value (text) where a list",
+        ),
         ({"messages": [{"role": "user", "content": None}, {"role": "assistant", "content": "secret"}]}, "no content"),
         ({"messages": [{"role": "user", "content": "secret"}, {"role": "assistant", "content": None}]}, "no content"),
-        ({"label_confidence": "high"}, "label_confidence of 'high'; expected a number"),
-        ({"label_confidence": math.nan}, "label_confidence of 'nan'"),
+        ({"label_confidence": "high"}, "label_confidence of a text of 4 characters; expected a number"),
+        ({"label_confidence": math.nan}, "label_confidence of nan; expected a number"),
     ],
 )
 def test_rows_that_cannot_be_read_are_named_without_their_text(change, found):
