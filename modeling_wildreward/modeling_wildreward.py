@@ -162,19 +162,22 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         Raises:
             ValueError: labels outside 1..K; packed input that the backbone's attention cannot keep apart.
         """
+        seen = attention_mask  # by the backbone
         if cu_seq_lens_q is not None:
-            attention_mask, kwargs = self._packed_arguments(input_ids, position_ids, cu_seq_lens_q, kwargs)
+            seen, kwargs = self._packed_arguments(input_ids, position_ids, cu_seq_lens_q, kwargs)
         elif input_ids is not None and past_key_values is None:
             input_ids, attention_mask, token_type_ids = self._within_positions(
                 input_ids, attention_mask, token_type_ids
             )
-            position_ids = position_ids if position_ids is not None else self._positions(attention_mask)
+            if position_ids is None:
+                seen = None if self._causality_hides_padding(attention_mask) else attention_mask
+                position_ids = self._positions(seen)
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids, "past_key_values": past_key_values}
         kwargs |= {name: value for name, value in optional.items() if value is not None}
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             kwargs["use_cache"] = use_cache
         outputs = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
+            input_ids=input_ids, attention_mask=seen, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
         )
         pooled = pool(outputs.last_hidden_state, attention_mask, self.config.pooling, cu_seq_lens_q)
         threshold_logits = self.score(pooled)
@@ -217,6 +220,16 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         """
         implementation = self.model.config._attn_implementation or ""
         return "flash" in implementation or (self.causal and implementation in ("sdpa", "eager"))
+
+    def _causality_hides_padding(self, attention_mask: torch.Tensor | None) -> bool:
+        """Whether no token of a decoder can see padding, because all of it comes after the tokens.
+
+        Such a batch needs no mask, and without one attention takes its fastest kernels (flash, in sdpa too).
+        """
+        if attention_mask is None or not self.causal or torch.compiler.is_compiling():
+            return False
+        mask = attention_mask.bool()
+        return bool((mask[:, 0].all() & (mask[:, 1:] <= mask[:, :-1]).all()).item())
 
     def _positions(self, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
         """(B, T) positions that count tokens and not padding, so that left padding changes nothing; None where the

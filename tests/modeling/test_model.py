@@ -64,6 +64,22 @@ def test_padding_side_and_batch_size_change_nothing(kind):
             assert RewardScorer(model, tokenizer, budget).score(CONVERSATIONS) == pytest.approx(one_by_one, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize(
+    ("mask", "hidden"),
+    [([[1, 1, 1, 1], [1, 1, 0, 0]], True), ([[1, 1, 1, 1], [0, 0, 1, 1]], False), ([[1, 0, 1, 1]], False)],
+)
+def test_only_padding_that_no_token_can_see_goes_without_a_mask(kind, mask, hidden):
+    model, seen = reward_model(kind), []
+    model.model.register_forward_pre_hook(lambda _, __, kwargs: seen.append(kwargs), with_kwargs=True)
+    mask = torch.tensor(mask)
+    with torch.no_grad():
+        model(input_ids=torch.full_like(mask, 5), attention_mask=mask)
+    unmasked = hidden and model.causal
+    assert (seen[0]["attention_mask"] is None) == unmasked
+    assert not (unmasked and "position_ids" in seen[0]), "positions that stand still look like packed rows"
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
 def test_shared_prefix_equals_one_by_one(kind):
     scorer = RewardScorer(reward_model(kind), tokenizer_for(kind))
