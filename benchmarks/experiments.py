@@ -39,7 +39,6 @@ from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, T
 
 BASE = {
     "head": "coral",
-    "pooling": "mean",
     "level_weighting": "none",
     "threshold_weighting": "none",
     "label_smoothing_factor": 0.0,
@@ -49,8 +48,6 @@ BASE = {
 CHANGES: list[tuple[str, Any]] = [
     ("head", "corn"),
     ("head", "independent"),
-    ("pooling", "cls"),
-    ("pooling", "last"),
     ("level_weighting", "sqrt"),
     ("level_weighting", "balanced"),
     ("threshold_weighting", "importance"),
@@ -60,15 +57,17 @@ CHANGES: list[tuple[str, Any]] = [
     ("use_confidence", True),
     ("mined", False),
 ]
-RATES = {"frozen": (1e-2, [3e-3, 3e-2]), "finetune": (1e-4, [3e-5, 3e-4])}
+POOLINGS = ("mean", "cls", "last")
+RATES = {"frozen": 1e-2, "finetune": 1e-4}
 METRICS = ("roc_auc", "mae", "qwk", "accuracy", "ece", "spearman")
 
 
-def settings_of(mode: str) -> list[tuple[str, dict[str, Any]]]:
+def settings_of(pooling: str, learning_rate: float) -> list[tuple[str, dict[str, Any]]]:
     """(name, settings) of the base and of every single change."""
-    rate, others = RATES[mode]
-    base = BASE | {"learning_rate": rate}
-    changes = [*CHANGES, *(("learning_rate", other) for other in others)]
+    base = BASE | {"pooling": pooling, "learning_rate": learning_rate}
+    rates = [float(f"{factor * learning_rate:.1g}") for factor in (0.3, 3)]
+    changes = [*CHANGES, *(("pooling", other) for other in POOLINGS if other != pooling)]
+    changes += [("learning_rate", rate) for rate in rates]
     return [("base", base)] + [(f"{name} = {value}", base | {name: value}) for name, value in changes]
 
 
@@ -167,11 +166,11 @@ def finetune_run(
         **{name: value for name, value in chosen.items() if name in known},
     )  # fmt: skip
     how = OrdinalRewardConfig(
-        str(folder / "work"), max_length=arguments.max_length, keep_cut_responses=True, eval_strategy="no",
+        str(folder), max_length=arguments.max_length, keep_cut_responses=True, eval_strategy="no",
         save_strategy="no", load_best_model_at_end=False, num_train_epochs=arguments.epochs, disable_tqdm=True,
-        logging_strategy="no", **{name: value for name, value in chosen.items() if name not in known},
+        logging_strategy="no", report_to="none", rows_per_step=arguments.rows_per_step, **{name: value for name, value in chosen.items() if name not in known},
     )  # fmt: skip
-    return train_and_measure(what, how, rows, data["test"], folder / "work", seed)
+    return train_and_measure(what, how, rows, data["test"], folder, seed)
 
 
 def length_confounder(data: dict[str, Any]) -> dict[str, float]:
@@ -210,6 +209,11 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--base-model", default=MINILM)
     parser.add_argument("--finetune", action="store_true")
+    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="of the base")
+    parser.add_argument(
+        "--learning-rate", type=float, default=None, help="of the base; 1e-4, and 1e-2 for a head alone"
+    )
+    parser.add_argument("--rows-per-step", type=int, default=8, help="with --finetune")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--frozen-layers", type=int, default=0, help="with --finetune")
     parser.add_argument("--epochs", type=int, default=None, help="default: 30 frozen, 1 with --finetune")
@@ -217,9 +221,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=None, help="names of settings, such as base")
     parser.add_argument("--max-train-rows", type=int, default=None)
     parser.add_argument("--max-test-rows", type=int, default=None)
+    parser.add_argument(
+        "--part",
+        default=None,
+        help="such as 0/4: do only every fourth run; afterwards run once without it for the table",
+    )
     arguments = parser.parse_args()
     mode = "finetune" if arguments.finetune else "frozen"
     arguments.epochs = arguments.epochs or (1 if arguments.finetune else 30)
+    arguments.learning_rate = arguments.learning_rate or RATES[mode]
     folder = make_folder(arguments.output)
     data = load(arguments)
     if mode == "frozen":
@@ -228,30 +238,44 @@ def main() -> None:
     results: dict[str, Any] = {
         "mode": mode, "base_model": arguments.base_model, "max_length": arguments.max_length,
         "epochs": arguments.epochs, "frozen_layers": arguments.frozen_layers, "seeds": arguments.seeds,
-        "train_rows": len(data["train"]), "test_rows": len(data["test"]), "length": length_confounder(data), "runs": {},
+        "rows_per_step": arguments.rows_per_step, "train_rows": len(data["train"]), "test_rows": len(data["test"]),
+        "length": length_confounder(data), "runs": {},
     }  # fmt: skip
-    for name, settings in settings_of(mode):
+    part, parts = map(int, (arguments.part or "0/1").split("/"))
+    number = 0
+    for name, settings in settings_of(arguments.pooling, arguments.learning_rate):
         if arguments.only and name not in arguments.only:
             continue
-        results["runs"][name] = []
+        runs = []
         for seed in arguments.seeds:
-            identity = [mode, settings, seed, arguments.epochs, arguments.max_length, arguments.frozen_layers]
-            identity += [data["train"]._fingerprint, data["test"]._fingerprint]
-            key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+            number += 1
+            if number % parts != part:
+                continue
+            key = run_key(arguments, mode, settings, seed, data)
             kept = make_folder(folder / "runs") / f"{mode}-{key}.json"
             if not kept.exists():
                 run = (
-                    finetune_run(data, settings, seed, arguments, folder)
+                    finetune_run(data, settings, seed, arguments, folder / "work" / key)
                     if arguments.finetune
                     else frozen_run(data, settings, seed, arguments.epochs)
                 )
-                write_json(kept, run)
-            results["runs"][name].append(read_json(kept))
-        latest = results["runs"][name]
-        print(f"{name}: roc_auc {np.mean([run['roc_auc'] for run in latest]):.3f}", flush=True)
-        write_json(folder / f"{mode}.json", results)
-        (folder / f"{mode}.md").write_text(table(results))
-    print(table(results))
+                write_json(kept, run | {"setting": name, "seed": seed})
+            runs.append(read_json(kept))
+            print(f"{name}, seed {seed}: roc_auc {runs[-1]['roc_auc']:.3f}", flush=True)
+        results["runs"][name] = runs
+        if parts == 1:
+            write_json(folder / f"{mode}.json", results)
+            (folder / f"{mode}.md").write_text(table(results))
+    if parts == 1:
+        print(table(results))
+
+
+def run_key(arguments, mode: str, settings: dict[str, Any], seed: int, data: dict[str, Any]) -> str:
+    """Names the file of a finished run: everything that decides its result."""
+    identity = [mode, settings, seed, arguments.base_model, arguments.epochs, arguments.max_length]
+    identity += [arguments.frozen_layers, arguments.rows_per_step]
+    identity += [data["train"]._fingerprint, data["test"]._fingerprint]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@
 One test split of a few hundred users is too small to tell them apart, so all rows are used: the users are dealt into
 folds, each fold is scored by what was trained on the others, ROC-AUC is taken in each fold and averaged. Intervals are
 bootstrapped over users, differences on the same resamples. Finished runs are kept and not done again; several processes
-may share the work (`--only`).
+may share the work (`--part`).
 """
 
 import argparse
@@ -30,7 +30,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
 from wildreward import RewardScorer
-from wildreward.bundled import MINILM, resolve
+from wildreward.bundled import resolve
 from wildreward.evaluation.bootstrap import bootstrap, paired_bootstrap
 from wildreward.evaluation.metrics import roc_auc
 from wildreward.files import make_folder, read_json, write_json
@@ -59,28 +59,30 @@ def by_recipe(recipe: Path, train: Dataset, folder: Path, seed: int, test: Datas
 def by_plain_script(train: Dataset, test: Dataset, seed: int, recipe: str, epochs: int) -> list[float]:
     """Scores of the test rows by the backbone as a plain script trains it, at the recipe's input length."""
     set_seed(seed)
-    max_length = yaml.safe_load(recipe)["max_length"]
-    tokenizer = AutoTokenizer.from_pretrained(resolve(MINILM))
-    model = AutoModelForSequenceClassification.from_pretrained(resolve(MINILM), num_labels=LEVELS - 1)
+    chosen, device = yaml.safe_load(recipe), "cuda" if torch.cuda.is_available() else "cpu"
+    backbone = resolve(chosen["base_model"])
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        backbone, num_labels=LEVELS - 1, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32
+    ).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01)
 
     def logits(texts: Sequence[str]) -> torch.Tensor:
-        return model(
-            **tokenizer(texts, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
-        ).logits
+        batch = tokenizer(texts, truncation=True, max_length=chosen["max_length"], padding=True, return_tensors="pt")
+        return model(**batch.to(device)).logits
 
-    texts, labels = joined(train), torch.tensor(train["label"][:])
+    texts, labels = joined(train), torch.tensor(train["label"][:], device=device)
     model.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(texts)).split(32):
-            loss = ordinal_loss(logits([texts[row] for row in rows]), labels[rows], "independent")
+            loss = ordinal_loss(logits([texts[row] for row in rows]), labels[rows.to(device)], "independent")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     model.eval()
     texts = joined(test)
     with torch.inference_mode():
-        parts = [1 + logits(texts[start : start + 32]).sigmoid().sum(1) for start in range(0, len(texts), 32)]
+        parts = [1 + logits(texts[start : start + 32]).sigmoid().sum(1).cpu() for start in range(0, len(texts), 32)]
     return torch.cat(parts).tolist()
 
 
@@ -126,12 +128,17 @@ def kept(path: Path, compute: Callable[[], list[float]]) -> list[float]:
 def compare(
     scores: dict[str, np.ndarray], truth: np.ndarray, fold: np.ndarray, users: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """For each contestant: ROC-AUC by fold, its mean with an interval over users, and by how much the first is ahead."""
+    """For each contestant: ROC-AUC by fold, its mean with an interval over users, and by how much the first is ahead.
+
+    Args:
+        scores: (S, N) of each contestant, one row of scores a seed; ROC-AUC is the mean over seeds.
+        truth, fold, users: (N,).
+    """
     folds = range(int(fold.max()) + 1)
 
     def aucs(name: str, rows: np.ndarray) -> list[float]:
         parts = [rows[fold[rows] == number] for number in folds]
-        return [roc_auc(scores[name][part], truth[part]) for part in parts]
+        return [float(np.mean([roc_auc(run[part], truth[part]) for run in scores[name]])) for part in parts]
 
     everything, first, results = np.arange(len(truth)), next(iter(scores)), {}
     for name in scores:
@@ -141,6 +148,9 @@ def compare(
 
         results[name] = {
             "folds": aucs(name, everything),
+            "seeds": [
+                float(np.mean([roc_auc(run[fold == f], truth[fold == f]) for f in folds])) for run in scores[name]
+            ],
             "roc_auc": bootstrap({"auc": partial(mean_auc, which=1)}, users)["auc"].as_dict(),
             "first_ahead_by": paired_bootstrap(mean_auc, users).as_dict(),
         }
@@ -149,13 +159,13 @@ def compare(
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     first = next(iter(results))
-    lines = [f"| | ROC-AUC | by fold | {first} is ahead by |", "|---|---|---|---|"]
+    lines = [f"| | ROC-AUC | by fold | by seed | {first} is ahead by |", "|---|---|---|---|---|"]
     for name, found in results.items():
         auc = found["roc_auc"]
-        folds = ", ".join(f"{value:.3f}" for value in found["folds"])
+        folds, seeds = (", ".join(f"{value:.3f}" for value in found[of]) for of in ("folds", "seeds"))
         interval = f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
         ahead = "" if name == first else lead(found["first_ahead_by"])
-        lines.append(f"| {name} | {interval} | {folds} | {ahead} |")
+        lines.append(f"| {name} | {interval} | {folds} | {seeds} | {ahead} |")
     return "\n".join(lines) + "\n"
 
 
@@ -170,31 +180,40 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=Path(__file__).parents[1] / "recipes" / "quickstart-reward.yaml")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--measure", type=int, default=None, help="stop after so many folds")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--plain-epochs", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument(
+        "--part",
+        default=None,
+        help="such as 0/4: do only every fourth run; afterwards run once without it for the table",
+    )
     arguments = parser.parse_args()
     rows = concatenate_datasets([load_rows(arguments.dataset, split) for split in ("train", "test")])
     users = groups_of({name: rows[name][:] for name in ("user_id", "conversation_id")}, rows["id"][:])
     fold = np.asarray([fold_of(user, arguments.folds) for user in users])
     folder, recipe = make_folder(arguments.output), arguments.recipe.read_text()
-    scores = {name: np.zeros(len(rows)) for name in arguments.only}
+    seeds = {name: arguments.seeds if name != "words" else [0] for name in arguments.only}
+    scores = {name: np.zeros((len(seeds[name]), len(rows))) for name in arguments.only}
     measured = arguments.measure or arguments.folds
-    for number in range(measured):
+    part, parts = map(int, (arguments.part or "0/1").split("/"))
+    jobs = [(number, name, seed) for name in arguments.only for seed in seeds[name] for number in range(measured)]
+    for number, name, seed in jobs[part::parts]:
         train, test = rows.select(np.flatnonzero(fold != number)), rows.select(np.flatnonzero(fold == number))
-        for name in arguments.only:
-            setting = {"recipe": recipe, "plain": arguments.plain_epochs}.get(name)
-            identity = json.dumps([train["id"][:], train["label"][:], name, arguments.seed, setting])
-            path = folder / f"{name}-{number}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
-            compute = {
-                "recipe": partial(by_recipe, arguments.recipe, train, folder / path.stem, arguments.seed, test),
-                "plain": partial(by_plain_script, train, test, arguments.seed, recipe, arguments.plain_epochs),
-                "words": partial(by_words, train, test),
-            }[name]
-            scores[name][fold == number] = kept(path, compute)
+        setting = {"recipe": recipe, "plain": [arguments.plain_epochs, recipe]}.get(name)
+        identity = json.dumps([train["id"][:], train["label"][:], name, seed, setting])
+        path = folder / f"{name}-{number}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+        compute = {
+            "recipe": partial(by_recipe, arguments.recipe, train, folder / path.stem, seed, test),
+            "plain": partial(by_plain_script, train, test, seed, recipe, arguments.plain_epochs),
+            "words": partial(by_words, train, test),
+        }[name]
+        scores[name][seeds[name].index(seed), fold == number] = kept(path, compute)
+    if parts > 1:
+        return
     done = np.flatnonzero(fold < measured)
     rows, fold, users = rows.select(done), fold[done], [users[row] for row in done]
-    results = compare({name: values[done] for name, values in scores.items()}, positive(rows), fold, users)
+    results = compare({name: values[:, done] for name, values in scores.items()}, positive(rows), fold, users)
     write_json(folder / "quality.json", results)
     (folder / "quality.md").write_text(table(results))
     counted = f"{len(rows):,} rows of {len(set(users)):,} users in {measured} of {arguments.folds} folds"

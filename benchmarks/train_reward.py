@@ -1,18 +1,21 @@
 """Useful tokens a second of reward training, against the usual ways of batching, in one run.
 
     python benchmarks/train_reward.py                 # a small random decoder on this machine's CPU, minutes
-    python benchmarks/train_reward.py --shape 0.6b --rows 2048 --rows-per-step 128    # on a GPU
+    python benchmarks/train_reward.py --shape 0.6b --rows 512 --rows-per-step 256 --compile    # on a GPU
 
 The same random weights and the same rows (lengths of real chats, up to 4,096 tokens) go through: a plain loop that pads
 every row to 4,096, `transformers.Trainer` with its shuffled batches, the same with its grouping by length, and
-`OrdinalRewardTrainer`. A useful token is one that is not padding. Printed: tokens a second, padding, and the achieved
-floating-point operations a second against what a large matrix multiplication reaches on this machine.
+`OrdinalRewardTrainer`; with `--compile`, it runs with compiled layers, and once more without. A useful token is one that is not padding.
+Printed: tokens a second, padding, and the floating-point operations that the useful tokens need, a second, against what
+a large matrix multiplication reaches on this machine. On a GPU every contestant runs a few rows first.
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from wildreward.training.ordinal_reward_config import OrdinalRewardConfig, fast_
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 
 LONGEST = 4096
+WARM_UP = 96  # rows, on a GPU
 SHAPES = {
     "tiny": LlamaConfig(
         vocab_size=4096, hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4,
@@ -88,11 +92,13 @@ def make_rows(lengths: list[int], vocabulary: int, seed: int) -> Dataset:
 
 def make_model(shape: str, attention: str, device: str) -> WildRewardForSequenceClassification:
     torch.manual_seed(0)
-    backbone = AutoModel.from_config(SHAPES[shape], attn_implementation=attention)
-    config = WildRewardConfig(
-        text_config=backbone.config, pooling="last", max_length=LONGEST, pad_token_id=0, attn_implementation=attention
-    )
-    return WildRewardForSequenceClassification(config, backbone=backbone).to(device)
+    with torch.device(device):
+        backbone = AutoModel.from_config(SHAPES[shape], attn_implementation=attention)
+        config = WildRewardConfig(
+            text_config=backbone.config, pooling="last", max_length=LONGEST, pad_token_id=0,
+            attn_implementation=attention,
+        )  # fmt: skip
+        return WildRewardForSequenceClassification(config, backbone=backbone)
 
 
 class Tokenizer:
@@ -107,6 +113,10 @@ class Tokenizer:
         return PreTrainedTokenizerFast(
             tokenizer_object=Backend(models.WordLevel({"[PAD]": 0, "a": 1}, unk_token="[PAD]")), pad_token="[PAD]"
         )
+
+
+def model_of(arguments) -> WildRewardForSequenceClassification:
+    return make_model(arguments.shape, arguments.attention, arguments.device)
 
 
 def peak(device: str, dtype: torch.dtype) -> float:
@@ -175,12 +185,13 @@ def plain_trainer(model, rows: Dataset, arguments, dtype: torch.dtype, strategy:
         return timed(trainer, arguments.device)
 
 
-def our_trainer(model, rows: Dataset, arguments, dtype: torch.dtype) -> tuple[float, float]:
+def our_trainer(model, rows: Dataset, arguments, dtype: torch.dtype, compiled: bool = False) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         settings = OrdinalRewardConfig(
             folder, rows_per_step=arguments.rows_per_step, tokens_per_device=arguments.tokens_per_device,
             eval_strategy="no", save_strategy="no", learning_rate=1e-5, bf16=dtype == torch.bfloat16,
-            disable_tqdm=True, logging_strategy="no", use_cpu=arguments.device == "cpu",
+            disable_tqdm=True, logging_strategy="no", use_cpu=arguments.device == "cpu", torch_compile=compiled,
+            report_to="none",
         )  # fmt: skip
         trainer = OrdinalRewardTrainer(model, settings, rows, processing_class=Tokenizer.collator())
         seconds = timed(trainer, arguments.device)
@@ -210,6 +221,7 @@ def main() -> None:
     parser.add_argument("--rows-per-pass", type=int, default=4, help="of the alternatives")
     parser.add_argument("--tokens-per-device", type=int, default=16384)
     parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--compile", action="store_true", help="ours with compiled layers, and once more without")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
@@ -217,7 +229,7 @@ def main() -> None:
     dtype = torch.bfloat16 if fast_bf16() else torch.float32
     lengths = real_lengths(arguments.rows, arguments.seed)
     rows = make_rows(lengths, SHAPES[arguments.shape].vocab_size, arguments.seed)
-    operations = useful_operations(make_model(arguments.shape, arguments.attention, "cpu"), lengths)
+    operations = useful_operations(make_model(arguments.shape, arguments.attention, "meta"), lengths)
     best = peak(arguments.device, dtype)
     tokens = sum(lengths)
     print(f"{len(lengths)} rows, {tokens} tokens, mean {tokens / len(lengths):.0f}, longest {max(lengths)}")
@@ -225,21 +237,36 @@ def main() -> None:
         f"{arguments.shape} decoder, {dtype}, {arguments.device}; matrix multiplication reaches {best / 1e9:.0f} GFLOP/s"
     )
 
-    def fresh():
-        return make_model(arguments.shape, arguments.attention, arguments.device)
+    def padding(size: int, order: np.ndarray) -> float:
+        return padding_of(lengths, order, size)
 
-    rng = np.random.default_rng(arguments.seed)
-    results = {}
-    ours, ours_padding = our_trainer(fresh(), rows, arguments, dtype)
-    results["ours"] = (ours, ours_padding)
-    grouped = plain_trainer(fresh(), rows, arguments, dtype, "group_by_length")
     by_length = np.argsort(-np.asarray(lengths), kind="stable")
-    results["Trainer, grouped by length"] = (grouped, padding_of(lengths, by_length, arguments.rows_per_pass))
-    shuffled = plain_trainer(fresh(), rows, arguments, dtype, "random")
-    order = rng.permutation(len(lengths))
-    results["Trainer, shuffled"] = (shuffled, padding_of(lengths, order, arguments.rows_per_pass))
-    loop = padded_loop(fresh(), rows, arguments, dtype)
-    results["loop padded to 4,096"] = (loop, 1 - tokens / (LONGEST * len(lengths)))
+    shuffled = np.random.default_rng(arguments.seed).permutation(len(lengths))
+    contestants = {
+        "ours": partial(our_trainer, compiled=arguments.compile),
+        **({"ours, not compiled": our_trainer} if arguments.compile else {}),
+        "Trainer, grouped by length": partial(plain_trainer, strategy="group_by_length"),
+        "Trainer, shuffled": partial(plain_trainer, strategy="random"),
+        f"loop padded to {LONGEST:,}": padded_loop,
+    }
+    known_padding = {
+        "Trainer, grouped by length": padding(arguments.rows_per_pass, by_length),
+        "Trainer, shuffled": padding(arguments.rows_per_pass, shuffled),
+        f"loop padded to {LONGEST:,}": 1 - tokens / (LONGEST * len(lengths)),
+    }
+    results = {}
+    for name, contestant in contestants.items():
+        if arguments.device == "cuda":
+            contestant(model_of(arguments), rows.select(range(min(len(rows), WARM_UP))), arguments, dtype)
+            gc.collect()  # models and trainers refer to each other
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        found = contestant(model_of(arguments), rows, arguments, dtype)
+        seconds, share = found if isinstance(found, tuple) else (found, known_padding[name])
+        results[name] = (seconds, share)
+        if arguments.device == "cuda":
+            print(f"{name}: {seconds:.1f} s, at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
+    ours, ours_padding = results["ours"]
 
     print(f"{'':28s} {'seconds':>8s} {'tokens/s':>9s} {'padding':>8s} {'GFLOP/s':>8s} {'of peak':>8s} {'ours is':>8s}")
     for name, (seconds, padding) in results.items():
@@ -249,7 +276,7 @@ def main() -> None:
             f"{seconds / ours:7.2f}x"
         )
     record(
-        "train_reward",
+        "train_reward" + ("" if arguments.device == "cpu" else f"_{arguments.shape}_gpu"),
         [
             {
                 "measure": f"training tokens a second, {padding:.1%} padding there, {ours_padding:.1%} ours; alternative: {name}",
@@ -259,6 +286,15 @@ def main() -> None:
             }
             for name, (seconds, padding) in results.items()
             if name != "ours"
+        ]
+        + [
+            {
+                "measure": "percent of the operations a second of a large matrix multiplication; alternative: "
+                "Trainer, grouped by length",
+                "ours": 100 * operations / ours / best,
+                "alternative": 100 * operations / results["Trainer, grouped by length"][0] / best,
+                "ratio": results["Trainer, grouped by length"][0] / ours,
+            }
         ],
     )
 

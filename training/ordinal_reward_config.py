@@ -32,9 +32,12 @@ class OrdinalRewardConfig(TrainingArguments):
         default=8192,
         metadata={"help": "Most tokens in one forward and backward pass on one device: the bound on memory."},
     )
-    pass_overhead: int = field(
-        default=128,
-        metadata={"help": "What one more pass costs, in tokens: a step is cut finer where that saves more padding."},
+    pass_overhead: int | None = field(
+        default=None,
+        metadata={
+            "help": "What one more pass costs, in tokens: a step is cut finer where that saves more padding. "
+            "Default: 128 on a CPU, 1024 on a GPU, where launching a pass takes as long as computing many tokens."
+        },
     )
     padding_free: Literal["auto", "on", "off"] = field(
         default="auto",
@@ -111,6 +114,8 @@ class OrdinalRewardConfig(TrainingArguments):
         if self.early_stopping_patience is not None:  # a resumed run goes on counting where it was
             self.restore_callback_states_from_checkpoint = True
         super().__post_init__()
+        if self.pass_overhead is None:
+            self.pass_overhead = 128 if self.device.type == "cpu" else 1024
         if self.rows_per_step is None:
             self.rows_per_step = self.per_device_train_batch_size * accumulation * self.world_size
         if self.rows_per_step < self.world_size:

@@ -6,6 +6,7 @@ So a step gives the same gradient whatever the budget, the padding and the numbe
 """
 
 import contextlib
+import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.template import install_template
+from wildreward.training.backbone_layers import compile_layers
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
@@ -121,6 +123,10 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             disable_dropout_in_model(model)
         if peft_config is not None:
             model = _with_adapters(model, peft_config)
+        if args.torch_compile:
+            compile_layers(model, args.torch_compile_backend, args.torch_compile_mode)
+            args = copy.copy(args)  # nothing is left to compile for accelerate, which would take the whole model
+            args.torch_compile, args.torch_compile_backend, args.torch_compile_mode = False, None, None
         super().__init__(
             model=model,
             args=args,

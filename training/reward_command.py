@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
-from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from wildreward.bundled import resolve
@@ -30,6 +29,7 @@ from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.settings import claim
+from wildreward.training.backbone_layers import freeze
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, model_digest
@@ -263,23 +263,6 @@ def naming_the_backbone(name: str) -> Iterator[None]:
     except (ValueError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot load the backbone {name!r}: {reason}") from error
-
-
-def freeze(model: WildRewardForSequenceClassification, layers: int) -> None:
-    """Keep the embeddings and the first `layers` layers of the backbone as they are.
-
-    Raises:
-        UserError: the backbone has fewer layers, or none that can be told apart.
-    """
-    if layers <= 0:
-        return
-    stacks = [module for module in model.model.modules() if isinstance(module, nn.ModuleList)]
-    stack = max(stacks, key=len, default=())
-    if layers > len(stack):
-        raise UserError(f"frozen_layers is {layers}, but the backbone has {len(stack)} layers")
-    embeddings = model.model.get_submodule("embeddings") if hasattr(model.model, "embeddings") else None
-    for module in (embeddings or model.model.get_input_embeddings(), *stack[:layers]):
-        module.requires_grad_(False)
 
 
 def load_splits(

@@ -70,7 +70,7 @@ def estimate(
         flops_per_second: achieved operations a second of one device (an H100 in bfloat16 at 40% utilisation: 400e12).
         mean_tokens: tokens of a row.
     """
-    shape = _shape(arguments)
+    shape = shape_of(arguments)
     with torch.device("meta"):
         backbone = AutoModel.from_config(shape)
     text = shape.get_text_config()
@@ -95,7 +95,7 @@ def estimate(
     )
 
 
-def _shape(arguments: "TrainRewardArguments") -> PreTrainedConfig:
+def shape_of(arguments: "TrainRewardArguments") -> PreTrainedConfig:
     if arguments.base_model in KNOWN:
         return KNOWN[arguments.base_model]
     return AutoConfig.from_pretrained(resolve(arguments.base_model), trust_remote_code=arguments.trust_remote_code)

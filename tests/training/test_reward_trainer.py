@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.reward_tiny import config, losses, toy_dataset, toy_rows, trainer, weights
 from wildreward.errors import UserError
+from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
@@ -42,6 +43,24 @@ def test_packed_rows_train_like_padded_ones(tmp_path):
     assert batch["input_ids"].shape[0] == 1 and len(batch["labels"]) > 1
     assert losses(padded) == pytest.approx(losses(packed), abs=1e-5)
     assert_same(weights(padded), weights(packed))
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_compiled_layers_train_and_save_like_the_others(tmp_path, kind):
+    torch._dynamo.utils.counters.clear()
+    plain = trainer(tmp_path / "plain", kind)
+    compiled = trainer(tmp_path / "compiled", kind, torch_compile=True, torch_compile_backend="aot_eager")
+    plain.train()
+    compiled.train()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-5)
+    rows = toy_dataset(16, seed=1)
+    assert compiled.evaluate(rows)["eval_loss"] == pytest.approx(plain.evaluate(rows)["eval_loss"], abs=1e-5)
+    compiled.save_reward_model(str(tmp_path / "model"))
+    again = WildRewardForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert {name: value.shape for name, value in again.state_dict().items()} == {
+        name: value.shape for name, value in plain.model.state_dict().items()
+    }
 
 
 def test_gradient_accumulation_makes_the_step_larger(tmp_path):

@@ -1,0 +1,91 @@
+"""Memory and speed of a recipe on one GPU, measured on random weights of its shape, beside what `--estimate` says.
+
+    python benchmarks/recipe_memory.py recipes/lora-24gb.yaml
+
+Every row is as long as the recipe allows, so this is the worst case. Two steps warm up, then `--steps` are timed.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import yaml
+from train_reward import Tokenizer, make_rows
+from transformers import AutoModel, TrainerCallback
+
+from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.reward_command import TrainRewardArguments, adapters
+from wildreward.training.reward_estimates import BYTES, GIB, estimate, printed_estimate, shape_of
+
+WARM_UP = 2
+
+
+class Clock(TrainerCallback):
+    """Notes the time at the end of every step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, *_, **__) -> None:
+        torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--rows-per-step", type=int, default=8, help="instead of the recipe's; memory is the same")
+    options = parser.parse_args()
+    settings = yaml.safe_load(options.recipe.read_text())
+    of_command = {field.name for field in dataclasses.fields(TrainRewardArguments)}
+    arguments = TrainRewardArguments(**{name: value for name, value in settings.items() if name in of_command})
+    how = {name: value for name, value in settings.items() if name not in of_command}
+    with tempfile.TemporaryDirectory() as folder:
+        how |= {
+            "output_dir": folder, "rows_per_step": options.rows_per_step, "max_steps": WARM_UP + options.steps,
+            "eval_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
+        }  # fmt: skip
+        config = OrdinalRewardConfig(**how)
+        shape = shape_of(arguments)
+        torch.manual_seed(0)
+        with torch.device("cuda"):
+            backbone = AutoModel.from_config(
+                shape, dtype=getattr(torch, arguments.dtype), attn_implementation=arguments.attn_implementation
+            )
+            model = WildRewardForSequenceClassification(
+                WildRewardConfig(
+                    text_config=backbone.config, pooling="last", max_length=config.max_length, pad_token_id=0,
+                    attn_implementation=arguments.attn_implementation,
+                ),
+                backbone=backbone,
+            )  # fmt: skip
+            model.score.to(backbone.dtype)
+        rows = make_rows([config.max_length] * options.rows_per_step, shape.vocab_size, 0)
+        clock = Clock()
+        trainer = OrdinalRewardTrainer(
+            model, config, rows, processing_class=Tokenizer.collator(), peft_config=adapters(arguments),
+            callbacks=[clock],
+        )  # fmt: skip
+        torch.cuda.reset_peak_memory_stats()
+        trainer.train()
+    seconds = (clock.times[-1] - clock.times[WARM_UP - 1]) / options.steps
+    tokens = options.rows_per_step * config.max_length
+    expected = estimate(arguments, config)
+    print(f"{options.recipe.name} on {torch.cuda.get_device_name()}, weights in {BYTES[arguments.dtype]} bytes")
+    print(printed_estimate(expected))
+    print(
+        f"measured     {torch.cuda.max_memory_allocated() / GIB:.1f} GiB at most, of {expected.total / GIB:.1f} estimated"
+    )
+    print(
+        f"             {tokens / seconds:,.0f} tokens/s, {seconds / options.rows_per_step:.2f} s a row of {config.max_length:,}"
+    )
+
+
+if __name__ == "__main__":
+    main()
