@@ -82,9 +82,12 @@ def diversity_variants(rows: Dataset, seed: int) -> list[Variant]:
 
 
 def size_variants(rows: Dataset, seed: int) -> list[Variant]:
-    """An eighth, a quarter, half and all of the users; each smaller set is part of the larger ones."""
+    """An eighth, a quarter, half and all of the users; each smaller set is part of the larger ones.
+
+    The users are placed by another hash than the one that holds users out, or most of a small variant were held out.
+    """
     users = _users(rows)
-    places = {user: _place(f"{seed}:{user}") for user in set(users)}
+    places = {user: _place(f"size:{seed}:{user}") for user in set(users)}
     place = np.asarray([places[user] for user in users])
     variants = []
     for share in SHARES:

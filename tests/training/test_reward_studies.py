@@ -14,6 +14,7 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.training.analyze_command import CONFIGS, analyze, main, table
 from wildreward.training.reward_command import TrainRewardArguments, build_model
+from wildreward.training.reward_data import validation_share_of
 from wildreward.training.studies import check_apart, diversity_variants, size_variants, strategy_variants
 
 
@@ -48,6 +49,15 @@ def test_smaller_sets_are_parts_of_larger_ones():
     variants = size_variants(Dataset.from_list(rows()), seed=0)
     ids = [set(variant.rows["id"][:]) for variant in variants]
     assert all(small <= large for small, large in pairwise(ids)) and len(ids[-1]) == 80
+
+
+def test_as_many_are_held_out_of_small_variants_as_of_large_ones():
+    made = toy_rows(2000)
+    for number, row in enumerate(made):
+        row["user_id"] = f"u{number}"
+    for variant in size_variants(Dataset.from_list(made), seed=0):
+        held = sum(validation_share_of(user, seed=0) < 0.1 for user in variant.rows["user_id"][:])
+        assert held / len(variant.rows) == pytest.approx(0.1, abs=0.05), variant.name
 
 
 @pytest.fixture(scope="module")
