@@ -14,7 +14,7 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.training.analyze_command import CONFIGS, analyze, main, table
 from wildreward.training.reward_command import TrainRewardArguments, build_model
-from wildreward.training.reward_data import validation_share_of
+from wildreward.training.reward_data import groups_of, validation_share_of
 from wildreward.training.studies import check_apart, diversity_variants, size_variants, strategy_variants
 
 
@@ -56,7 +56,8 @@ def test_as_many_are_held_out_of_small_variants_as_of_large_ones():
     for number, row in enumerate(made):
         row["user_id"] = f"u{number}"
     for variant in size_variants(Dataset.from_list(made), seed=0):
-        held = sum(validation_share_of(user, seed=0) < 0.1 for user in variant.rows["user_id"][:])
+        groups = groups_of({"user_id": variant.rows["user_id"][:]}, variant.rows["id"][:])
+        held = sum(validation_share_of(group, seed=0) < 0.1 for group in groups)
         assert held / len(variant.rows) == pytest.approx(0.1, abs=0.05), variant.name
 
 
