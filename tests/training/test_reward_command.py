@@ -10,7 +10,7 @@ import torch
 import yaml
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, Qwen3Config
 
 from tests.tiny import chat, save_backbone
 from tests.training.reward_tiny import config, toy_dataset, toy_rows
@@ -176,6 +176,20 @@ def test_recipes_ask_for_no_more_than_their_devices_have():
     assert total("lora-24gb", devices=1, zero_stage=0) < 22
     assert total("qwen3-4b", devices=8, zero_stage=2) < 76
     assert total("qwen3-8b", devices=8, zero_stage=3) < 76
+
+
+def test_estimates_are_near_what_was_measured_on_an_h100(tmp_path):
+    """The figures of docs/training.md: a decoder shaped like Qwen3-0.6B, not compiled, and the LoRA recipe."""
+    Qwen3Config(
+        vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
+        num_key_value_heads=8, head_dim=128,
+    ).save_pretrained(tmp_path)  # fmt: skip
+    flags = ["--dataset", "rows", "--base-model", str(tmp_path), "--output-dir", str(tmp_path / "out")]
+    flags += ["--bf16", "True", "--tokens-per-device", "16384", "--max-length", "4096"]
+    small = estimate(*parse("train-reward", CONFIGS, flags)).total / 2**30
+    adapters = estimate(*parse("train-reward", CONFIGS, ["--config", str(RECIPES / "lora-24gb.yaml")])).total / 2**30
+    assert small == pytest.approx(40.8, rel=0.05)
+    assert adapters == pytest.approx(17.6, rel=0.1)
 
 
 @pytest.mark.parametrize("path", sorted((RECIPES / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
