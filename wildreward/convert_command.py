@@ -32,6 +32,8 @@ def main(config: ConvertConfig) -> None:
     from wildreward.modeling_wildreward.interchange import convert_checkpoint
     from wildreward.scorer import RewardScorer
 
+    if config.max_length < 1:
+        raise UserError(f"--max-length is {config.max_length}; expected at least 1")
     template = config.template
     if template not in (None, "default"):
         if not Path(template).is_file():

@@ -27,6 +27,7 @@ MESSAGES = Layout(
     required=("messages",),
     columns=Columns("messages", "id", "user", "language", "model", "role", "content"),
 )
+LONGEST_NAME, MOST_NAMES = 40, 30
 LAYOUTS = {layout.name: layout for layout in (WILDCHAT, LMSYS, SHAREGPT, MESSAGES)}
 
 
@@ -57,6 +58,13 @@ def find_layout(found: Collection[str], *, name: str = "auto", columns: Columns 
     but = f", but not {', '.join(absent)}" if absent else ""
     expected = "; or ".join(f"{layout.name}: {', '.join(layout.required)}" for layout in candidates)
     raise UserError(
-        f"{where} has the columns {', '.join(sorted(found)) or 'none'}{but}; expected {expected}. "
+        f"{where} has the columns {_shown(found)}{but}; expected {expected}. "
         "Give the names with --messages-column, --id-column, --user-column"
     )
+
+
+def _shown(names: Collection[str]) -> str:
+    """Column names for an error; in a JSON object that is no row, the keys may be people's words."""
+    cut = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in sorted(names)]
+    more = f" and {len(cut) - MOST_NAMES} more" if len(cut) > MOST_NAMES else ""
+    return ", ".join(cut[:MOST_NAMES]) + more or "none"

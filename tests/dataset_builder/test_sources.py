@@ -107,6 +107,9 @@ def test_unknown_layout_lists_found_and_expected():
         find_layout({"text", "prompt"}, where="x")
     with pytest.raises(UserError, match="expected messages: dialog"):
         find_layout({"messages"}, columns=Columns(messages="dialog"), where="x")
+    with pytest.raises(UserError) as refused:
+        find_layout({"my secret " * 9, *(f"c{number:02}" for number in range(40))}, where="x")
+    assert "c28, c29 and 11 more" in str(refused.value) and "my secret " * 5 not in str(refused.value)
     with pytest.raises(UserError, match=r"x has the columns id, messages, but not nope \(--user-column\); expected"):
         find_layout({"messages", "id"}, columns=Columns(id="id", user="nope"), where="x")
 

@@ -7,6 +7,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import chat, reward_model, tokenizer_for
 from wildreward import RewardScorer
+from wildreward.convert_command import ConvertConfig, main
+from wildreward.errors import UserError
 from wildreward.modeling_wildreward.interchange import convert_checkpoint, export_model
 
 CONVERSATIONS = [chat("the cat sat", "right"), chat("again please", "the mat was wrong " * 4, "hi", "the user")]
@@ -101,3 +103,8 @@ def test_convert_refuses_other_heads(tmp_path):
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(ValueError, match="head layers none"):
         convert_checkpoint(folder)
+
+
+def test_convert_refuses_a_length_without_room(tmp_path):
+    with pytest.raises(UserError, match="--max-length is 0; expected at least 1"):
+        main(ConvertConfig(checkpoint=str(tmp_path), output=str(tmp_path / "out"), max_length=0))
