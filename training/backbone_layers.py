@@ -6,15 +6,23 @@ from wildreward.errors import UserError
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The longest list of modules in the model: its layers."""
-    return max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
+    """The longest list of modules that is not inside another one (as experts are): the layers.
+
+    Raises:
+        UserError: there is no list of modules.
+    """
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    outer = [module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
+    if not outer:
+        raise UserError("frozen_layers and torch_compile need a backbone with a list of layers, and this one has none")
+    return max(outer, key=len)
 
 
 def freeze(model: nn.Module, layers: int) -> None:
     """Keep the embeddings and the first `layers` layers of the backbone as they are.
 
     Raises:
-        UserError: the backbone has fewer layers.
+        UserError: the backbone has fewer layers, or none that can be told apart.
     """
     if layers <= 0:
         return
@@ -34,6 +42,9 @@ def compile_layers(model: nn.Module, backend: str | None = None, mode: str | Non
 
     Args:
         backend, mode: see `torch.compile`.
+
+    Raises:
+        UserError: the backbone has no list of layers.
     """
     for layer in layers_of(model):
         layer.compile(backend=backend or "inductor", mode=mode, dynamic=True)

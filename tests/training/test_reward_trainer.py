@@ -12,6 +12,7 @@ from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.reward_tiny import config, losses, toy_dataset, toy_rows, trainer, weights
 from wildreward.errors import UserError
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
+from wildreward.training.backbone_layers import layers_of
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
@@ -61,6 +62,16 @@ def test_compiled_layers_train_and_save_like_the_others(tmp_path, kind):
     assert {name: value.shape for name, value in again.state_dict().items()} == {
         name: value.shape for name, value in plain.model.state_dict().items()
     }
+
+
+def test_layers_are_told_from_what_is_inside_them():
+    layers = torch.nn.ModuleList(
+        torch.nn.ModuleDict({"experts": torch.nn.ModuleList([torch.nn.Identity()] * 9)}) for _ in "ab"
+    )
+    model = torch.nn.ModuleDict({"short": torch.nn.ModuleList([torch.nn.Identity()]), "layers": layers})
+    assert layers_of(model) is layers
+    with pytest.raises(UserError, match="need a backbone with a list of layers"):
+        layers_of(torch.nn.Identity())
 
 
 def test_gradient_accumulation_makes_the_step_larger(tmp_path):
