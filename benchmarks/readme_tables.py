@@ -21,8 +21,8 @@ def quickstart_table() -> str:
         ("ROC-AUC on held-out users, positive against negative feedback", interval(held_out["roc_auc"])),
         ("mean absolute error on held-out users, in levels", interval(held_out["mae"])),
         (
-            "policy reward on held-out prompts before, after",
-            f"{interval(reward['before'])}, {interval(reward['after'])}",
+            "policy reward on held-out prompts before, after; their difference on the same prompts",
+            f"{interval(reward['before'])}, {interval(reward['after'])}; {interval(reward['difference'])}",
         ),
         ("minutes, peak memory", f"{summary['seconds_total'] / 60:.1f}, {summary['peak_memory_gb']:.1f} GB"),
     ]

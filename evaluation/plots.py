@@ -69,7 +69,7 @@ def score_by_label(
     means = [g.mean() for g in groups]
     boxes.plot(levels, means, "D", color="white", markeredgecolor="black", markersize=5, label="mean")
     boxes.set_xticks(levels, [f"{k}\nn={len(g)}" for k, g in zip(levels, groups, strict=True)])
-    boxes.set_xlabel("label (level of the user's feedback)")
+    boxes.set_xlabel(f"label of the user's feedback (1 to {num_levels})")
     boxes.set_ylabel("score (expected level)")
     boxes.legend(loc="lower right", frameon=False)
     edges = np.linspace(scores.min(), max(scores.max(), scores.min() + 1e-6), 31)

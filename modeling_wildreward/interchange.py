@@ -50,16 +50,19 @@ def export_model(
         ValueError: a head or backbone that such a classifier cannot express, with the reason.
     """
     config = model.config
+    reasons = []
     if config.head != "independent":
-        raise ValueError(
+        reasons.append(
             f"a model with the {config.head} head cannot be exported: its level probabilities are not one sigmoid a "
             "logit without a bias, which is all that a plain classifier can express; train with head=independent"
         )
     if config.pooling != "last" or not model.causal:
-        raise ValueError(
+        reasons.append(
             f"a {config.text_config.model_type} model with {config.pooling} pooling cannot be exported: plain "
             "classifiers of encoders put further layers between backbone and logits; use a decoder with last pooling"
         )
+    if reasons:
+        raise ValueError("; and ".join(reasons))
     labels = {k: f"P(level > {k + 1})" for k in range(config.num_levels - 1)}
     plain = AutoConfig.for_model(**config.text_config.to_dict())
     plain.id2label, plain.label2id = labels, {name: k for k, name in labels.items()}

@@ -29,11 +29,13 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
+from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.template import install_template
+from wildreward.names import public_name
 from wildreward.training.backbone_layers import compile_layers
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_checkpoints import StopsWhereItStopped
@@ -47,6 +49,7 @@ from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, T
 logger = logging.getLogger(__name__)
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "cu_seq_lens_q", "labels", "sample_weights")
+FEW_ROWS = 100  # too few to calibrate on
 EVALUATION_WINDOW = 512  # rows sorted and cut together when evaluating
 
 
@@ -102,8 +105,11 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             raise UserError("eval_strategy is set but there is no eval_dataset; pass one, or set eval_strategy to 'no'")
         fresh = isinstance(model, str)
         if fresh:
-            processing_class = processing_class or AutoTokenizer.from_pretrained(model)
-            model = WildRewardForSequenceClassification.from_backbone(model, max_length=args.max_length)
+            folder = resolve(model)
+            processing_class = processing_class or AutoTokenizer.from_pretrained(folder)
+            model = WildRewardForSequenceClassification.from_backbone(
+                folder, max_length=args.max_length, base_model=public_name(model)
+            )
         if processing_class is None:
             raise UserError("pass the tokenizer as processing_class when the model is given as an object")
         install_template(processing_class)
@@ -334,6 +340,10 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         """Fit one temperature for each threshold on held-out rows and put them into the model's configuration."""
         output = self.predict(self.eval_dataset if dataset is None else dataset)
         logits, labels = torch.from_numpy(output.predictions), torch.from_numpy(output.label_ids)
+        if len(labels) < FEW_ROWS:
+            logger.warning(
+                "the temperatures are fitted on %d rows only: do not trust the level probabilities much", len(labels)
+            )
         self.reward_config.temperatures = fit_temperatures(logits, labels, self.reward_config.head)
         return self.reward_config.temperatures
 

@@ -140,8 +140,10 @@ def main(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> None:
     summary = train_reward(arguments, config)
     if config.process_index == 0:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in summary["validation"].items() if name != "loss")
+        rows = summary["rows"]
         print(
-            f"reward model in {folder}: {summary['rows']['train']} rows, {summary['seconds']:.0f} s; held out: {shown}"
+            f"reward model in {folder}: {rows['train']} rows, {summary['seconds']:.0f} s; "
+            f"on {rows['validation']} validation rows: {shown}"
         )
 
 

@@ -101,11 +101,12 @@ def closing_table(summary: dict[str, Any], output: Path) -> str:
     splits, reward = summary["splits"], summary["policy_reward"]
     rows = [
         ("instances", f"{summary['kept']:,} ({splits['train']:,} train, {splits['test']:,} test)"),
-        ("levels 1 to 5", " ".join(f"{summary['levels'][str(level)]:,}" for level in range(1, 6))),
+        ("labelled turns at levels 1 to 5", " ".join(f"{summary['levels'][str(level)]:,}" for level in range(1, 6))),
         ("held-out MAE", interval(summary["held_out"]["mae"])),
         ("held-out ROC-AUC", interval(summary["held_out"]["roc_auc"])),
         ("policy reward before", interval(reward["before"])),
         ("policy reward after", interval(reward["after"])),
+        ("difference, same prompts", interval(reward["difference"])),
         ("time", f"{summary['seconds_total'] / 60:.1f} minutes"),
     ]
     width = max(len(name) for name, _ in rows)

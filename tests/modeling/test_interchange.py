@@ -68,6 +68,7 @@ def test_cross_encoder_loads_the_export(tmp_path):
         ("llama", "coral", "the coral head cannot be exported"),
         ("llama", "corn", "the corn head cannot be exported"),
         ("bert", "independent", "bert model with mean pooling cannot be exported"),
+        ("bert", "coral", "coral head cannot be exported.*; and a bert model with mean pooling cannot be exported"),
     ],
 )
 def test_export_refuses_what_a_plain_classifier_cannot_express(kind, head, reason):

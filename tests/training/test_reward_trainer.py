@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.reward_tiny import config, losses, toy_dataset, toy_rows, trainer, weights
+from wildreward.bundled import MINILM
 from wildreward.errors import UserError
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.training.backbone_layers import layers_of
@@ -258,6 +259,18 @@ def test_a_model_by_name_gets_a_head_with_the_levels_frequencies(tmp_path):
     counts = [sum(row["label"] == level for row in rows) + 1 for level in (1, 2, 3, 4)]
     above_one = made.model.score.biases().sigmoid()[0].item()
     assert above_one == pytest.approx(1 - counts[0] / sum(counts), abs=1e-4)
+
+
+def test_a_bundled_backbone_is_found_under_its_hub_id_and_recorded_by_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = OrdinalRewardTrainer(model=MINILM, args=config(tmp_path, max_length=64), train_dataset=toy_dataset(8))
+    assert made.model.config.base_model == MINILM and made.model.config.text_config.hidden_size == 384
+
+
+def test_temperatures_from_few_rows_come_with_a_warning(tmp_path, caplog):
+    made = trainer(tmp_path)
+    made.calibrate(toy_dataset(16, seed=1))
+    assert "fitted on 16 rows only" in caplog.text
 
 
 def test_an_undefined_metric_chooses_no_best_checkpoint_and_stops_nothing(tmp_path):
