@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from record import part_of
 from transformers import AutoTokenizer
 
 from wildreward.bundled import MINILM, resolve
 from wildreward.evaluation.metrics import roc_auc, spearman
-from wildreward.files import make_folder, read_json, write_json
+from wildreward.files import atomic_path, make_folder, read_json, write_json
 from wildreward.modeling_wildreward import OrdinalHead, expected_level, ordinal_loss
 from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.modeling_wildreward import pool
@@ -93,24 +94,31 @@ def hidden_states(features: Dataset, arguments, folder: Path) -> dict[str, torch
                 rows.append(batch["rows"])
     order = torch.cat(rows).argsort()
     states = {name: torch.cat(parts)[order] for name, parts in pooled.items()}
-    torch.save(states, kept)
+    with atomic_path(kept) as temporary:
+        torch.save(states, temporary)
     return states
 
 
 def train_head(
-    states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, settings: dict, seed: int, epochs: int
+    states: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    settings: dict,
+    seed: int,
+    epochs: int,
+    rows_per_step: int,
 ):
-    """A head alone on fixed hidden states, with AdamW and a linear schedule, in batches of 32."""
+    """A head alone on fixed hidden states, with AdamW and a linear schedule."""
     torch.manual_seed(seed)
     head = OrdinalHead(states.shape[1], 4, settings["head"])
     torch.nn.init.normal_(head.weight, std=0.02)
     head.set_prior(level_frequencies(labels.tolist(), 4))
     thresholds = threshold_weights(labels.numpy(), 4, settings["threshold_weighting"])
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings["learning_rate"], weight_decay=0.01)
-    steps = epochs * -(-len(labels) // 32)
+    steps = epochs * -(-len(labels) // rows_per_step)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for _ in range(epochs):
-        for rows in torch.randperm(len(labels)).split(32):
+        for rows in torch.randperm(len(labels)).split(rows_per_step):
             loss = ordinal_loss(
                 head(states[rows]), labels[rows], settings["head"], sample_weights=weights[rows],
                 threshold_weights=thresholds, label_smoothing=settings["label_smoothing_factor"],
@@ -127,7 +135,7 @@ def standardised(train: torch.Tensor, *others: torch.Tensor) -> list[torch.Tenso
     return [(states - mean) / deviation for states in (train, *others)]
 
 
-def frozen_run(data: dict[str, Any], settings: dict[str, Any], seed: int, epochs: int) -> dict[str, float]:
+def frozen_run(data: dict[str, Any], settings: dict[str, Any], seed: int, arguments) -> dict[str, float]:
     """Train a head on the train users, calibrate on held-out train users, measure on the test users."""
     features, test = data["train"], data["test"]
     train, validation = hold_out(features.add_column("at", range(len(features))), 0.1, seed)
@@ -144,7 +152,8 @@ def frozen_run(data: dict[str, Any], settings: dict[str, Any], seed: int, epochs
         data["train_states"][settings["pooling"]][held],
         data["test_states"][settings["pooling"]],
     )
-    head = train_head(states, labels[rows], torch.from_numpy(weights), settings, seed, epochs)
+    weights = torch.from_numpy(weights)
+    head = train_head(states, labels[rows], weights, settings, seed, arguments.epochs, arguments.rows_per_step)
     temperatures = fit_temperatures(head(others), labels[held], settings["head"])
     logits, truth = head(tested), torch.tensor(test["label"][:]).long()
     scores = expected_level(logits, settings["head"], temperatures)
@@ -168,7 +177,8 @@ def finetune_run(
     how = OrdinalRewardConfig(
         str(folder), max_length=arguments.max_length, keep_cut_responses=True, eval_strategy="no",
         save_strategy="no", load_best_model_at_end=False, num_train_epochs=arguments.epochs, disable_tqdm=True,
-        logging_strategy="no", report_to="none", rows_per_step=arguments.rows_per_step, **{name: value for name, value in chosen.items() if name not in known},
+        logging_strategy="no", report_to="none", rows_per_step=arguments.rows_per_step,
+        **{name: value for name, value in chosen.items() if name not in known},
     )  # fmt: skip
     return train_and_measure(what, how, rows, data["test"], folder, seed)
 
@@ -213,7 +223,7 @@ def main() -> None:
     parser.add_argument(
         "--learning-rate", type=float, default=None, help="of the base; 1e-4, and 1e-2 for a head alone"
     )
-    parser.add_argument("--rows-per-step", type=int, default=8, help="with --finetune")
+    parser.add_argument("--rows-per-step", type=int, default=None, help="default: 32 frozen, 8 with --finetune")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--frozen-layers", type=int, default=0, help="with --finetune")
     parser.add_argument("--epochs", type=int, default=None, help="default: 30 frozen, 1 with --finetune")
@@ -229,6 +239,8 @@ def main() -> None:
     arguments = parser.parse_args()
     mode = "finetune" if arguments.finetune else "frozen"
     arguments.epochs = arguments.epochs or (1 if arguments.finetune else 30)
+    arguments.rows_per_step = arguments.rows_per_step or (8 if arguments.finetune else 32)
+    part, parts = part_of(arguments.part, parser)
     arguments.learning_rate = arguments.learning_rate or RATES[mode]
     folder = make_folder(arguments.output)
     data = load(arguments)
@@ -241,7 +253,6 @@ def main() -> None:
         "rows_per_step": arguments.rows_per_step, "train_rows": len(data["train"]), "test_rows": len(data["test"]),
         "length": length_confounder(data), "runs": {},
     }  # fmt: skip
-    part, parts = map(int, (arguments.part or "0/1").split("/"))
     number = 0
     for name, settings in settings_of(arguments.pooling, arguments.learning_rate):
         if arguments.only and name not in arguments.only:
@@ -257,7 +268,7 @@ def main() -> None:
                 run = (
                     finetune_run(data, settings, seed, arguments, folder / "work" / key)
                     if arguments.finetune
-                    else frozen_run(data, settings, seed, arguments.epochs)
+                    else frozen_run(data, settings, seed, arguments)
                 )
                 write_json(kept, run | {"setting": name, "seed": seed})
             runs.append(read_json(kept))

@@ -1,4 +1,4 @@
-"""Memory and speed of a recipe on one GPU, measured on random weights of its shape, beside what `--estimate` says.
+"""Memory and speed of a decoder's recipe on one GPU, with random weights of its shape, beside what `--estimate` says.
 
     python benchmarks/recipe_memory.py recipes/lora-24gb.yaml
 
@@ -40,7 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--rows-per-step", type=int, default=8, help="instead of the recipe's; memory is the same")
+    parser.add_argument(
+        "--rows-per-step", type=int, default=8, help="instead of the recipe's; enough to fill tokens_per_device"
+    )
     options = parser.parse_args()
     settings = yaml.safe_load(options.recipe.read_text())
     of_command = {field.name for field in dataclasses.fields(TrainRewardArguments)}
@@ -52,6 +54,8 @@ def main() -> None:
             "eval_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
         }  # fmt: skip
         config = OrdinalRewardConfig(**how)
+        if config.max_length is None or arguments.frozen_layers or arguments.pooling not in (None, "last"):
+            parser.error("expected the recipe of a decoder with max_length, pooling last and no frozen layers")
         shape = shape_of(arguments)
         torch.manual_seed(0)
         with torch.device("cuda"):

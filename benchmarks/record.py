@@ -1,5 +1,9 @@
-"""Keeps what a benchmark measured in `benchmarks/results/NAME.json`, where the README's table reads it."""
+"""What benchmarks share: their part of the work, and keeping what they measured.
 
+Results are in `benchmarks/results/NAME.json`, where the README's table reads them.
+"""
+
+import argparse
 import json
 import shlex
 import sys
@@ -28,3 +32,11 @@ def record(name: str, rows: list[dict[str, str | float]]) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+def part_of(given: str | None, parser: argparse.ArgumentParser) -> tuple[int, int]:
+    """(which, of how many) of `--part I/N`; (0, 1) without one."""
+    part, _, parts = (given or "0/1").partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        parser.error(f"--part is {given}; expected such as 0/4 to 3/4")
+    return int(part), int(parts)

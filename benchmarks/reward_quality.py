@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import yaml
 from datasets import Dataset, concatenate_datasets
+from record import part_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
 from wildreward import RewardScorer
@@ -196,7 +197,7 @@ def main() -> None:
     seeds = {name: arguments.seeds if name != "words" else [0] for name in arguments.only}
     scores = {name: np.zeros((len(seeds[name]), len(rows))) for name in arguments.only}
     measured = arguments.measure or arguments.folds
-    part, parts = map(int, (arguments.part or "0/1").split("/"))
+    part, parts = part_of(arguments.part, parser)
     jobs = [(number, name, seed) for name in arguments.only for seed in seeds[name] for number in range(measured)]
     for number, name, seed in jobs[part::parts]:
         train, test = rows.select(np.flatnonzero(fold != number)), rows.select(np.flatnonzero(fold == number))

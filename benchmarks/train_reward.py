@@ -1,13 +1,14 @@
 """Useful tokens a second of reward training, against the usual ways of batching, in one run.
 
     python benchmarks/train_reward.py                 # a small random decoder on this machine's CPU, minutes
-    python benchmarks/train_reward.py --shape 0.6b --rows 1024 --rows-per-step 256 --compile    # on a GPU
+    python benchmarks/train_reward.py --shape 0.6b --rows 256 --rows-per-step 256 --compile    # on a GPU
 
 The same random weights and the same rows (lengths of real chats, up to 4,096 tokens) go through: a plain loop that pads
 every row to 4,096, `transformers.Trainer` with its shuffled batches, the same with its grouping by length, and
-`OrdinalRewardTrainer`; with `--compile`, it runs with compiled layers, and once more without. A useful token is one that is not padding.
-Printed: tokens a second, padding, and the floating-point operations that the useful tokens need, a second, against what
-a large matrix multiplication reaches on this machine. On a GPU every contestant runs a few rows first.
+`OrdinalRewardTrainer`; with `--compile`, it runs with compiled layers, and once more without. A useful token is one that
+is not padding. Printed: tokens a second, padding, and the floating-point operations that the useful tokens need, a
+second, against what a large matrix multiplication reaches on this machine. On a GPU every contestant runs a few rows
+first.
 """
 
 import argparse

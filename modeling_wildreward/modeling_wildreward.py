@@ -63,6 +63,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             self.model.pooler = None  # never used, and unused parameters stop distributed training
         hidden_size = config.text_config.get_text_config().hidden_size
         self.score = OrdinalHead(hidden_size, config.num_levels, config.head)
+        self.looks_back_only = self.causal and _attends_causally(self.model)
         self.post_init()
 
     @torch.no_grad()
@@ -169,6 +170,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             input_ids, attention_mask, token_type_ids = self._within_positions(
                 input_ids, attention_mask, token_type_ids
             )
+            seen = attention_mask
             if position_ids is None:
                 seen = None if self._causality_hides_padding(attention_mask) else attention_mask
                 position_ids = self._positions(seen)
@@ -209,8 +211,10 @@ class WildRewardForSequenceClassification(PreTrainedModel):
 
     @property
     def causal(self) -> bool:
-        """Whether the backbone is a decoder, whose tokens never look ahead."""
-        return self.config.text_config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        """Whether the backbone is a decoder, and not one that was made to look both ways."""
+        config = self.config.text_config
+        both_ways = getattr(config.get_text_config(), "use_bidirectional_attention", False) is True
+        return config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not both_ways
 
     @property
     def supports_packing(self) -> bool:
@@ -219,14 +223,14 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         True with any flash attention; with sdpa or eager for causal decoders, whose masks follow the position ids.
         """
         implementation = self.model.config._attn_implementation or ""
-        return "flash" in implementation or (self.causal and implementation in ("sdpa", "eager"))
+        return "flash" in implementation or (self.looks_back_only and implementation in ("sdpa", "eager"))
 
     def _causality_hides_padding(self, attention_mask: torch.Tensor | None) -> bool:
         """Whether no token of a decoder can see padding, because all of it comes after the tokens.
 
         Such a batch needs no mask, and without one attention takes its fastest kernels (flash, in sdpa too).
         """
-        if attention_mask is None or not self.causal or torch.compiler.is_compiling():
+        if attention_mask is None or not self.looks_back_only or torch.compiler.is_compiling():
             return False
         mask = attention_mask.bool()
         return bool((mask[:, 0].all() & (mask[:, 1:] <= mask[:, :-1]).all()).item())
@@ -324,6 +328,12 @@ def position_limit(backbone: nn.Module) -> int | None:
     if not isinstance(table, nn.Embedding):
         return None
     return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def _attends_causally(backbone: nn.Module) -> bool:
+    """Whether every attention module says that its tokens never look ahead; models without such modules say nothing."""
+    flags = [module.is_causal for module in backbone.modules() if hasattr(module, "is_causal")]
+    return bool(flags) and all(flag is True for flag in flags)
 
 
 def _last_device(backbone: nn.Module) -> torch.device:

@@ -66,6 +66,7 @@ DECISIVE = [
     "data_seed",
     "bf16",
     "fp16",
+    "torch_compile",
     "label_smoothing_factor",
     "level_weighting",
     "threshold_weighting",

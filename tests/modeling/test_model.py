@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, Gemma3TextConfig
 
-from tests.tiny import chat, reward_model, save_backbone, tokenizer_for
+from tests.tiny import SHAPE, chat, reward_model, save_backbone, tokenizer_for
 from wildreward import RewardScorer, WildRewardConfig, WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.modeling_wildreward import pool
 from wildreward.modeling_wildreward.template import encode
@@ -62,6 +62,22 @@ def test_padding_side_and_batch_size_change_nothing(kind):
         tokenizer.padding_side = side
         for budget in (64, 300, 100_000):
             assert RewardScorer(model, tokenizer, budget).score(CONVERSATIONS) == pytest.approx(one_by_one, abs=1e-4)
+
+
+def test_a_decoder_made_to_look_both_ways_does_not_see_padding():
+    shape = Gemma3TextConfig(
+        **SHAPE, num_key_value_heads=2, head_dim=8, pad_token_id=0, use_bidirectional_attention=True
+    )
+    backbone = AutoModel.from_config(shape, attn_implementation="sdpa")
+    config = WildRewardConfig(text_config=backbone.config, pooling="mean", pad_token_id=0, attn_implementation="sdpa")
+    model = WildRewardForSequenceClassification(config, backbone=backbone).eval()
+    ids = torch.arange(5, 13)[None]
+    pad, one = torch.zeros(1, 3, dtype=torch.long), torch.ones_like(ids)
+    with torch.no_grad():
+        alone = model(input_ids=ids).logits
+        right = model(input_ids=torch.cat([ids, pad], 1), attention_mask=torch.cat([one, pad], 1)).logits
+    torch.testing.assert_close(right, alone, atol=1e-5, rtol=0)
+    assert not model.causal and not model.supports_packing
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
