@@ -6,20 +6,18 @@ Every row is as long as the recipe allows, so this is the worst case. Two steps 
 """
 
 import argparse
-import dataclasses
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-import yaml
 from train_reward import Tokenizer, make_rows
 from transformers import AutoModel, TrainerCallback
 
+from wildreward.commands import parse
 from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
-from wildreward.training.reward_command import TrainRewardArguments, adapters
+from wildreward.training.reward_command import CONFIGS, adapters
 from wildreward.training.reward_estimates import BYTES, GIB, estimate, printed_estimate, shape_of
 
 WARM_UP = 2
@@ -44,16 +42,13 @@ def main() -> None:
         "--rows-per-step", type=int, default=8, help="instead of the recipe's; enough to fill tokens_per_device"
     )
     options = parser.parse_args()
-    settings = yaml.safe_load(options.recipe.read_text())
-    of_command = {field.name for field in dataclasses.fields(TrainRewardArguments)}
-    arguments = TrainRewardArguments(**{name: value for name, value in settings.items() if name in of_command})
-    how = {name: value for name, value in settings.items() if name not in of_command}
+    if not torch.cuda.is_available():
+        parser.error("this measures a GPU's memory, and there is no NVIDIA GPU here")
     with tempfile.TemporaryDirectory() as folder:
-        how |= {
-            "output_dir": folder, "rows_per_step": options.rows_per_step, "max_steps": WARM_UP + options.steps,
-            "eval_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
-        }  # fmt: skip
-        config = OrdinalRewardConfig(**how)
+        flags = ["--config", str(options.recipe), "--output-dir", folder, "--rows-per-step", str(options.rows_per_step)]
+        flags += ["--max-steps", str(WARM_UP + options.steps), "--eval-strategy", "no", "--save-strategy", "no"]
+        flags += ["--report-to", "none", "--disable-tqdm", "True"]
+        arguments, config = parse("train-reward", CONFIGS, flags)
         if config.max_length is None or arguments.frozen_layers or arguments.pooling not in (None, "last"):
             parser.error("expected the recipe of a decoder with max_length, pooling last and no frozen layers")
         shape = shape_of(arguments)

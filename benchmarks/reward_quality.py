@@ -15,7 +15,6 @@ may share the work (`--part`).
 """
 
 import argparse
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -32,12 +31,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_
 
 from wildreward import RewardScorer
 from wildreward.bundled import resolve
+from wildreward.commands import parse
 from wildreward.evaluation.bootstrap import bootstrap, paired_bootstrap
 from wildreward.evaluation.metrics import roc_auc
 from wildreward.files import make_folder, read_json, write_json
 from wildreward.modeling_wildreward import ordinal_loss
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.reward_command import TrainRewardArguments, train_reward
+from wildreward.training.reward_command import CONFIGS, train_reward
 from wildreward.training.reward_data import groups_of, load_rows, validation_share_of
 
 LEVELS = 4
@@ -49,11 +48,8 @@ def by_recipe(recipe: Path, train: Dataset, folder: Path, seed: int, test: Datas
     """Scores of the test rows by the model that `train-reward` makes of a recipe."""
     dataset = folder.with_suffix(".parquet")
     train.to_parquet(str(dataset))
-    settings = yaml.safe_load(recipe.read_text()) | {"dataset": str(dataset), "output_dir": str(folder), "seed": seed}
-    arguments_of = {field.name for field in dataclasses.fields(TrainRewardArguments)}
-    arguments = TrainRewardArguments(**{name: value for name, value in settings.items() if name in arguments_of})
-    config = {name: value for name, value in settings.items() if name not in arguments_of}
-    train_reward(arguments, OrdinalRewardConfig(**config, report_to="none"))
+    flags = ["--config", str(recipe), "--dataset", str(dataset), "--output-dir", str(folder), "--seed", str(seed)]
+    train_reward(*parse("train-reward", CONFIGS, [*flags, "--report-to", "none"]))
     return RewardScorer.from_pretrained(str(folder)).score(conversations(test))
 
 
