@@ -1,0 +1,126 @@
+"""The sharding recipes, launched as users launch them, train the model that one process trains."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny import save_backbone
+from tests.training.reward_tiny import toy_dataset
+from wildreward.commands import parse
+from wildreward.training.reward_command import CONFIGS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "DS_ACCELERATOR": "cpu",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None or shutil.which("c++") is None,
+    reason="needs the extra wildreward[train], and a compiler for what DeepSpeed builds on a CPU",
+)
+ENGINES = ["fsdp2", pytest.param("zero2", marks=deepspeed), pytest.param("zero3", marks=deepspeed)]
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """What every run is given; each step takes several passes, the last step is short, and the best checkpoint is the last."""
+    folder = tmp_path_factory.mktemp("sharded")
+    toy_dataset(64).to_parquet(folder / "rows.parquet")
+    given = [
+        "train-reward",
+        "--dataset",
+        f"{folder}/rows.parquet",
+        "--base-model",
+        save_backbone("llama", folder / "base"),
+    ]
+    given += [
+        "--validation-share",
+        "0.25",
+        "--learning-rate",
+        "1e-3",
+        "--num-train-epochs",
+        "2",
+        "--rows-per-step",
+        "9",
+    ]
+    given += ["--tokens-per-device", "150", "--eval-strategy", "steps", "--eval-steps", "5", "--save-strategy", "steps"]
+    given += [
+        "--save-steps",
+        "5",
+        "--save-total-limit",
+        "9",
+        "--load-best-model-at-end",
+        "False",
+        "--logging-steps",
+        "1",
+    ]
+    return [*given, "--bf16", "False", "--disable-tqdm", "True", "--ddp-backend", "gloo"]
+
+
+@pytest.fixture(scope="module")
+def alone(arguments, tmp_path_factory):
+    """The folder that one process writes."""
+    folder = tmp_path_factory.mktemp("alone")
+    single = arguments[1:-2]
+    main(*parse("train-reward", CONFIGS, [*single, "--output-dir", str(folder), "--use-cpu", "True"]))
+    return folder
+
+
+def launch(engine: str, arguments: list[str], folder: Path) -> None:
+    """Two processes under `recipes/accelerate/<engine>.yaml`, in float32."""
+    launcher = [
+        "accelerate.commands.launch",
+        "--config_file",
+        f"recipes/accelerate/{engine}.yaml",
+        "--num_processes",
+        "2",
+    ]
+    launcher += ["--mixed_precision", "no", "--main_process_port", "0", "-m", "tests.training.accelerator_child"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, *arguments, "--output-dir", str(folder)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    summaries = [json.loads((folder / "training_summary.json").read_text()) for folder in (found, expected)]
+    for name in ("rows", "steps"):
+        assert summaries[0][name] == summaries[1][name]
+    losses = [[entry["loss"] for entry in summary["log"] if "loss" in entry] for summary in summaries]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert summaries[0]["temperatures"] == pytest.approx(summaries[1]["temperatures"], rel=1e-3)
+    assert summaries[0]["validation"] == pytest.approx(summaries[1]["validation"], abs=1e-4)
+    weights = [load_file(folder / "model.safetensors") for folder in (found, expected)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[1]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], atol=2e-5, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sharded_over_two_processes_the_command_trains_the_model_of_one(engine, arguments, alone, tmp_path):
+    launch(engine, arguments, tmp_path / "run")
+    assert_same_run(tmp_path / "run", alone)
+    # as after a kill between the second checkpoint and the end
+    for path in (tmp_path / "run").iterdir():
+        if path.name != "work":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    checkpoints = sorted((tmp_path / "run" / "work").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    shutil.rmtree(checkpoints[-1])
+    assert len(checkpoints) > 2
+    launch(engine, arguments, tmp_path / "run")
+    assert_same_run(tmp_path / "run", alone)
