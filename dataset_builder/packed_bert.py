@@ -5,7 +5,7 @@ embedding a thousand texts with one of them, and padded batches compute a fifth 
 one after the other in a single row of tokens; only attention looks at the texts one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import torch
 from torch.nn.functional import embedding, layer_norm, linear, scaled_dot_product_attention
 
 from wildreward.files import read_json
+
+Weights = dict[str, torch.Tensor]
 
 
 class PackedBert:
@@ -22,15 +24,20 @@ class PackedBert:
         folder: of the model; `encoder_files.is_plain_bert` has said that it is one.
         dtype: to compute in.
         max_tokens: longer texts are cut to their beginning.
+        adjust: gets the weights by name, without a "bert." in front, and gives those to compute with.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, max_tokens: int) -> None:
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, max_tokens: int, adjust: Callable[[Weights], Weights] | None = None
+    ) -> None:
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
 
         config = read_json(folder / "config.json")
-        weights = load_file(folder / "model.safetensors")
-        found = {name.removeprefix("bert."): tensor.to(dtype) for name, tensor in weights.items()}
+        weights = {
+            name.removeprefix("bert."): tensor for name, tensor in load_file(folder / "model.safetensors").items()
+        }
+        found = {name: tensor.to(dtype) for name, tensor in (adjust(weights) if adjust else weights).items()}
         self.hidden_size, self.heads = config["hidden_size"], config["num_attention_heads"]
         self.epsilon = config["layer_norm_eps"]
         self.words, self.places, kinds = (
@@ -46,13 +53,20 @@ class PackedBert:
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return [found.ids for found in self.tokenizer.encode_batch(texts)]
 
-    @torch.inference_mode()
-    def __call__(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+    def __call__(self, texts: Sequence[Sequence[int]], heads: Sequence[int] | None = None) -> torch.Tensor:
         """Mean over the tokens of each text (N, hidden), float32.
 
         Args:
             texts: token ids; texts of the same length side by side share their attention.
+            heads: how many tokens at the beginning of each text the mean is over; None: all.
         """
+        counts = [len(text) for text in texts] if heads is None else heads
+        states = zip(self.hidden_states(texts), counts, strict=True)
+        return torch.stack([text[:count].float().sum(0) / max(1, count) for text, count in states])
+
+    @torch.inference_mode()
+    def hidden_states(self, texts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, ...]:
+        """The last layer's states of each text (L, hidden)."""
         lengths = [len(text) for text in texts]
         tokens = torch.tensor([token for text in texts for token in text], dtype=torch.long)
         positions = torch.cat([torch.arange(length) for length in lengths])
@@ -63,7 +77,7 @@ class PackedBert:
             hidden = self._normed(linear(mixed, *layer.out).add_(hidden), layer.out_norm)
             inner = torch.ops.aten.gelu_(linear(hidden, *layer.up))
             hidden = self._normed(linear(inner, *layer.down).add_(hidden), layer.down_norm)
-        return torch.stack([text.float().sum(0) / max(1, len(text)) for text in hidden.split(lengths)])
+        return hidden.split(lengths)
 
     def _attend(self, qkv: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """Attention inside each text: (T, 3H) → (T, H)."""

@@ -90,7 +90,7 @@ def label(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
     """Levels, refusal verdicts and candidates for implicit feedback."""
     labeler = job.plan.make_labeler()
     if not labeler.paid:
-        workers.each(steps.label, _tasks(parts), "label")
+        workers.chain([_label(job)], _tasks(parts), "label")
         return
     for part in parts:
         steps.reopen(job.plan, part)
@@ -114,7 +114,7 @@ def finish(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
 
 def decide(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
     """`label` by a labeler that costs nothing, `compare` and `finish` at once: each part goes on as soon as it can."""
-    workers.chain([Step(steps.label), _compare(job), Step(steps.finish)], _tasks(parts), "decide")
+    workers.chain([_label(job), _compare(job), Step(steps.finish)], _tasks(parts), "decide")
 
 
 def write(job: Job, workers: Workers, seconds: dict[str, float]) -> dict[str, Any]:
@@ -150,6 +150,12 @@ def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
         drawn = [path.name for path in figures.draw(report, output / "figures")]
         card.write(output / "README.md", report, title=output.resolve().name, figures=drawn)
     write_json(output / "build_report.json", report)
+
+
+def _label(job: Job) -> Step:
+    """The step of a labeler that costs nothing."""
+    apart = job.plan.make_labeler().uses_all_cores
+    return Step(steps.label, done=lambda part: (job.plan.pairs / part.name).exists(), apart=apart)
 
 
 def _compare(job: Job) -> Step:

@@ -1,7 +1,7 @@
 """Who does the steps: this process, or a pool of processes with one more for the work that needs much memory."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from wildreward.errors import UserError
+
+TASKS_A_WORKER = 3
 
 _shared: Any = None
 
@@ -98,14 +100,23 @@ class Workers:
                     return True
             return False
 
+        left = iter(tasks)
+
+        def begin_more() -> Iterator[tuple]:
+            """Keep some tasks on their way, not all: so that those begun come to their end before others begin."""
+            while len(at) < TASKS_A_WORKER * self.count and (task := next(left, None)) is not None:
+                if not begin(task, 0):
+                    yield task
+
         try:
-            yield from [task for task in tasks if not begin(task, 0)]
+            yield from begin_more()
             while at:
                 future = ended.get()
                 task, place = at.pop(future)
                 future.result()
                 if not begin(task, place + 1):
                     yield task
+                yield from begin_more()
         finally:
             for future in at:
                 future.cancel()

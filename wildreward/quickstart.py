@@ -53,6 +53,7 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
     limit = [] if config.limit is None else ["--limit", str(config.limit)]
     build = ["--source", config.source, "--output", dataset, "--labeler", "cues", "--on-bad-input", "skip"]
     build += ["--test-fraction", "0.2", "--num-workers", str(config.num_workers)]
+    build += ["--cues-classifier", "False"]  # it would read for minutes on a CPU
     train = ["--dataset", dataset, "--base-model", config.base_model, "--output-dir", reward_model]
     # as recipes/quickstart-reward.yaml: short inputs, cut in the middle, to spare a laptop
     train += ["--max-length", "256", "--keep-cut-responses", "True", "--learning-rate", "1e-4"]

@@ -14,12 +14,12 @@ def make_labeler(name: str, *, labels: str | None = None, **options: Any) -> Lab
     Args:
         name: one of `NAMES`.
         labels: the labels file, for `file`.
-        options: for `llm` and `transformers`: what their classes take.
+        options: what the labeler's class takes.
     """
     if name == "cues":
         from wildreward.dataset_builder.labelers.cues_labeler import CuesLabeler
 
-        return CuesLabeler()
+        return CuesLabeler(**options)
     if name == "file":
         from wildreward.dataset_builder.labelers.file import FileLabeler
 

@@ -95,19 +95,21 @@ class Labeler(ABC):
             The ledger keeps answers of different versions apart.
         paid: answers cost time or money, so the pipeline writes each to the ledger and never asks twice.
         judges_refusals: the "refusal" task is supported; otherwise possible refusals keep their level.
+        uses_all_cores: one process at a time should label; labelers that are not paid only.
     """
 
     name: str
     version: str
     paid: bool = False
     judges_refusals: bool = False
+    uses_all_cores: bool = False
 
     @abstractmethod
     def label(self, request: Request) -> Answer:
         """Answer one request. Raises `UserError` when going on is pointless (wrong key, unknown model)."""
 
     def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
-        """Answer all requests, in any order, exactly one answer each.
+        """Answer all requests, exactly one answer each, in any order (in theirs, where the labeler is not paid).
 
         Pulls the next request only when there is room for it, so `requests` may be endless. Once it stops (an
         exception, or the caller closes the iterator) nothing is left running.

@@ -20,6 +20,7 @@ from wildreward.errors import UserError
 from wildreward.files import FolderLock
 
 OFF = {"mining_window": 0}
+CUES = {"labeler_options": {"classifier": False}, **OFF}
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_copies_are_kept_once_and_shared_ids_are_told_apart(tmp_path):
         rows.append({"id": "same" if number < 3 else f"own{number}", "messages": chat(number)[0]})
     rows += [rows[0], {**rows[4], "id": "another"}]
     write_jsonl(tmp_path / "chats.jsonl", rows)
-    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", labeler="cues", **OFF)
+    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **CUES)
     assert report["records"] == 8 and report["conversations"] == 6
     assert report["conversations_dropped"] == {"duplicate_conversation": 2}
     ids = {row["id"] for row in pq.read_table(tmp_path / "out" / "work" / "levels.parquet").to_pylist()}
@@ -236,7 +237,7 @@ def test_copied_turns_of_different_chats_are_kept_once(tmp_path):
         for n, (answer, f) in enumerate([(words, "Thanks!"), (words, "Thank you!"), (words + " end", "Great, thanks!")])
     ]
     write_jsonl(tmp_path / "chats.jsonl", rows)
-    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **OFF)
+    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **CUES)
     assert report["kept"] == 1 and report["dropped"] in ({"duplicate": 1, "near_duplicate": 1}, {"near_duplicate": 2})
     levels = pq.read_table(tmp_path / "out" / "work" / "levels.parquet").to_pylist()
     assert sorted(row["dropped"] or "" for row in levels)[0] == "" and sum(bool(row["dropped"]) for row in levels) == 2
@@ -346,7 +347,7 @@ def test_only_what_a_build_left_half_written_is_deleted(log, tmp_path):
 def test_an_output_inside_the_source_is_refused(tmp_path, name):
     log = write_chats(tmp_path / "log", 2)
     with pytest.raises(UserError, match=r"lies in the source folder .*choose one outside of it"):
-        build_dataset(str(log[0].parent), log[0].parent / name, **OFF)
+        build_dataset(str(log[0].parent), log[0].parent / name, **CUES)
     assert sorted(path.name for path in log[0].parent.iterdir()) == ["chats.jsonl", "labels.jsonl"]
 
 
@@ -414,7 +415,7 @@ def test_bad_sources_are_one_clear_line(tmp_path, content, message):
     path = tmp_path / ("chats.json" if content.startswith("[") else "chats.jsonl")
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        build_dataset(str(path), tmp_path / "out", **OFF)
+        build_dataset(str(path), tmp_path / "out", **CUES)
     assert not (tmp_path / "out" / "data").exists()
 
 
@@ -424,8 +425,8 @@ def test_a_cut_off_log_stops_the_build_or_is_counted(tmp_path):
     path = tmp_path / "chats.json"
     path.write_text(json.dumps(rows)[:-300])
     with pytest.raises(UserError, match=r"chats\.json is cut off in the middle of a record, after 29 complete ones"):
-        build_dataset(str(path), tmp_path / "out", **OFF)
-    report = build_dataset(str(path), tmp_path / "out", on_bad_input="skip", **OFF)
+        build_dataset(str(path), tmp_path / "out", **CUES)
+    report = build_dataset(str(path), tmp_path / "out", on_bad_input="skip", **CUES)
     assert report["records"] == 29 and report["input_lost"] == {"cut_off_records": 1}
 
 

@@ -31,7 +31,7 @@ for line in sys.stdin:
     else:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                execute("build-dataset", ["--mining_window", "0", "--num_workers", "1", *arguments])
+                execute("build-dataset", ["--mining_window", "0", "--cues_classifier", "False", "--num_workers", "1", *arguments])
         except UserError as error:
             failure = str(error)
     print(json.dumps(failure), flush=True)

@@ -44,7 +44,7 @@ def kept(output):
 
 
 def test_without_a_judge_refusals_keep_their_level_and_the_card_counts_them(log, tmp_path):
-    report = build(log, tmp_path / "out", "cues")
+    report = build(log, tmp_path / "out", "cues", classifier=False)
     assert report["refusals"] == {"not_judged": 4} and report["refusals_not_judged"] == {"no_judge": 4}
     rows = kept(tmp_path / "out")
     assert len(rows) == 8 and {level for level, _ in rows.values()} <= {1, 2}

@@ -70,7 +70,7 @@ def test_settings_that_led_nowhere_can_be_changed(tmp_path):
 def test_a_dead_worker_leaves_everything_to_the_next_run(tmp_path):
     log, _ = write_chats(tmp_path, 60)
     command = [sys.executable, "-m", "wildreward", "build-dataset", "--source", str(log), "--mining_window", "0"]
-    command += ["--output", str(tmp_path / "out"), "--num_workers", "2"]
+    command += ["--output", str(tmp_path / "out"), "--num_workers", "2", "--cues_classifier", "False"]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     workers = []
     while not workers and run.poll() is None:

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 DISTRIBUTION = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
 
@@ -35,3 +37,19 @@ def test_every_import_is_declared():
         if DISTRIBUTION.get(name, name) not in declared
     }
     assert undeclared == set()
+
+
+def test_the_package_carries_the_files_it_reads(monkeypatch):
+    setuptools = pytest.importorskip("setuptools.dist")
+    monkeypatch.chdir(ROOT)
+    distribution = setuptools.Distribution()
+    distribution.parse_config_files()
+    command = distribution.get_command_obj("build_py")
+    command.ensure_finalized()
+    carried = {f"{package}/{name}" for package, _, _, names in command.data_files for name in names}
+    assert carried >= {
+        "wildreward.dataset_builder/data/feedback_classifier.safetensors",
+        "wildreward.modeling_wildreward/reward_template.jinja",
+        "wildreward.model_card/model_card.md.jinja",
+    }
+    assert not any(name.endswith(".jsonl") for name in carried)

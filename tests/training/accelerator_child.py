@@ -8,8 +8,11 @@ import os
 
 import torch
 from accelerate.state import DistributedType, PartialState
+from torch.distributed.tensor import DTensor
 
 from wildreward.cli import run
+from wildreward.training import reward_command
+from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 
 
 def _gloo(self, cpu: bool = False, sagemaker_dp: bool = False, backend: str | None = None):
@@ -23,7 +26,22 @@ def _cpu(self) -> None:
         self.device = torch.device("cpu")
 
 
+class Telling(OrdinalRewardTrainer):
+    """Says what shards the model, and where training goes on."""
+
+    def train(self, resume_from_checkpoint: str | None = None):
+        if resume_from_checkpoint:
+            print("resumed from", os.path.basename(resume_from_checkpoint), flush=True)
+        result = super().train(resume_from_checkpoint=resume_from_checkpoint)
+        if self.is_deepspeed_enabled:
+            print("sharded by deepspeed stage", self.model_wrapped.zero_optimization_stage(), flush=True)
+        elif any(isinstance(weight, DTensor) for weight in self.model_wrapped.parameters()):
+            print("sharded by fsdp2", flush=True)
+        return result
+
+
 if __name__ == "__main__":
+    reward_command.OrdinalRewardTrainer = Telling
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         PartialState._prepare_backend, PartialState.set_device = _gloo, _cpu
     run()

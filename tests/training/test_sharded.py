@@ -22,6 +22,7 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "DS_ACCELERATOR": "cpu",
+    "CUDA_VISIBLE_DEVICES": "",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
 deepspeed = pytest.mark.skipif(
@@ -76,8 +77,8 @@ def alone(arguments, tmp_path_factory):
     return folder
 
 
-def launch(engine: str, arguments: list[str], folder: Path) -> None:
-    """Two processes under `recipes/accelerate/<engine>.yaml`, in float32."""
+def launch(engine: str, arguments: list[str], folder: Path) -> list[str]:
+    """Two processes under `recipes/accelerate/<engine>.yaml`, in float32; where they resumed, if they did."""
     launcher = [
         "accelerate.commands.launch",
         "--config_file",
@@ -95,6 +96,9 @@ def launch(engine: str, arguments: list[str], folder: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    sharding = "fsdp2" if engine == "fsdp2" else f"deepspeed stage {engine[-1]}"
+    assert done.stdout.count(f"sharded by {sharding}") == 2, done.stdout
+    return [line for line in done.stdout.splitlines() if line.startswith("resumed from")]
 
 
 def assert_same_run(found: Path, expected: Path) -> None:
@@ -113,7 +117,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_sharded_over_two_processes_the_command_trains_the_model_of_one(engine, arguments, alone, tmp_path):
-    launch(engine, arguments, tmp_path / "run")
+    assert launch(engine, arguments, tmp_path / "run") == []
     assert_same_run(tmp_path / "run", alone)
     # as after a kill between the second checkpoint and the end
     for path in (tmp_path / "run").iterdir():
@@ -122,5 +126,5 @@ def test_sharded_over_two_processes_the_command_trains_the_model_of_one(engine, 
     checkpoints = sorted((tmp_path / "run" / "work").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     shutil.rmtree(checkpoints[-1])
     assert len(checkpoints) > 2
-    launch(engine, arguments, tmp_path / "run")
+    assert launch(engine, arguments, tmp_path / "run") == [f"resumed from {checkpoints[-2].name}"] * 2
     assert_same_run(tmp_path / "run", alone)
