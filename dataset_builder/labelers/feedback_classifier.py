@@ -131,15 +131,18 @@ def read_settings(adapters: Path = ADAPTERS) -> dict:
 
 
 @cache
-def version(adapters: Path = ADAPTERS) -> str:
-    """A digest of everything that an answer depends on besides the texts and the encoder."""
+def version(rules: str, adapters: Path = ADAPTERS) -> str:
+    """A digest of the adapters, of what they are shown, and of the `rules` by which their probabilities decide.
+
+    Not of the number format: where the hardware computes in bfloat16, a probability may differ in its third digit.
+    """
     shown = (FEEDBACK_HEAD, FEEDBACK_TAIL, QUERY, RESPONSE_HEAD, RESPONSE_TAIL)
     shown += (LONG, HEAD_CHARACTERS, TAIL_CHARACTERS, QUERY_CHARACTERS, OPENING, CLOSING)
-    return hashlib.sha256(adapters.read_bytes() + repr(shown).encode()).hexdigest()[:12]
+    return hashlib.sha256(adapters.read_bytes() + f"{shown}{rules}".encode()).hexdigest()[:12]
 
 
 def weights_digest(weights: "dict[str, torch.Tensor]") -> str:
-    """Tells encoders apart: of the weights (matrices, without the pooler) in the order of their names."""
+    """Tells encoders apart by the matrices behind attention and of the feed-forward parts of all layers."""
     digest = hashlib.sha256()
     for name in sorted(name for name in weights if name.endswith(".dense.weight") and "pooler" not in name):
         digest.update(weights[name].float().numpy().tobytes())

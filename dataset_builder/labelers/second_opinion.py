@@ -5,22 +5,34 @@ import numpy as np
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.cues import Verdict
 
-# A side is taken from this probability on: where the cues do not say it, and where they say it too. Chosen on the
-# follow-ups of `uniform` among the labelled ones: `python benchmarks/cues_labeler.py --thresholds`.
+# A side is taken from this probability on: where the cues do not say it, and where they say it too. Picked by what
+# `python benchmarks/cues_labeler.py --thresholds` prints, for precision.
 ALONE, AGREED = 0.95, 0.1
-RIGHT = 0.72  # how often a side that the classifier took by itself was right there; its probability says nearly always
+# How often both were right there, the classifier's own probabilities being too sure: of the sides that it took, and of
+# the neutral that it made of a cue's side.
+RIGHT, RIGHT_TO_OVERRULE = 0.72, 0.5
 CLASSIFIER = "classifier"  # the classifier took a side by itself
 OVERRULED = "overruled"  # the cues took a side, and the classifier does not believe it
 OTHER_LANGUAGES = ("zh_", "other_")  # what the cues of other languages than English are called
 LATIN = 0x24F  # the last letter of the Latin alphabets
+OTHER_LETTERS = 0.1  # share of the letters from which a text is not taken for English
 
 
 def reads(request: Request, verdict: Verdict) -> bool:
-    """Whether the classifier is asked: it knows English only."""
-    if request.language not in (None, "English") or verdict.reason.startswith(OTHER_LANGUAGES):
+    """Whether the classifier, which knows English only, is asked.
+
+    It is not where the language is known to be another, where a cue of another language has spoken, and where the letters
+    are not all Latin but for a few. French without a cue is asked about.
+    """
+    if (request.language or "english").lower() not in ("english", "en") or verdict.reason.startswith(OTHER_LANGUAGES):
         return False
-    shown = request.feedback
-    return not shown.isspace() and not any(ord(letter) > LATIN and letter.isalpha() for letter in shown)
+    letters = [letter for letter in request.feedback if letter.isalpha()]
+    return bool(letters) and sum(ord(letter) > LATIN for letter in letters) < OTHER_LETTERS * len(letters)
+
+
+def rules() -> str:
+    """What an answer depends on here."""
+    return repr((ALONE, AGREED, RIGHT, RIGHT_TO_OVERRULE, OTHER_LANGUAGES, LATIN, OTHER_LETTERS))
 
 
 def second_opinion(
@@ -40,5 +52,5 @@ def second_opinion(
         if side != said and probability >= alone:
             return Verdict(max(levels, key=lambda level: probabilities[level - 1]), RIGHT, CLASSIFIER)
         if side == said and probability < agreed:
-            verdict = Verdict(3, float(probabilities[2]), OVERRULED)
+            verdict = Verdict(3, RIGHT_TO_OVERRULE, OVERRULED)
     return verdict

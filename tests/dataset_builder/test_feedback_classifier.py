@@ -24,7 +24,7 @@ from wildreward.dataset_builder.labelers.feedback_classifier import (
     read_settings,
     token_ids,
 )
-from wildreward.dataset_builder.labelers.second_opinion import AGREED, ALONE, second_opinion
+from wildreward.dataset_builder.labelers.second_opinion import AGREED, ALONE, reads, second_opinion
 from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.errors import UserError
 
@@ -196,6 +196,8 @@ def test_what_is_not_english_is_left_to_the_cues():
     ]
     foreign += ["不对，请改成 def main(): print('hello world')", "Merci beaucoup !", "Das ist falsch"]
     asked = [request(text) for text in foreign]
+    assert not any(reads(one, NEUTRAL) for one in asked[:4])
+    assert reads(request("the angle θ is wrong"), NEUTRAL) and reads(replace(request("no"), language="en"), NEUTRAL)
     asked.append(replace(request("This is wrong, said the fox"), language="French"))
     assert list(labeler.label_many(asked)) == list(alone.label_many(asked))
 
@@ -230,7 +232,7 @@ def test_a_build_gives_the_same_levels_with_any_number_of_workers_and_ranks(tmp_
 
 def test_second_readings_are_well_formed():
     readings = [json.loads(line) for line in READINGS.read_text(encoding="utf-8").splitlines()]
-    assert len({(reading["id"], reading["split"]) for reading in readings}) == len(readings) == 8500
+    assert len({(reading["id"], reading["split"]) for reading in readings}) == len(readings) == 9500
     for reading in readings:
         assert set(reading) == {"id", "level", "sure", "split", "text_sha"}  # and no text of any chat
         assert re.fullmatch(r"\S+_turn\d+", reading["id"]) and re.fullmatch(r"[0-9a-f]{16}", reading["text_sha"])
@@ -246,8 +248,8 @@ def test_measured_quality_on_conversations_it_was_not_trained_on():
         from cues_labeler import SECOND_READERS, held_out, labelled, side
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    examples = [example for example in labelled(SECOND_READERS) if example.label["split"] == "uniform"]
-    assert len(examples) == 2000 and all(held_out(example.label["id"]) for example in examples)
+    examples = [example for example in labelled(SECOND_READERS) if example.label["split"] in ("fresh", "uniform")]
+    assert len(examples) == 3000 and all(held_out(example.label["id"]) for example in examples)
     asked = [Request("", "", "feedback", (), example.query, example.response, example.feedback) for example in examples]
     said = [side(answer.level) for answer in make_labeler("cues").label_many(asked)]
     for wanted, precision, recall in ((-1, 0.82, 0.65), (1, 0.95, 0.85)):

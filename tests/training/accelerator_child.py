@@ -5,6 +5,7 @@ that the processes' devices are accelerators; everything after that is what happ
 """
 
 import os
+import sys
 
 import torch
 from accelerate.state import DistributedType, PartialState
@@ -26,17 +27,23 @@ def _cpu(self) -> None:
         self.device = torch.device("cpu")
 
 
+def _say(text: str) -> None:
+    """One line, in one piece: two processes share the output."""
+    sys.stdout.flush()
+    os.write(1, f"{text}\n".encode())
+
+
 class Telling(OrdinalRewardTrainer):
     """Says what shards the model, and where training goes on."""
 
     def train(self, resume_from_checkpoint: str | None = None):
         if resume_from_checkpoint:
-            print("resumed from", os.path.basename(resume_from_checkpoint), flush=True)
+            _say(f"resumed from {os.path.basename(resume_from_checkpoint)}")
         result = super().train(resume_from_checkpoint=resume_from_checkpoint)
         if self.is_deepspeed_enabled:
-            print("sharded by deepspeed stage", self.model_wrapped.zero_optimization_stage(), flush=True)
+            _say(f"sharded by deepspeed stage {self.model_wrapped.zero_optimization_stage()}")
         elif any(isinstance(weight, DTensor) for weight in self.model_wrapped.parameters()):
-            print("sharded by fsdp2", flush=True)
+            _say("sharded by fsdp2")
         return result
 
 

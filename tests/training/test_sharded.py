@@ -34,7 +34,7 @@ ENGINES = ["fsdp2", pytest.param("zero2", marks=deepspeed), pytest.param("zero3"
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
-    """What every run is given; each step takes several passes, the last step is short, and the best checkpoint is the last."""
+    """What every run is given; each step takes several passes, and the last step is short."""
     folder = tmp_path_factory.mktemp("sharded")
     toy_dataset(64).to_parquet(folder / "rows.parquet")
     given = [
