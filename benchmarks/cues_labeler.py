@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.metrics import cohen_kappa_score
 
 import wildreward.dataset_builder
 from wildreward.dataset_builder.labelers.base import Request
@@ -274,10 +275,8 @@ def labeler_report(name: str, examples: list[Example], readings: Readings) -> No
 
 def by_conversation(name: str, examples: list[Example], verdicts: list[Verdict]) -> None:
     """Precision and recall of both sides; the intervals resample conversations, for rows of one are not independent."""
-    said, true = (np.asarray([side(level) for level in levels]) for levels in (
-        [verdict.level for verdict in verdicts],
-        [example.label["level"] for example in examples],
-    ))  # fmt: skip
+    said = np.asarray([side(verdict.level) for verdict in verdicts])
+    true = np.asarray([example.side for example in examples])
     conversations = [example.label["id"].split("_")[0] for example in examples]
 
     def share(rows: np.ndarray, of: np.ndarray, wanted: int) -> float:
@@ -317,12 +316,8 @@ def agreement() -> None:
         for example in labelled(SECOND_READERS)
         if example.label["split"] == "again"
     ]
-    same = sum(one == other for one, other in pairs) / len(pairs)
-    chance = (
-        sum(sum(one == value for one, _ in pairs) * sum(other == value for _, other in pairs) for value in (-1, 0, 1))
-        / len(pairs) ** 2
-    )
-    print(f"again: {len(pairs)} rows, same side {same:.3f}, kappa {(same - chance) / (1 - chance):.2f}")
+    same = sum(one == other for one, other in pairs)
+    print(f"again: the same side in {same} of {len(pairs)}, kappa {cohen_kappa_score(*zip(*pairs, strict=True)):.2f}")
 
 
 def reasons(examples: list[Example]) -> None:

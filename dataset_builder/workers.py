@@ -1,11 +1,14 @@
 """Who does the steps: this process, or a pool of processes with one more for the work that needs much memory."""
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from queue import SimpleQueue
 from typing import Any
 
@@ -135,8 +138,16 @@ class Workers:
 def _begin(shared: Any, pandas: bool) -> None:
     global _shared
     _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the main one says what to say
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if not pandas:
         _leave_pandas_out()
+
+
+def _end_with_parent() -> None:
+    """End at once when the main process was killed: nobody waits for the task, and its folder may soon be another's."""
+    parent_process().join()
+    os._exit(1)
 
 
 class _NoPandas:
