@@ -1,0 +1,160 @@
+"""`score`: the scores of the library, one a line; bad lines named, good ones scored; kill -9 costs nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from evaluation_tiny import reward_model_folder
+from test_evaluation_store import Server
+
+from wildreward import RewardScorer
+from wildreward.errors import UserError
+from wildreward.evaluation.score_command import ScoreConfig, main, score_file
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(reward_model_folder(tmp_path_factory.mktemp("model")))
+
+
+def chat(number: int) -> list[dict]:
+    words = "the list is not good code " * (1 + number % 5)
+    return [{"role": "user", "content": f"why {number}"}, {"role": "assistant", "content": words.strip()}]
+
+
+def write(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_scores_are_those_of_the_library_in_the_order_of_the_lines(model, tmp_path, capsys):
+    chats = [chat(number) for number in range(10)]
+    source = write(tmp_path / "in.jsonl", [{"id": f"c{n}", "messages": c, "more": 1} for n, c in enumerate(chats)])
+    main(ScoreConfig(model=model, input=str(source), output=str(tmp_path / "out.jsonl"), chunk_size=3))
+    rows, scorer = read(tmp_path / "out.jsonl"), RewardScorer.from_pretrained(model)
+    assert [(row["line"], row["id"]) for row in rows] == [(n + 1, f"c{n}") for n in range(10)]
+    assert [row["score"] for row in rows] == pytest.approx(scorer.score(chats), abs=1e-5)
+    probabilities = torch.tensor([row["level_probs"] for row in rows])
+    assert torch.allclose(probabilities, torch.tensor(scorer.level_probs(chats)), atol=1e-5)
+    assert "10 conversations scored" in capsys.readouterr().out
+    assert not (tmp_path / "out.jsonl.work").exists()
+
+
+def test_a_line_that_cannot_be_scored_is_told_and_the_others_are_scored(model, tmp_path):
+    secret = "my secret words"
+    lines = [
+        {"messages": chat(1)},
+        "",
+        "{broken",
+        [1],
+        {"id": 7, "messages": None},
+        {"id": "user last", "messages": [{"role": "user", "content": secret}]},
+        {"messages": [{"role": "pope", "content": secret}, {"role": "assistant", "content": "x"}]},
+        {"messages": [{"role": "user", "content": [secret]}, {"role": "assistant", "content": "x"}]},
+        {"id": "surrogate", "messages": [{"role": "user", "content": "\ud800"}, {"role": "assistant", "content": "x"}]},
+        {"id": 9, "messages": chat(2)},
+    ]
+    counts = score_file(model, write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl")
+    rows = read(tmp_path / "out.jsonl")
+    assert counts == {"scored": 3, "error": 6}
+    assert [row["line"] for row in rows] == [1, 3, 4, 5, 6, 7, 8, 9, 10]  # a blank line is none
+    assert [row.get("id") for row in rows] == [None, None, None, 7, "user last", None, None, "surrogate", 9]
+    errors = {row["line"]: row["error"] for row in rows if "error" in row}
+    assert set(errors) == {3, 4, 5, 6, 7, 8}
+    assert "not JSON" in errors[3] and "a list of 1" in errors[4] and "expected a list of messages" in errors[5]
+    assert "do not end with the assistant's answer" in errors[6] and "unknown role" in errors[7]
+    assert secret not in (tmp_path / "out.jsonl").read_text()
+
+
+def test_a_conversation_that_the_model_refuses_does_not_spoil_its_neighbours(model, tmp_path, monkeypatch):
+    forward = RewardScorer._forward_rows
+
+    def poisoned(self, ids):
+        if any(len(row) > 60 for row in ids):
+            raise ValueError("the reward model gives NaN or infinity for conversations [1]")
+        return forward(self, ids)
+
+    monkeypatch.setattr(RewardScorer, "_forward_rows", poisoned)
+    long = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "good code " * 60}]
+    source = write(tmp_path / "in.jsonl", [{"messages": c} for c in (chat(0), long, chat(2))])
+    assert score_file(model, source, tmp_path / "out.jsonl") == {"scored": 2, "error": 1}
+    assert "NaN" in read(tmp_path / "out.jsonl")[1]["error"]
+
+
+def test_a_damaged_model_stops_the_run(model, tmp_path):
+    scorer = RewardScorer.from_pretrained(model)
+    with torch.no_grad():
+        for weight in scorer.model.parameters():
+            weight.fill_(float("nan"))
+    scorer.save_pretrained(tmp_path / "damaged")
+    source = write(tmp_path / "in.jsonl", [{"messages": chat(number)} for number in range(4)])
+    with pytest.raises(UserError, match="NaN or infinity"):
+        score_file(str(tmp_path / "damaged"), source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_killed_and_rerun_asks_nothing_twice_and_ends_in_the_same_file(tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"id": n, "messages": chat(n)} for n in range(40)])
+
+    def command(url, output):
+        flags = ["--model", url, "--input", str(source), "--output", str(output), "--chunk_size", "4"]
+        return [sys.executable, "-m", "wildreward", "score", *flags]
+
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with Server(hold_after=5) as server:
+        child = subprocess.Popen(
+            command(server.url, tmp_path / "out.jsonl"), env=environment, stderr=subprocess.DEVNULL
+        )
+        assert server.holding.wait(250)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        assert len(read(tmp_path / "out.jsonl.work" / "scores.jsonl")) == 20
+        with open(tmp_path / "out.jsonl.work" / "scores.jsonl", "a") as half:
+            half.write('{"line": 21, "sco')
+        server.hold_after = None
+        subprocess.run(
+            command(server.url, tmp_path / "out.jsonl"), env=environment, check=True, stderr=subprocess.DEVNULL
+        )
+        assert len(server.answered) == len(set(server.answered)) == 40
+        score_file(server.url, source, tmp_path / "other.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "other.jsonl").read_text()
+
+
+def test_refusals_come_before_the_work(model, tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"messages": chat(1)}])
+    with pytest.raises(UserError, match=r"nowhere.jsonl is not a file"):
+        score_file(model, tmp_path / "nowhere.jsonl", tmp_path / "out.jsonl")
+    with pytest.raises(UserError, match=r"--chunk_size is 0; expected at least 1"):
+        score_file(model, source, tmp_path / "out.jsonl", chunk_size=0)
+    with pytest.raises(UserError, match=r"exists already; choose another --output"):
+        score_file(model, source, source)
+    with pytest.raises(UserError, match=r"no line of .* could be scored; the first, line 2: .* expected a list"):
+        score_file(model, write(tmp_path / "bad.jsonl", ["", {"text": "x"}]), tmp_path / "out.jsonl")
+    with pytest.raises(UserError, match=r"is empty; expected JSON Lines"):
+        score_file(model, write(tmp_path / "empty.jsonl", []), tmp_path / "out.jsonl")
+    score_file(model, source, tmp_path / "out.jsonl")  # what was refused left nothing in the way
+
+
+def test_half_done_work_of_another_input_is_not_gone_on_with(model, tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"messages": chat(n)} for n in range(8)])
+    with Server(hold_after=1) as server:
+        server.hold_after = 1
+        flags = ["--model", server.url, "--input", str(source), "--output", str(tmp_path / "out.jsonl")]
+        child = subprocess.Popen(
+            [sys.executable, "-m", "wildreward", "score", *flags, "--chunk_size", "2"], stderr=subprocess.DEVNULL
+        )
+        assert server.holding.wait(250)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        server.hold_after = None
+        write(source, [{"messages": chat(n)} for n in range(3, 8)])
+        with pytest.raises(UserError, match=r"made with other settings \(input_sha256 was"):
+            score_file(server.url, source, tmp_path / "out.jsonl")
