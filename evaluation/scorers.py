@@ -215,11 +215,13 @@ def load_scorer(
     """
     if model.startswith(("http://", "https://")):
         return RemoteScorer(model, text_tokenizer)
+    from wildreward.scorer import default_device
+
     path = resolve(model)
     config, commit = open_config(model, revision, trust_remote_code)
     # A Hub id is pinned by the commit it resolved to, a folder by its content.
     identity = f"{model}@{commit.resolved}" if commit else path
-    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map or _default_device()}
+    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map or default_device()}
     if commit:
         options["revision"] = commit
     if config.model_type == "wildreward":
@@ -276,9 +278,3 @@ def _load_tokenizer(name: str, **options: Any) -> Any:
 
 def _dtype(network: Any) -> str:
     return str(network.dtype).removeprefix("torch.")
-
-
-def _default_device() -> str:
-    import torch
-
-    return "auto" if torch.cuda.is_available() else "cpu"

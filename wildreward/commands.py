@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": Command("wildreward.evaluation.command", "measure a reward model: results.json, plots, table"),
     "train-dpo": Command("wildreward.training.dpo_command", "improve a policy with a reward model by online DPO"),
     "score": Command("wildreward.evaluation.score_command", "score a file of conversations, one score a line"),
+    "serve": Command("wildreward.serving.command", "a reward model behind HTTP"),
     "push": Command("wildreward.model_card.command", "put a model or dataset folder on the Hub, card included"),
     "export": Command("wildreward.export_command", "to a plain sequence classifier that vLLM and others load"),
     "convert": Command("wildreward.convert_command", "from a plain sequence classifier with K-1 labels"),

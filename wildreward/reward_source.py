@@ -21,6 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from wildreward.errors import UserError
+from wildreward.reward_text import render_reward_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -182,22 +183,6 @@ class RemoteReward:
         if self.tokenizer is not None:
             return self.tokenizer.apply_chat_template(messages, tokenize=False)
         return render_reward_text(messages)
-
-
-def render_reward_text(messages: Conversation) -> str:
-    """The reward model's input text without a tokenizer's special tokens around it."""
-    from importlib import resources
-
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    from wildreward.modeling_wildreward.template import SECTIONS, split_marks
-
-    folder = resources.files("wildreward.modeling_wildreward")
-    template = folder.joinpath("reward_template.jinja").read_text(encoding="utf-8")
-    rendered, _ = render_jinja_template(
-        conversations=[messages], chat_template=template, start="", end="", reserved=split_marks(SECTIONS)
-    )
-    return rendered[0]
 
 
 class _TransientError(Exception):

@@ -89,11 +89,11 @@ class RewardScorer:
         Raises:
             ValueError: a conversation cannot be rendered, or its score is not a finite number; the message names it.
         """
-        return [row[0] for row in self._forward_rows(self._encode_all(conversations))]
+        return [row[0] for row in self.judge_ids(self.encode(conversations))]
 
     def level_probs(self, conversations: Sequence[Sequence[Message]]) -> np.ndarray:
         """(N, K) float32 calibrated probabilities of the levels; see [`score`]."""
-        rows = [row[1:] for row in self._forward_rows(self._encode_all(conversations))]
+        rows = [row[1:] for row in self.judge_ids(self.encode(conversations))]
         return np.asarray(rows, dtype=np.float32).reshape(-1, self.model.config.num_levels)
 
     def score_candidates(
@@ -122,14 +122,14 @@ class RewardScorer:
         """As [`score_groups`], with the level distribution from the same pass: `[score, P(1), …, P(K)]` a completion."""
         sizes = [len(completions) for _, completions in groups]
         conversations = [[*prompt, *_messages(c)] for prompt, completions in groups for c in completions]
-        ids = self._encode_all(conversations)
-        rows = self._forward_sharing(ids, sizes) if self._can_share_prefix() else self._forward_rows(ids)
+        ids = self.encode(conversations)
+        rows = self._forward_sharing(ids, sizes) if self._can_share_prefix() else self.judge_ids(ids)
         ends = np.cumsum(sizes)
         return [rows[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
     def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """Scores of token id rows as [`encode`][wildreward.modeling_wildreward.template.encode] makes them."""
-        return [row[0] for row in self._forward_rows(ids)]
+        return [row[0] for row in self.judge_ids(ids)]
 
     def _encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         encoded = encode_batch(self.tokenizer, conversations, self.model.config.max_length)
@@ -143,13 +143,21 @@ class RewardScorer:
             )
         return [row.input_ids for row in encoded]
 
-    def _encode_all(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Encode first, all of it, so that a conversation that cannot be rendered is refused before any compute."""
+    def encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Token ids of conversations, all of them before any compute.
+
+        Raises:
+            ValueError: a conversation cannot be rendered; the message names it.
+        """
         return [row for chunk in _chunks(conversations, RENDER_CHUNK) for row in self._encode(chunk)]
 
     @torch.inference_mode()
-    def _forward_rows(self, ids: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Run rows in batches of like length within the token budget: `[score, P(1), …]` a row, in the given order."""
+    def judge_ids(self, ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Run rows of [`encode`] in batches of like length within the token budget: `[score, P(1), …, P(K)]` a row.
+
+        Raises:
+            ValueError: a score is not a finite number; the message names the rows.
+        """
         results: list[list[float]] = [[]] * len(ids)
         for batch in length_batches([len(row) for row in ids], self.token_budget, self._slack()):
             input_ids, mask = self._pad([ids[i] for i in batch])
@@ -161,7 +169,7 @@ class RewardScorer:
 
     @torch.inference_mode()
     def _forward_sharing(self, ids: list[list[int]], sizes: Sequence[int]) -> list[list[float]]:
-        """As [`_forward_rows`], for rows of which each run of `sizes` shares a prefix: the prefix fills a cache once, the rest reads it."""
+        """As [`judge_ids`], for rows of which each run of `sizes` shares a prefix: the prefix fills a cache once, the rest reads it."""
         results: list[list[float]] = [[]] * len(ids)
         alone: list[int] = []
         sharing: list[tuple[int, list[int]]] = []  # (tokens shared, positions of the rows)
@@ -179,7 +187,7 @@ class RewardScorer:
         for window in length_batches(prefixes, self.token_budget // 4, self._slack()):
             for position, row in self._forward_window(ids, [sharing[i] for i in window]):
                 results[position] = row
-        for position, row in zip(alone, self._forward_rows([ids[i] for i in alone]), strict=True):
+        for position, row in zip(alone, self.judge_ids([ids[i] for i in alone]), strict=True):
             results[position] = row
         return results
 
@@ -241,6 +249,11 @@ class RewardScorer:
             {"input_ids": rows}, padding=True, padding_side=side, return_attention_mask=True, return_tensors="pt"
         )
         return padded["input_ids"].to(self.model.device), padded["attention_mask"].to(self.model.device)
+
+
+def default_device() -> str:
+    """`device_map` of a model to score with: the GPUs where there are some."""
+    return "auto" if torch.cuda.is_available() else "cpu"
 
 
 def length_batches(

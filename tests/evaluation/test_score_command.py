@@ -75,14 +75,14 @@ def test_a_line_that_cannot_be_scored_is_told_and_the_others_are_scored(model, t
 
 
 def test_a_conversation_that_the_model_refuses_does_not_spoil_its_neighbours(model, tmp_path, monkeypatch):
-    forward = RewardScorer._forward_rows
+    forward = RewardScorer.judge_ids
 
     def poisoned(self, ids):
         if any(len(row) > 60 for row in ids):
             raise ValueError("the reward model gives NaN or infinity for conversations [1]")
         return forward(self, ids)
 
-    monkeypatch.setattr(RewardScorer, "_forward_rows", poisoned)
+    monkeypatch.setattr(RewardScorer, "judge_ids", poisoned)
     long = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "good code " * 60}]
     source = write(tmp_path / "in.jsonl", [{"messages": c} for c in (chat(0), long, chat(2))])
     assert score_file(model, source, tmp_path / "out.jsonl") == {"scored": 2, "error": 1}

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from wildreward.reward_source import render_reward_text
+from wildreward.reward_text import render_reward_text
 from wildreward.training import RewardFunction, RewardSourceError
 
 CHAT = [{"role": "user", "content": "What is 2 + 2?"}]

@@ -1,0 +1,1 @@
+"""The scoring server: a reward model behind HTTP."""

@@ -1,0 +1,223 @@
+"""The scoring server on a real socket: the library's scores, and what happens to requests that ask too much or wrongly."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import uvicorn
+
+from tests.tiny import reward_model, tokenizer_for
+from wildreward import RewardScorer
+from wildreward.reward_source import RemoteReward, RewardSourceError
+from wildreward.serving.app import Limits, make_app
+
+SECRET = "my mother is ill"
+
+
+def chat(number, words=3):
+    answer = "the cat sat on a mat " * words + str(number)
+    return [{"role": "user", "content": f"right {number}"}, {"role": "assistant", "content": answer}]
+
+
+CHATS = [chat(number, 1 + number % 4) for number in range(9)]
+CHATS[3] = [{"role": "system", "content": "be <query> brief"}, *chat(1), *CHATS[3]]
+
+
+def fresh_scorer(kind="llama"):
+    return RewardScorer(reward_model(kind), tokenizer_for(kind))
+
+
+class Served:
+    """An app behind uvicorn in a thread of this process."""
+
+    def __init__(self, scorer, limits=None, token=None):
+        self.app = make_app(scorer, "tiny", limits, token)
+        self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="warning"))
+        self.thread = threading.Thread(target=self.server.run)
+
+    def __enter__(self):
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def __exit__(self, *exception):
+        self.server.should_exit = True
+        self.thread.join()
+
+    def ask(self, path, body=None, headers=None):
+        """Status, answer and headers of one request; POST where there is a body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        connection.request("GET" if body is None else "POST", path, data, headers or {})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer.status, json.loads(text) if text[:1] in b"{[" else text, answer.headers
+
+
+@pytest.fixture(scope="module")
+def served():
+    with Served(fresh_scorer(), Limits(max_body=100_000, max_conversations=20, max_waiting=64)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_scores_are_those_of_the_library(kind):
+    expected = fresh_scorer(kind)
+    with Served(fresh_scorer(kind)) as server:
+        status, answer, _ = server.ask("/score", {"messages": CHATS})
+        assert status == 200
+        assert answer["scores"] == pytest.approx(expected.score(CHATS), abs=1e-5)
+        assert [sum(row) for row in answer["level_probs"]] == pytest.approx([1.0] * len(CHATS), abs=1e-4)
+        plain = [
+            c for c in CHATS if "<query>" not in json.dumps(c)
+        ]  # bert's template writes such a mark in another way
+        for request, chats in (("query", plain), ("messages", CHATS)):
+            remote = RemoteReward(f"{server.url}/get_reward", request=request, batch_size=2)
+            assert remote(chats) == pytest.approx(expected.score(chats), abs=1e-5)
+
+
+def test_many_at_once_get_each_their_own_scores(served):
+    expected = fresh_scorer().score(CHATS)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [number % len(CHATS) for number in range(40)]
+        answers = list(pool.map(lambda number: served.ask("/score", {"messages": [CHATS[number]]}), asked))
+    assert [status for status, _, _ in answers] == [200] * 40
+    found = [answer["scores"][0] for _, answer, _ in answers]
+    assert found == pytest.approx([expected[number] for number in asked], abs=1e-5)
+
+
+def test_health(served):
+    status, answer, _ = served.ask("/health")
+    assert (status, answer) == (200, {"status": "ok", "model": "tiny", "waiting": 0, "levels": 4})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/score", b"{broken " + SECRET.encode(), 422, "not JSON"),
+        ("/score", [CHATS[0]], 422, "a list of 1; expected an object"),
+        ("/score", {"messages": SECRET}, 422, "expected one list: messages"),
+        ("/score", {"query": [SECRET]}, 422, "expected one list: messages"),
+        ("/get_reward", {}, 422, "expected one list: query or messages"),
+        ("/get_reward", {"query": [SECRET]}, 422, "query 0: the text is not a reward model's input"),
+        ("/get_reward", {"query": [3]}, 422, "query 0 is 3; expected text"),
+        (
+            "/score",
+            {"messages": [CHATS[0], [{"role": "user", "content": SECRET}]]},
+            422,
+            "messages 1 does not end with",
+        ),
+        ("/score", {"messages": [[{"role": "user", "content": None}]]}, 422, "expected role and content, both text"),
+        ("/score", {"messages": [CHATS[0]] * 21}, 413, "21 conversations; send at most 20 at once"),
+        ("/score", b"[" * 50_000, 422, "not JSON"),
+        ("/score", b" " * 200_000, 413, "larger than 100000 bytes"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_without_repeating_it(served, path, body, status, words):
+    got, answer, _ = served.ask(path, body)
+    assert got == status and words in answer["error"]
+    assert SECRET not in json.dumps(answer)
+    assert served.ask("/score", {"messages": [CHATS[0]]})[0] == 200  # and healthy requests go on
+
+
+def test_nothing_in_nothing_out(served):
+    assert served.ask("/score", {"messages": []})[:2] == (200, {"scores": [], "level_probs": []})
+    assert served.ask("/nowhere")[0] == 404 and served.ask("/score")[0] == 405
+
+
+def test_without_the_token_nothing(monkeypatch):
+    with Served(fresh_scorer(), token="s3cret") as server:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer é"}):
+            status, answer, got = server.ask("/score", {"messages": CHATS}, headers)
+            assert status == 401 and got["WWW-Authenticate"] == "Bearer" and "s3cret" not in json.dumps(answer)
+        with pytest.raises(RewardSourceError, match="401"):
+            RemoteReward(f"{server.url}/get_reward")(CHATS[:1])
+        monkeypatch.setenv("WILDREWARD_REWARD_TOKEN", "s3cret")
+        assert len(RemoteReward(f"{server.url}/get_reward")(CHATS[:1])) == 1
+
+
+class Slow(RewardScorer):
+    """Computes when it is let."""
+
+    def __init__(self):
+        super().__init__(reward_model("llama"), tokenizer_for("llama"))
+        self.computing, self.let = threading.Event(), threading.Event()
+
+    def judge_ids(self, ids):
+        self.computing.set()
+        assert self.let.wait(60)
+        return super().judge_ids(ids)
+
+
+def test_overload_is_said_at_once_and_what_waits_is_scored():
+    scorer = Slow()
+    with Served(scorer, Limits(max_waiting=4)) as server, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(server.ask, "/score", {"messages": CHATS[:1]})
+        assert scorer.computing.wait(60)
+        second = pool.submit(server.ask, "/score", {"messages": CHATS[:4]})
+        while server.ask("/health")[1]["waiting"] < 4:  # answers although the model computes
+            time.sleep(0.01)
+        status, answer, headers = server.ask("/score", {"messages": CHATS[:1]})
+        assert status == 429 and headers["Retry-After"] == "1"
+        assert answer["error"] == "4 conversations wait, of at most 4; try again later"
+        third = pool.submit(RemoteReward(f"{server.url}/get_reward", deadline=60), CHATS[:2])  # waits, and asks again
+        time.sleep(0.2)
+        scorer.let.set()
+        assert first.result()[0] == second.result()[0] == 200
+        assert third.result() == pytest.approx(fresh_scorer().score(CHATS[:2]), abs=1e-5)
+
+
+def test_a_model_that_fails_on_one_request_serves_the_others():
+    class Failing(Slow):
+        def judge_ids(self, ids):
+            found = super().judge_ids(ids)
+            if any(len(row) > 100 for row in ids):
+                raise RuntimeError("CUDA out of memory")
+            return found
+
+    scorer = Failing()
+    with Served(scorer) as server, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(server.ask, "/score", {"messages": CHATS[:1]})
+        assert scorer.computing.wait(60)
+        asked = [CHATS[:2], [chat(1, 60)], CHATS[4:6]]
+        answers = [pool.submit(server.ask, "/score", {"messages": chats}) for chats in asked]
+        while server.ask("/health")[1]["waiting"] < 5:
+            time.sleep(0.01)
+        scorer.let.set()
+        assert first.result()[0] == 200
+        assert [answer.result()[0] for answer in answers] == [200, 500, 200]
+        assert answers[1].result()[1] == {"error": "CUDA out of memory"}
+        assert server.ask("/score", {"messages": CHATS[:2]})[0] == 200
+
+
+def test_the_command_serves_and_ends_when_told(tmp_path):
+    fresh_scorer().save_pretrained(tmp_path / "model")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "wildreward", "serve", "--model", str(tmp_path / "model"), "--port", "0"],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        url = next(found[0] for line in child.stderr if (found := re.search(r"http://127.0.0.1:\d+", line)))
+        rewards = RemoteReward(f"{url}/get_reward")(CHATS)
+        assert rewards == pytest.approx(RewardScorer.from_pretrained(str(tmp_path / "model")).score(CHATS), abs=1e-5)
+        child.send_signal(signal.SIGTERM)
+        said = child.stderr.read()
+        child.wait(60)
+    finally:
+        child.kill()
+        child.stderr.close()
+    assert "Traceback" not in said
