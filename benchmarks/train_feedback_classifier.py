@@ -3,8 +3,8 @@
     python benchmarks/train_feedback_classifier.py --output runs/feedback-classifier [--seed 0]
 
 Low-rank adapters on all linear layers of all-MiniLM-L6-v2 and a linear head over the mean of the follow-up's tokens, by
-cross-entropy over the five levels; a label of which its reader was not sure counts half. Conversations that
-`cues_labeler.held_out` names are left out, so that `python benchmarks/cues_labeler.py` can measure on them. Writes
+cross-entropy over the five levels; where several readers gave a label, its target is shared out among theirs.
+Conversations that `cues_labeler.held_out` names are left out, so that `python benchmarks/cues_labeler.py` can measure on them. Writes
 `feedback_classifier.safetensors`, which belongs in `dataset_builder/data/`. About half an hour on two cores.
 """
 
@@ -35,18 +35,20 @@ from wildreward.files import make_folder
 ROWS, WINDOW = 24, 480  # of a step; sorted by length within
 WARM_UP = 0.06
 SCALE = 2.0  # of what the adapters add: lora_alpha / rank
-UNSURE = 0.5  # what a label counts that its reader doubted
 
-Row = tuple[list[int], int, int, float]  # token ids, tokens of the follow-up, level - 1, weight
+Row = tuple[list[int], int, list[float]]  # token ids, tokens of the follow-up, share of the readers for each level
 
 
 def rows_of(examples: list[Example], tokenizer: Tokenizer) -> list[Row]:
     """What the model is given of each example."""
     ids = token_ids(tokenizer, [(example.query, example.response, example.feedback) for example in examples])
-    return [
-        (*shown, example.label["level"] - 1, 1.0 if example.label.get("sure", True) else UNSURE)
-        for shown, example in zip(ids, examples, strict=True)
-    ]
+    return [(*shown, shares(example.label)) for shown, example in zip(ids, examples, strict=True)]
+
+
+def shares(label: dict) -> list[float]:
+    """Of the readers of a follow-up, how many gave each level."""
+    readings = [label["level"], *label.get("others", [])]
+    return [readings.count(level) / len(readings) for level in range(1, 6)]
 
 
 def batches(rows: list[Row], rng: random.Random) -> list[list[Row]]:
@@ -65,7 +67,7 @@ def logits_of(model: torch.nn.Module, head: torch.nn.Linear, batch: list[Row]) -
     longest = max(len(row[0]) for row in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
     mask, counted = torch.zeros_like(ids), torch.zeros(len(batch), longest, 1)
-    for place, (tokens, count, _, _) in enumerate(batch):
+    for place, (tokens, count, _) in enumerate(batch):
         ids[place, : len(tokens)] = torch.tensor(tokens)
         mask[place, : len(tokens)] = 1
         counted[place, :count] = 1
@@ -87,8 +89,7 @@ def train(
     )
     started, recent = time.monotonic(), 0.0
     for number, batch in enumerate(steps, 1):
-        levels, weight = torch.tensor([row[2] for row in batch]), torch.tensor([row[3] for row in batch])
-        loss = (cross_entropy(logits_of(model, head, batch), levels, reduction="none") * weight).mean()
+        loss = cross_entropy(logits_of(model, head, batch), torch.tensor([row[2] for row in batch]))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="folder for the trained file")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     wants = parser.parse_args()
     torch.manual_seed(wants.seed)

@@ -23,7 +23,7 @@ class BuildDatasetConfig:
         default=True,
         metadata={
             "help": "Let a small classifier on all-MiniLM-L6-v2 back up the cues; without it they take a tenth of a "
-            "millisecond a turn and miss four of ten complaints."
+            "millisecond a turn and miss nearly half of the complaints."
         },
     )
     labels: str | None = field(default=None, metadata={"help": "Labels file for --labeler file (JSONL or parquet)."})

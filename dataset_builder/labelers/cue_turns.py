@@ -44,6 +44,16 @@ _NARRATION = re.compile(
     r"try|find|hear|walk|look|wake|open|take|step|turn|enter|think|don't want to|hop|drop|pick|reach|stand|sit|run|"
     r"can see|also notice)\b|your (?:eyes|hands?) \w+|as you "
 )
+# an answer that plays a part: "I carefully open the door and …"
+_ACTS = re.compile(
+    r"\bi (?:(?:\w+ly|then|also|now|just|finally) ){0,2}(?:examine|approach|enter|open|grab|pick|reach|pull|push|press|touch|"
+    r"walk|step|turn|head|run|climb|crawl|look (?!forward)|glance|gaze|stare|peer|peek|search|inspect|investigate|explore|"
+    r"listen|knock|whisper|shout|yell|nod|sigh|smile|grin|laugh|chuckle|lean|sit|stand|kneel|hold|place|put|insert|attempt|"
+    r"decide|realize|notice|ponder|reconsider|retrace|make my way|swipe|unlock|draw|swing|cast|attack|strike|jump|leap|dodge|"
+    r"wait|hide|sneak|proceed|scan|study|ask|point|say|reply|respond|shake|move|follow|try|take|check)\b"
+)
+ACTED = 500  # characters of the answer in which acts are looked for
+SHORT = 300  # characters of an answer in which one act is enough
 _SCENE = re.compile(r"let's (?:re)?write (?:that|this|the|a) (?:whole |next )?(?:scene|flashback|part)|that scene\b")
 _WANTS_MORE = re.compile(r"(?:please|could you|can you|if you) (?:provide|share|paste|send|post|give me|clarify)")
 _TRYABLE = re.compile(
@@ -82,7 +92,7 @@ def _mark_contrast(found: re.Match[str]) -> str:
 class Turn:
     """The follow-up in its clauses, and what is known about the answer before it; computed on demand."""
 
-    def __init__(self, feedback: str, response: str) -> None:
+    def __init__(self, feedback: str, response: str, query: str = "") -> None:
         raw = feedback.strip()
         self.length = len(raw)
         if self.length > HEAD + TAIL:
@@ -90,7 +100,7 @@ class Turn:
         self.raw = raw.lower().replace("’", "'").replace("\\_", "_")
         if not self.raw.isascii():
             self.raw = simplified(self.raw)
-        self.response = response
+        self.response, self.query = response, query
         self.foreign = not self.raw.isascii()
 
     @cached_property
@@ -166,7 +176,14 @@ class Turn:
     def roleplay(self) -> bool:
         tail = self.response[-300:].lower()
         game = ("?" in tail or "roll" in tail or "*" in tail) and _GAME.search(tail) is not None
-        return game or _NARRATION.match(self.raw) is not None or _SCENE.search(self.raw) is not None
+        told = _NARRATION.match(self.raw) is not None or _SCENE.search(self.raw) is not None
+        return game or told or self._plays_a_part()
+
+    def _plays_a_part(self) -> bool:
+        acts = len(_ACTS.findall(self.response[:ACTED].lower()))
+        if acts != 1:
+            return acts > 1
+        return len(self.response) < SHORT or _NARRATION.match(self.query[:HEAD].strip().lower()) is not None
 
     def closes(self, approval: Cue) -> bool:
         """Whether the approval ends the matter: nothing is asked, and little else is told."""

@@ -13,9 +13,9 @@ from wildreward.dataset_builder.labelers.cue_approvals import APPROVAL, APPROVAL
 from wildreward.dataset_builder.labelers.cue_complaints import COMPLAINT_HINTS, COMPLAINTS
 from wildreward.dataset_builder.labelers.cue_needs import APOLOGY, GATES, NEEDS
 from wildreward.dataset_builder.labelers.cue_tables import Cue
-from wildreward.dataset_builder.labelers.cue_turns import MAX_CLAUSES, PUNCTUATION, Clause, Turn
+from wildreward.dataset_builder.labelers.cue_turns import HEAD, MAX_CLAUSES, PUNCTUATION, Clause, Turn
 
-CUES_VERSION = "3"
+CUES_VERSION = "4"
 
 CONTRASTS = frozenset({"but", "however", "although", "except", "though", "yet"})
 _LETTER = re.compile(
@@ -98,15 +98,14 @@ def _complaint(turn: Turn) -> tuple[Cue, Clause] | None:
 
 def classify(feedback: str, *, query: str = "", response: str = "", language: str | None = None) -> Verdict:
     """Level of `feedback`, the user's message after `response` to `query`. Pure, bounded in time."""
-    turn = Turn(feedback, response)
+    turn = Turn(feedback, response, query)
+    if _others_words(turn):
+        return NOT_OWN_WORDS
     may_complain = turn.foreign or not COMPLAINT_HINTS.isdisjoint(turn.words)
     may_approve = turn.foreign or not APPROVAL_HINTS.isdisjoint(turn.words)
     may_complain = may_complain or (may_approve and not CONTRASTS.isdisjoint(turn.words))
-    if not (may_complain or may_approve or turn.shows_error) or turn.roleplay or _LETTER.match(turn.raw):
+    if not (may_complain or may_approve or turn.shows_error):
         return NEUTRAL
-    speaker = _SPEAKER.match(turn.raw)
-    if speaker and query.lower().startswith(speaker.group()):
-        return NEUTRAL  # the next lines of a transcript
     if turn.shows_error and turn.tryable:
         return _verdict(2, "pasted_error")
     complaint = _complaint(turn) if may_complain else None
@@ -117,6 +116,14 @@ def classify(feedback: str, *, query: str = "", response: str = "", language: st
     if approval:
         return _verdict(5 if turn.closes(approval[0]) else 4, approval[0].reason)
     return NEUTRAL
+
+
+def _others_words(turn: Turn) -> bool:
+    """A line of a part that is played, a letter, or the next lines of a transcript."""
+    if turn.roleplay or _LETTER.match(turn.raw):
+        return True
+    speaker = _SPEAKER.match(turn.raw)
+    return speaker is not None and turn.query[:HEAD].lower().startswith(speaker.group())
 
 
 def _outweighs(approval: tuple[Cue, Clause], complaint: tuple[Cue, Clause]) -> bool:
@@ -130,6 +137,7 @@ def _verdict(level: int, reason: str) -> Verdict:
 
 
 NEUTRAL = Verdict(3, 0.97, "neutral")
+NOT_OWN_WORDS = Verdict(3, 0.97, "not_own_words")
 # How often each cue was right on the labelled follow-ups, smoothed: `python benchmarks/cues_labeler.py --reasons`.
 UNMEASURED = 0.65
 CONFIDENCE: dict[str, float] = {

