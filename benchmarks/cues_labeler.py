@@ -259,7 +259,11 @@ def labeler_report(name: str, examples: list[Example], readings: Readings) -> No
     sure = [place for place, example in enumerate(examples) if example.label["sure"]]
     unseen = [place for place, example in enumerate(examples) if example.label["id"] not in seen]
     openings = [by_opening(example) for example in examples]
-    for title, places in (("", range(len(examples))), (", sure", sure), (", not in the development set", unseen)):
+    conversations = [conversation_of(example) for example in examples]
+    longest, _ = Counter(conversations).most_common(1)[0]
+    others = [place for place, conversation in enumerate(conversations) if conversation != longest]
+    parts = {"": range(len(examples)), ", without the longest conversation": others, ", sure": sure}
+    for title, places in {**parts, ", not in the development set": unseen}.items():
         rows = [examples[place] for place in places]
         for who, verdicts in (("both", readings.decided()), ("cues alone", readings.verdicts), ("openings", openings)):
             by_conversation(f"{name}{title}: {who}", rows, [verdicts[place] for place in places])
@@ -275,11 +279,15 @@ def labeler_report(name: str, examples: list[Example], readings: Readings) -> No
         print(f"{name}: {reason} right in {sum(said)} of {len(said)}")
 
 
+def conversation_of(example: Example) -> str:
+    return example.label["id"].split("_")[0]
+
+
 def by_conversation(name: str, examples: list[Example], verdicts: list[Verdict]) -> None:
     """Precision and recall of both sides; the intervals resample conversations, for rows of one are not independent."""
     said = np.asarray([side(verdict.level) for verdict in verdicts])
     true = np.asarray([example.side for example in examples])
-    conversations = [example.label["id"].split("_")[0] for example in examples]
+    conversations = [conversation_of(example) for example in examples]
 
     def share(rows: np.ndarray, of: np.ndarray, wanted: int) -> float:
         told = of[rows] == wanted

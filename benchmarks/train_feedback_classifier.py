@@ -4,8 +4,8 @@
 
 Low-rank adapters on all linear layers of all-MiniLM-L6-v2 and a linear head over the mean of the follow-up's tokens, by
 cross-entropy over the five levels; where several readers gave a label, its target is shared out among theirs.
-Conversations that `cues_labeler.held_out` names are left out, so that `python benchmarks/cues_labeler.py` can measure on them. Writes
-`feedback_classifier.safetensors`, which belongs in `dataset_builder/data/`. About half an hour on two cores.
+Conversations that `cues_labeler.held_out` names are left out, so that `python benchmarks/cues_labeler.py` can measure on
+them. Writes `feedback_classifier.safetensors`, which belongs in `dataset_builder/data/`. 25 minutes on two cores.
 """
 
 import argparse

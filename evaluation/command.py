@@ -8,6 +8,7 @@ from typing import Any
 
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
+from wildreward.settings import check_least
 
 logger = logging.getLogger(__name__)
 
@@ -90,17 +91,6 @@ def check_options(options: Options, token_budget: int = 16_384, max_length: int 
         ("token_budget", token_budget, 1),
         ("max_length", max_length, 1),
     )
-
-
-def check_least(*numbers: tuple[str, int | None, int]) -> None:
-    """Refuse numbers, each with its option's name, that are below their least value; None is no number.
-
-    Raises:
-        UserError: naming all of them.
-    """
-    low = [f"--{name} is {n}; expected at least {least}" for name, n, least in numbers if n is not None and n < least]
-    if low:
-        raise UserError(". ".join(low))
 
 
 def evaluate_model(

@@ -28,9 +28,9 @@ CONFIGS = (EvaluateLabelerConfig,)
 
 def main(config: EvaluateLabelerConfig) -> None:
     """Run the command."""
-    from wildreward.evaluation.command import check_least
     from wildreward.evaluation.labelers import agreement, read_labels
     from wildreward.evaluation.report import library_versions
+    from wildreward.settings import check_least
 
     check_least(("bootstrap", config.bootstrap, 0), ("seed", config.seed, 0))
     result = agreement(read_labels(config.gold), read_labels(config.labels), config.bootstrap, config.seed)

@@ -1,25 +1,26 @@
 """`wildreward score`: a file of conversations in, one score a line out; a run that was stopped goes on where it was."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from wildreward.errors import UserError, described
-from wildreward.evaluation.command import check_least
-from wildreward.evaluation.store import Group, Scored, Scorer, read_messages
+from wildreward.evaluation.store import Group, Scored, Scorer
 from wildreward.files import FolderLock
-from wildreward.settings import claim
+from wildreward.messages import read_messages
+from wildreward.settings import check_least, claim
 
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 16 << 20  # of input lines scored between two writes, whatever their number
+NOT_FINITE = "the model gives no finite score"
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Line:
             if scored.level_probs is not None:
                 row["level_probs"] = list(scored.level_probs)
         else:
-            row["error"] = scored if isinstance(scored, str) else "the model gives no finite score"
+            row["error"] = scored if isinstance(scored, str) else NOT_FINITE
         return row
 
 
@@ -110,23 +111,32 @@ def score_file(
     from wildreward.evaluation.scorers import load_scorer
 
     source, output = Path(source), Path(output)
-    check_least(("chunk_size", chunk_size, 1), ("token_budget", loading.get("token_budget"), 1))
+    numbers = {"chunk_size": chunk_size, **{name: loading.get(name) for name in ("token_budget", "max_length")}}
+    check_least(*((name, number, 1) for name, number in numbers.items()))
     if not source.is_file():
         raise UserError(f"{source} is not a file; expected JSON Lines with `messages`")
-    if output.exists():
-        raise UserError(f"{output} exists already; choose another --output, or remove it")
+    _check_new(output)
     work = output.with_name(output.name + ".work")
     with FolderLock(work):
+        _check_new(output)  # a run that has just ended may have written it
         scorer = load_scorer(model, **loading)
         with open(source, "rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
         settings = {"model": scorer.name, "fingerprint": scorer.fingerprint, "input_sha256": digest}
         scores = work / "scores.jsonl"
-        with claim(work, settings, begun=scores.exists):
+        with claim(work, settings, begun=lambda: scores.exists() and scores.stat().st_size > 0):
             counts = _score(scorer, source, scores, chunk_size)
         os.replace(scores, output)
-    shutil.rmtree(work)
+        for name in (".lock", "settings.json"):
+            (work / name).unlink()
+        with contextlib.suppress(OSError):  # there is something in it that is not ours
+            work.rmdir()
     return counts
+
+
+def _check_new(output: Path) -> None:
+    if output.exists():
+        raise UserError(f"{output} exists already; choose another --output, or remove it")
 
 
 def _score(scorer: Scorer, source: Path, path: Path, chunk_size: int) -> dict[str, int]:
@@ -140,7 +150,7 @@ def _score(scorer: Scorer, source: Path, path: Path, chunk_size: int) -> dict[st
         with open(source, "rb") as handle, open(path, "ab") as results:
             with tqdm(total=source.stat().st_size, unit="B", unit_scale=True, desc="score") as bar:
                 for chunk in _chunks(handle, done, chunk_size):
-                    rows = _score_chunk(scorer, chunk)
+                    rows = _score_chunk(scorer, chunk, first=not counts["scored"])
                     results.write("".join(json.dumps(row) + "\n" for row in rows).encode())
                     results.flush()
                     os.fsync(results.fileno())
@@ -163,7 +173,10 @@ def _begun(path: Path) -> dict[str, int]:
         for line in handle:
             if not line.endswith(b"\n"):
                 break
-            counts["error" if "error" in json.loads(line) else "scored"] += 1
+            try:
+                counts["error" if "error" in json.loads(line) else "scored"] += 1
+            except ValueError as error:
+                raise UserError(f"{path} holds a line that is no score; delete {path.parent} to begin again") from error
             complete += len(line)
     os.truncate(path, complete)
     return counts
@@ -205,7 +218,7 @@ def _read(number: int, text: bytes) -> Line:
         return Line(number, error=f"not JSON: {reason}")
     if not isinstance(row, dict):
         return Line(number, error=f"{described(row)}; expected an object with messages")
-    name = row.get("id") if isinstance(row.get("id"), str | int) else None
+    name = row.get("id")
     try:
         messages = read_messages(row.get("messages"), "messages")
     except ValueError as error:
@@ -215,23 +228,24 @@ def _read(number: int, text: bytes) -> Line:
     return Line(number, name, Group(str(number), messages[:-1], [messages[-1]["content"]]))
 
 
-def _score_chunk(scorer: Scorer, chunk: list[Line]) -> list[dict[str, Any]]:
+def _score_chunk(scorer: Scorer, chunk: list[Line], first: bool) -> list[dict[str, Any]]:
     groups = [line.group for line in chunk if line.group is not None]
-    scored = iter(_score_groups(scorer, groups))
+    scored = iter(_score_groups(scorer, groups, first))
     return [line.result(line.error if line.group is None else next(scored)) for line in chunk]
 
 
-def _score_groups(scorer: Scorer, groups: list[Group]) -> list[Scored | str]:
+def _score_groups(scorer: Scorer, groups: list[Group], first: bool) -> list[Scored | str]:
     """Scores; where the model refuses a chunk, each conversation alone, so that one cannot spoil the others.
 
     Raises:
-        UserError: the server failed, or all conversations of the chunk are refused.
+        UserError: the server failed, or the `first` conversations, more than one, are all refused: it is the model.
     """
     try:
         return [scored for (scored,) in scorer.score_groups(groups)]
     except UserError as error:
         if not isinstance(error.__cause__, ValueError):
             raise
+        refusal = error
     found: list[Scored | str] = []
     for group in groups:
         try:
@@ -239,11 +253,19 @@ def _score_groups(scorer: Scorer, groups: list[Group]) -> list[Scored | str]:
         except UserError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
-            found.append(str(error.__cause__))
-            refusal = error
-    if all(isinstance(one, str) for one in found):
+            found.append(_told(error.__cause__))
+    if first and len(found) > 1 and all(isinstance(one, str) for one in found):
         raise refusal
     return found
+
+
+def _told(error: ValueError) -> str:
+    """What a scorer said about a single conversation."""
+    from wildreward.scorer import NotFinite
+
+    if isinstance(error, NotFinite):
+        return NOT_FINITE
+    return str(error).removeprefix("conversation 0: ")
 
 
 def main(config: ScoreConfig) -> None:

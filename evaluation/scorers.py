@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.evaluation.store import Group, Message, Scored, Scorer
@@ -61,9 +63,13 @@ class WildRewardScorer:
         try:
             rows = self.scorer.judge_groups([(group.prompt, group.completions) for group in groups])
         except ValueError as error:
-            names = ", ".join(repr(group.id) for group in groups[:3])
-            raise UserError(f"{self.name} cannot score items {names}… ({error})") from error
+            raise UserError(f"{self.name} cannot score {_names(groups)} ({error})") from error
         return [[Scored(row[0], tuple(row[1:])) for row in group] for group in rows]
+
+
+def _names(groups: Sequence[Group]) -> str:
+    names = ", ".join(repr(group.id) for group in groups[:3])
+    return f"items {names}{'…' if len(groups) > 3 else ''}"
 
 
 class ClassifierScorer:
@@ -97,7 +103,11 @@ class ClassifierScorer:
             network.config.pad_token_id = tokenizer.pad_token_id
 
     def _encode(self, messages: list[Message]) -> list[int]:
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        except TemplateError as error:  # such as: no system messages
+            raise ValueError(f"the chat template refuses a conversation: {error}") from error
+        text = text.encode("utf-8", "replace").decode()  # no lone surrogates
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         # What does not fit goes at the front, so that the answer is never cut.
         return ids[-self.max_length :]
@@ -108,11 +118,14 @@ class ClassifierScorer:
 
         from wildreward.scorer import length_batches
 
-        rows = [
-            self._encode([*group.prompt, {"role": "assistant", "content": c}])
-            for group in groups
-            for c in group.completions
-        ]
+        try:
+            rows = [
+                self._encode([*group.prompt, {"role": "assistant", "content": c}])
+                for group in groups
+                for c in group.completions
+            ]
+        except ValueError as error:
+            raise UserError(f"{self.name} cannot score {_names(groups)} ({error})") from error
         scores = [float("nan")] * len(rows)
         with torch.inference_mode():
             for batch in length_batches([len(row) for row in rows], self.token_budget):

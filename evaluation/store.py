@@ -9,33 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from wildreward.errors import UserError, described
+from wildreward.errors import UserError
 from wildreward.files import make_folder
-from wildreward.roles import ROLES
+from wildreward.messages import Message
 
 logger = logging.getLogger(__name__)
-
-Message = dict[str, Any]
-
-
-def read_messages(value: Any, name: str) -> list[Message]:
-    """Messages of a chat, under the roles that models know: user, assistant, system, tool.
-
-    Raises:
-        ValueError: it is no list of such messages with text, naming `name`, position, keys and types, not what they say.
-    """
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is {described(value)}; expected a list of messages")
-    messages = []
-    for number, message in enumerate(value, start=1):
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise ValueError(f"{name}, message {number} is {described(message)}; expected role and content, both text")
-        known = ROLES.get(role, role)
-        if known not in (*ROLES.values(), "tool"):
-            raise ValueError(f"{name}, message {number} has an unknown role; expected user, assistant, system or tool")
-        messages.append({"role": known, "content": content})
-    return messages
 
 
 @dataclass(frozen=True)

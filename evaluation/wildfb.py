@@ -15,7 +15,8 @@ from wildreward.evaluation.metrics import length_bias, ordinal_metrics
 from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
-from wildreward.evaluation.store import Group, Message, Scored, read_messages
+from wildreward.evaluation.store import Group, Scored
+from wildreward.messages import Message, read_messages
 from wildreward.modeling_wildreward.ordinal import positive_from
 
 logger = logging.getLogger(__name__)

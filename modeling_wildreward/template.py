@@ -224,10 +224,10 @@ def _bound(messages: Sequence[Message], max_length: int, index: int) -> tuple[li
         if not all(isinstance(part, dict) for part in parts):
             raise ValueError(f"conversation {index}: content is neither a string nor a list of {{'type', …}} parts")
     room = longest = CHARACTERS_PER_TOKEN * max_length
-    texts = [_text(message) for message in messages]
+    texts = [_text(message).strip() for message in messages]  # as the template does
     hopeless = []
     for position in reversed(_leaving_order(messages)):
-        room -= len(texts[position])
+        room -= max(len(texts[position]), CHARACTERS_PER_TOKEN)  # its mark takes a token, if not three
         if room < 0:
             hopeless.append(position)
     query, last, bounded = _query_index(messages), len(messages) - 1, []

@@ -7,15 +7,14 @@
 A conversation is a list of `{"role", "content"}` that ends with the assistant's answer; a text is what
 `wildreward.reward_text.render_reward_text` makes of one. Errors are `{"error": what}`: 401 without the token, 413 for more
 than a request may hold, 422 for what cannot be scored, 429 (with Retry-After) when too much waits, 500 where the model
-fails. Texts of chats are in no error and in no log.
+fails. What was said in a chat is in no error and in no log.
 """
 
 import asyncio
 import hmac
 import json
-import logging
-import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,19 +22,20 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from wildreward.errors import described
-from wildreward.evaluation.store import Message, read_messages
-from wildreward.reward_text import parse_reward_text
-from wildreward.scorer import RewardScorer
+from wildreward.messages import Message, read_messages
+from wildreward.reward_text import HEADER, parse_reward_text
+from wildreward.scorer import NotFinite, RewardScorer
 from wildreward.serving.batcher import Batcher, Overloaded
 
-logger = logging.getLogger(__name__)
-
 RETRY_AFTER = "1"  # seconds
+TOKENIZED = 16  # conversations of a request that are tokenized before it is another's turn
+UPLOAD_SECONDS = 60  # that a body may take
+LEFT = Response(status_code=499)  # for a client that is gone
 
 
 @dataclass(frozen=True)
@@ -64,43 +64,59 @@ def make_app(scorer: RewardScorer, name: str, limits: Limits | None = None, toke
     @asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
         yield
-        await run_in_threadpool(service.batcher.close)
+        await run_in_threadpool(service.close)
 
     routes = [
         Route("/health", service.health, methods=["GET"]),
         Route("/score", service.guarded(service.score), methods=["POST"]),
         Route("/get_reward", service.guarded(service.get_reward), methods=["POST"]),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _told})
+    handlers = {HTTPException: _told, Exception: _failed}
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
 class _Service:
     def __init__(self, scorer: RewardScorer, name: str, limits: Limits, token: str | None) -> None:
         self.scorer, self.name, self.limits, self.token = scorer, name, limits, token
+        self.most = min(limits.max_conversations, limits.max_waiting)
         self.batcher = Batcher(scorer.judge_ids, scorer.token_budget, limits.max_waiting)
-        self.tokenizing = threading.Lock()  # a tokenizer is not made for several threads
+        self.tokenizer = ThreadPoolExecutor(1)  # a tokenizer is not made for several threads
+        self.surroundings = _surroundings(scorer)
+
+    def close(self) -> None:
+        self.batcher.close()
+        self.tokenizer.shutdown()
 
     async def health(self, request: Request) -> Response:
         alive = self.batcher.alive
         state = {"status": "ok" if alive else "stopped", "model": self.name, "waiting": self.batcher.waiting}
         return JSONResponse(state | {"levels": self.scorer.model.config.num_levels}, 200 if alive else 503)
 
-    async def score(self, body: dict[str, Any]) -> Response:
-        rows = await self.judged(body, ("messages",))
+    async def score(self, request: Request, body: dict[str, Any]) -> Response:
+        rows = await self.judged(request, body, ("messages",))
+        if rows is None:
+            return LEFT
         return JSONResponse({"scores": [row[0] for row in rows], "level_probs": [row[1:] for row in rows]})
 
-    async def get_reward(self, body: dict[str, Any]) -> Response:
-        rows = await self.judged(body, ("query", "messages"))
-        return JSONResponse({"rewards": [row[0] for row in rows]})
+    async def get_reward(self, request: Request, body: dict[str, Any]) -> Response:
+        rows = await self.judged(request, body, ("query", "messages"))
+        return LEFT if rows is None else JSONResponse({"rewards": [row[0] for row in rows]})
 
-    def guarded(self, answer: Callable[[dict[str, Any]], Awaitable[Response]]) -> Callable:
+    def guarded(self, answer: Callable[[Request, dict[str, Any]], Awaitable[Response]]) -> Callable:
         """An endpoint that has checked who asks, that there is room, and that the body is an object."""
 
         async def endpoint(request: Request) -> Response:
             self.check_token(request)
-            self.check_room(1)
-            text = await self.body(request)
-            return await answer(await run_in_threadpool(_parse, text))
+            self.reserve(1)
+            self.batcher.release(1)
+            try:
+                async with asyncio.timeout(UPLOAD_SECONDS):
+                    text = await self.body(request)
+            except ClientDisconnect:
+                return LEFT
+            except TimeoutError as error:
+                raise HTTPException(408, f"the body took longer than {UPLOAD_SECONDS} s") from error
+            return await answer(request, await run_in_threadpool(_parse, text))
 
         return endpoint
 
@@ -109,9 +125,9 @@ class _Service:
         if self.token is not None and not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
             raise HTTPException(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
-    def check_room(self, count: int) -> None:
+    def reserve(self, count: int) -> None:
         try:
-            self.batcher.check_room(count)
+            self.batcher.reserve(count)
         except Overloaded as error:
             raise HTTPException(429, str(error), {"Retry-After": RETRY_AFTER}) from error
 
@@ -124,32 +140,85 @@ class _Service:
             parts.append(part)
         return b"".join(parts)
 
-    async def judged(self, body: dict[str, Any], keys: tuple[str, ...]) -> list[list[float]]:
-        """`[score, P(1), …, P(K)]` for each conversation of a request."""
+    async def judged(self, request: Request, body: dict[str, Any], keys: Sequence[str]) -> list[list[float]] | None:
+        """`[score, P(1), …, P(K)]` for each conversation of a request; None when the client left."""
         given = [key for key in keys if key in body]
         if len(given) != 1 or not isinstance(body[given[0]], list):
             raise HTTPException(422, f"the body is {described(body)}; expected one list: {' or '.join(keys)}")
-        items, most = body[given[0]], self.limits.max_conversations
-        if len(items) > most:
-            raise HTTPException(413, f"{len(items)} conversations; send at most {most} at once")
-        self.check_room(len(items))
+        items = body[given[0]]
+        if len(items) > self.most:
+            raise HTTPException(413, f"{len(items)} conversations; send at most {self.most} at once")
+        self.reserve(len(items))
+        submitted = False
         try:
-            ids = await run_in_threadpool(self.encoded, items, given[0])
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from error
-        try:
-            return await asyncio.wrap_future(self.batcher.submit(ids))
-        except Overloaded as error:
-            raise HTTPException(429, str(error), {"Retry-After": RETRY_AFTER}) from error
-        except (ValueError, RuntimeError) as error:
+            ids = await self.encoded(request, items, given[0])
+            if ids is None:
+                return None
+            future = self.batcher.submit(ids)
+            submitted = True
+            return await _unless_gone(request, future)
+        except NotFinite as error:
+            raise HTTPException(500, "the model gives NaN or infinity for a conversation of this request") from error
+        except RuntimeError as error:
             raise HTTPException(500, str(error)) from error
+        finally:
+            if not submitted:
+                self.batcher.release(len(items))
 
-    def encoded(self, items: list[Any], kind: str) -> list[list[int]]:
-        """Token ids of all conversations of a request."""
-        read = _from_text if kind == "query" else _from_messages
-        conversations = [read(item, f"{kind} {number}") for number, item in enumerate(items)]
-        with self.tokenizing:
+    async def encoded(self, request: Request, items: list[Any], kind: str) -> list[list[int]] | None:
+        """Token ids of all conversations of a request, a few at a time; None when the client left."""
+        ids: list[list[int]] = []
+        for start in range(0, len(items), TOKENIZED):
+            job = self.tokenizer.submit(self.encode, items[start : start + TOKENIZED], kind, start)
+            try:
+                found = await _unless_gone(request, job)
+            except ValueError as error:
+                raise HTTPException(422, str(error)) from error
+            if found is None:
+                return None
+            ids += found
+        return ids
+
+    def encode(self, items: list[Any], kind: str, start: int) -> list[list[int]]:
+        read = self.from_text if kind == "query" else _from_messages
+        conversations = [read(item, f"{kind} {number}") for number, item in enumerate(items, start)]
+        try:
             return self.scorer.encode(conversations)
+        except ValueError:
+            for number, conversation in enumerate(conversations, start):
+                try:
+                    self.scorer.encode([conversation])
+                except ValueError as error:
+                    raise ValueError(f"{kind} {number}: {str(error).removeprefix('conversation 0: ')}") from error
+            raise
+
+    def from_text(self, item: Any, name: str) -> list[Message]:
+        if not isinstance(item, str):
+            raise ValueError(f"{name} is {described(item)}; expected text")
+        before, after = self.surroundings
+        try:
+            return parse_reward_text(item.removeprefix(before).removesuffix(after))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+
+def _surroundings(scorer: RewardScorer) -> tuple[str, str]:
+    """What this tokenizer's template puts before and after the reward model's input text."""
+    answer = "·"
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    text = scorer.tokenizer.apply_chat_template(messages, tokenize=False)
+    return text[: text.index(HEADER)], text[text.rindex(answer) + len(answer) :]
+
+
+async def _unless_gone(request: Request, job: Future) -> Any:
+    """What the job gives; None, and the job cancelled, when the client leaves before it is done."""
+    result, gone = asyncio.wrap_future(job), asyncio.ensure_future(request.receive())
+    await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
+    if result.done():
+        gone.cancel()
+        return result.result()
+    result.cancel()
+    return None
 
 
 def _parse(text: bytes) -> dict[str, Any]:
@@ -162,15 +231,6 @@ def _parse(text: bytes) -> dict[str, Any]:
     return body
 
 
-def _from_text(item: Any, name: str) -> list[Message]:
-    if not isinstance(item, str):
-        raise ValueError(f"{name} is {described(item)}; expected text")
-    try:
-        return parse_reward_text(item)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
 def _from_messages(item: Any, name: str) -> list[Message]:
     messages = read_messages(item, name)
     if not messages or messages[-1]["role"] != "assistant":
@@ -181,3 +241,7 @@ def _from_messages(item: Any, name: str) -> list[Message]:
 def _told(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"the server failed ({type(error).__name__})"}, 500)

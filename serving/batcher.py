@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 Rows = Sequence[Sequence[int]]
 Judge = Callable[[Rows], list[list[float]]]
-SHARE = 4  # a request gets at most this part of a pass while others wait
+SHARE = 4  # a request gets at most this part of a pass while others have not had theirs
 
 
 class Overloaded(Exception):
@@ -29,6 +29,13 @@ class _Job:
     results: list[list[float]] = field(default_factory=list)
     taken: int = 0  # rows that a pass has taken
 
+    @property
+    def left(self) -> int:
+        return len(self.rows) - self.taken
+
+
+Part = tuple[_Job, int, int]  # a request, and which of its rows: first, end
+
 
 class Batcher:
     """Scores rows of token ids for many callers at once.
@@ -36,7 +43,7 @@ class Batcher:
     Args:
         judge: scores rows; raises ValueError where one of them has no score, RuntimeError where the hardware fails.
         token_budget: tokens of a pass; a longer row is a pass of its own.
-        max_waiting: rows that may wait.
+        max_waiting: rows that may wait, those only reserved included.
     """
 
     def __init__(self, judge: Judge, token_budget: int, max_waiting: int) -> None:
@@ -53,33 +60,39 @@ class Batcher:
         """Whether somebody computes."""
         return self._thread.is_alive()
 
-    def check_room(self, count: int) -> None:
-        """Say whether `count` more rows would be taken now.
+    def reserve(self, count: int) -> None:
+        """Keep room for `count` rows, until they are submitted or the room is given back with `release`.
 
         Raises:
-            Overloaded: they would not.
+            Overloaded: there is none.
         """
-        if self.waiting + count > self.max_waiting:
-            raise Overloaded(f"{self.waiting} conversations wait, of at most {self.max_waiting}; try again later")
+        with self._changed:
+            if self.waiting + count > self.max_waiting:
+                raise Overloaded(f"{self.waiting} conversations wait, of at most {self.max_waiting}; try again later")
+            self.waiting += count
+
+    def release(self, count: int) -> None:
+        """Give reserved room back."""
+        with self._changed:
+            self.waiting -= count
 
     def submit(self, rows: Rows) -> Future[list[list[float]]]:
-        """Score rows in the background: a future of `[score, P(1), …, P(K)]` for each.
+        """Score rows, for which room is reserved, in the background: a future of `[score, P(1), …, P(K)]` for each.
+
+        Cancelling the future takes back what has not been computed.
 
         Raises:
-            Overloaded: too many rows wait.
             RuntimeError: the batcher is closed.
         """
         job = _Job(rows)
         with self._changed:
             if self._closed:
-                raise RuntimeError("the batcher is closed")
-            self.check_room(len(rows))
-            if not rows:
+                raise RuntimeError("the server stops")
+            if rows:
+                self._jobs.append(job)
+                self._changed.notify()
+            else:
                 job.future.set_result([])
-                return job.future
-            self.waiting += len(rows)
-            self._jobs.append(job)
-            self._changed.notify()
         return job.future
 
     def close(self) -> None:
@@ -90,47 +103,42 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
+        taken: list[Part] = []
         try:
             while taken := self._take():
                 self._score(taken)
-        finally:
+        finally:  # with an error that nobody foresaw: whoever waits must hear of it
             with self._changed:
                 self._closed = True
-                left, self._jobs = list(self._jobs), deque()
+                left = [*(job for job, _, _ in taken), *self._jobs]
+                self._jobs.clear()
             for job in left:
                 _fail(job, RuntimeError("the server stops"))
 
-    def _take(self) -> list[tuple[_Job, int, int]]:
-        """The next pass: (job, first row, end) of each request that has a part in it; empty when all is done."""
+    def _take(self) -> list[Part]:
+        """The next pass; empty when all is done."""
         with self._changed:
-            while not self._jobs and not self._closed:
-                self._changed.wait()
-            left, taken = self.token_budget, []
-            share = self.token_budget if len(self._jobs) == 1 else self.token_budget // SHARE
-            for _ in range(len(self._jobs)):
-                if left <= 0:
+            while True:
+                for job in [job for job in self._jobs if job.future.cancelled()]:
+                    self._remove(job)
+                if self._jobs or self._closed:
                     break
-                job = self._jobs.popleft()
-                start, room = job.taken, min(left, share)
-                while job.taken < len(job.rows) and (
-                    room >= len(job.rows[job.taken]) or (not taken and job.taken == start)
-                ):
-                    room -= len(job.rows[job.taken])
-                    left -= len(job.rows[job.taken])
-                    job.taken += 1
-                if job.taken > start:
-                    taken.append((job, start, job.taken))
-                if job.taken < len(job.rows):
-                    self._jobs.append(job)
+                self._changed.wait()
+            starts = {job: job.taken for job in self._jobs}
+            left = self.token_budget
+            for share in (left if len(starts) == 1 else left // SHARE, left):
+                for job in starts:
+                    left -= _advance(job, min(share, left), first=left == self.token_budget)
+            taken = [(job, start, job.taken) for job, start in starts.items() if job.taken > start]
             self.waiting -= sum(end - start for _, start, end in taken)
+            served = {job for job, _, _ in taken}  # behind those that got nothing
+            self._jobs = deque(sorted((job for job in self._jobs if job.left), key=lambda job: job in served))
             return taken
 
-    def _score(self, taken: list[tuple[_Job, int, int]]) -> None:
+    def _score(self, taken: list[Part]) -> None:
         """Score a pass; where it fails, each request's part by itself, so that one cannot spoil the others."""
         try:
             results = iter(self.judge([row for job, start, end in taken for row in job.rows[start:end]]))
-            for job, start, end in taken:
-                self._give(job, [next(results) for _ in range(start, end)])
         except (ValueError, RuntimeError) as error:
             if len(taken) > 1:
                 for part in taken:
@@ -138,21 +146,31 @@ class Batcher:
                 return
             job = taken[0][0]
             logger.error("a request could not be scored: %s", error)
-            self._drop(job)
+            with self._changed:
+                self._remove(job)
             _fail(job, error)
+            return
+        for job, start, end in taken:
+            job.results += [next(results) for _ in range(start, end)]
+            if len(job.results) == len(job.rows) and job.future.set_running_or_notify_cancel():
+                job.future.set_result(job.results)
 
-    def _give(self, job: _Job, results: list[list[float]]) -> None:
-        job.results += results
-        if len(job.results) == len(job.rows) and job.future.set_running_or_notify_cancel():
-            job.future.set_result(job.results)
+    def _remove(self, job: _Job) -> None:
+        """Take what is left of a request out of the queue; to be called with the lock held."""
+        if job in self._jobs:
+            self._jobs.remove(job)
+            self.waiting -= job.left
 
-    def _drop(self, job: _Job) -> None:
-        with self._changed:
-            if job in self._jobs:
-                self._jobs.remove(job)
-                self.waiting -= len(job.rows) - job.taken
+
+def _advance(job: _Job, room: int, first: bool) -> int:
+    """Take rows of a request that fit into `room` tokens, the first of a pass whatever its length; their tokens."""
+    tokens = 0
+    while job.left and (tokens + len(job.rows[job.taken]) <= room or (first and not tokens)):
+        tokens += len(job.rows[job.taken])
+        job.taken += 1
+    return tokens
 
 
 def _fail(job: _Job, error: Exception) -> None:
-    if job.future.set_running_or_notify_cancel():
+    if not job.future.done() and job.future.set_running_or_notify_cancel():
         job.future.set_exception(error)

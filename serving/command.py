@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from dataclasses import dataclass, field
 
 from wildreward.errors import UserError
@@ -25,6 +26,7 @@ class ServeConfig:
 
 
 CONFIGS = (ServeConfig,)
+STOP_SECONDS = 30  # that requests get to end once the server is told to stop
 
 
 def main(config: ServeConfig) -> None:
@@ -35,23 +37,45 @@ def main(config: ServeConfig) -> None:
         from wildreward.serving.app import Limits, make_app
     except ModuleNotFoundError as error:
         raise UserError(f"serve needs {error.name}; pip install 'wildreward[serve]'") from error
-    from wildreward.evaluation.command import check_least
     from wildreward.names import public_name
     from wildreward.reward_source import TOKEN_VARIABLE
     from wildreward.scorer import RewardScorer, default_device
+    from wildreward.settings import check_least
 
     names = ("token_budget", "max_body_mb", "max_conversations", "max_waiting")
     check_least(*((name, getattr(config, name), 1) for name in names), ("port", config.port, 0))
-    scorer = RewardScorer.from_pretrained(
-        config.model,
-        token_budget=config.token_budget,
-        revision=config.revision,
-        dtype=config.dtype,
-        device_map=default_device(),
-    )
-    token = os.environ.get(TOKEN_VARIABLE)
-    if token is None and config.host not in ("127.0.0.1", "localhost", "::1"):
-        logger.warning("anyone who reaches %s may ask; set %s to want a token", config.host, TOKEN_VARIABLE)
-    limits = Limits(config.max_body_mb << 20, config.max_conversations, config.max_waiting)
-    app = make_app(scorer, public_name(config.model), limits, token)
-    uvicorn.run(app, host=config.host, port=config.port, log_level="info", access_log=False)
+    if config.port > 65535:
+        raise UserError(f"--port is {config.port}; expected at most 65535")
+    with _listening(config.host, config.port) as listening:
+        scorer = RewardScorer.from_pretrained(
+            config.model,
+            token_budget=config.token_budget,
+            revision=config.revision,
+            dtype=config.dtype,
+            device_map=default_device(),
+        )
+        token = os.environ.get(TOKEN_VARIABLE) or None
+        if token is None and config.host not in ("127.0.0.1", "localhost", "::1"):
+            logger.warning("anyone who reaches %s may ask; set %s to want a token", config.host, TOKEN_VARIABLE)
+        limits = Limits(config.max_body_mb << 20, config.max_conversations, config.max_waiting)
+        app = make_app(scorer, public_name(config.model), limits, token)
+        settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_SECONDS)
+        logger.info("serving %s on http://%s:%d", public_name(config.model), config.host, listening.getsockname()[1])
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at the address, taken before the model is loaded.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen()
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
+    return found

@@ -18,10 +18,14 @@ def described(value: Any) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
-        inside = ", ".join(f"{str(key)[:40]} ({_kind(item)})" for key, item in list(value.items())[:10])
+        inside = ", ".join(f"{_readable(key)} ({_kind(item)})" for key, item in list(value.items())[:10])
         return f"an object with {inside}" if inside else "an empty object"
     return f"a {type(value).__name__}"
 
 
 def _kind(value: Any) -> str:
     return "None" if value is None else KINDS.get(type(value), type(value).__name__)
+
+
+def _readable(key: Any) -> str:
+    return str(key)[:40].encode("utf-8", "backslashreplace").decode()

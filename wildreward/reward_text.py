@@ -5,6 +5,8 @@ from typing import Any
 
 Messages = list[dict[str, Any]]
 
+HEADER = "Rate how well the last response serves the user.\n"
+
 _SECTION = re.compile(r"^<(history|query|response|user|assistant|system|tool)>$", re.MULTILINE)
 
 
@@ -32,11 +34,13 @@ def parse_reward_text(text: str) -> Messages:
     Raises:
         ValueError: it is no such text.
     """
-    _, *parts = _SECTION.split(text)
+    before, *parts = _SECTION.split(text)
     names, bodies = parts[::2], [body.strip() for body in parts[1::2]]
-    if not names or names[-1] != "response" or names.count("response") > 1 or names.count("query") > 1:
+    ordered = names[-1:] == ["response"] and names.count("response") == 1 and names.count("query") <= 1
+    if before != HEADER or not ordered:
         raise ValueError(
-            "the text is not a reward model's input (sections <history>, <query>, <response>); send `messages` instead"
+            "the text is not a reward model's input (its first line, then <history>, <query> and <response>); "
+            "send `messages` instead"
         )
     roles = {"query": "user", "response": "assistant"}
     sections = zip(names, bodies, strict=True)

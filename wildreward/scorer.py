@@ -25,6 +25,10 @@ PADDING_SLACK = {"cpu": 128, "cuda": 2048}  # padded tokens that cost about as m
 RENDER_CHUNK = 1_024
 
 
+class NotFinite(ValueError):
+    """A score is NaN or infinite."""
+
+
 class RewardScorer:
     """Scores conversations with a reward model. Results do not depend on batch size, order or padding side.
 
@@ -67,7 +71,8 @@ class RewardScorer:
             model = WildRewardForSequenceClassification.from_pretrained(name, use_safetensors=True, **kwargs)
             tokenizer = AutoTokenizer.from_pretrained(name, **hub)
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{path_or_id} is not a WildReward model that can be loaded: {error}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+            raise UserError(f"{path_or_id} is not a WildReward model that can be loaded: {reason}") from error
         return cls(model, tokenizer, token_budget)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -299,6 +304,4 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def _check_finite(values: torch.Tensor, positions: Sequence[int]) -> None:
     bad = [positions[i] for i in (~values.reshape(len(positions), -1).isfinite().all(dim=1)).nonzero().flatten()]
     if bad:
-        raise ValueError(
-            f"the reward model gives NaN or infinity for conversations {bad[:10]}; its weights are damaged"
-        )
+        raise NotFinite(f"the reward model gives NaN or infinity for conversations {bad[:10]}; its weights are damaged")

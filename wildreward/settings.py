@@ -1,4 +1,4 @@
-"""Remember the settings a folder was made with, and refuse to go on in it with others."""
+"""Settings: numbers in range, and a folder is not gone on with under others than it was begun with."""
 
 import json
 import os
@@ -54,3 +54,14 @@ def check_settings(folder: str | os.PathLike, settings: dict[str, Any]) -> None:
             f"{folder} was made with other settings ({'; '.join(differing)}); "
             "use the same settings, or choose another output folder"
         )
+
+
+def check_least(*numbers: tuple[str, int | None, int]) -> None:
+    """Refuse numbers, each with its option's name, that are below their least value; None is no number.
+
+    Raises:
+        UserError: naming all of them.
+    """
+    low = [f"--{name} is {n}; expected at least {least}" for name, n, least in numbers if n is not None and n < least]
+    if low:
+        raise UserError(". ".join(low))

@@ -48,12 +48,10 @@ _NARRATION = re.compile(
 _ACTS = re.compile(
     r"\bi (?:(?:\w+ly|then|also|now|just|finally) ){0,2}(?:examine|approach|enter|open|grab|pick|reach|pull|push|press|touch|"
     r"walk|step|turn|head|run|climb|crawl|look (?!forward)|glance|gaze|stare|peer|peek|search|inspect|investigate|explore|"
-    r"listen|knock|whisper|shout|yell|nod|sigh|smile|grin|laugh|chuckle|lean|sit|stand|kneel|hold|place|put|insert|attempt|"
-    r"decide|realize|notice|ponder|reconsider|retrace|make my way|swipe|unlock|draw|swing|cast|attack|strike|jump|leap|dodge|"
-    r"wait|hide|sneak|proceed|scan|study|ask|point|say|reply|respond|shake|move|follow|try|take|check)\b"
+    r"listen|knock|whisper|shout|yell|nod|sigh|smile|grin|laugh|chuckle|lean|sit|stand|kneel|insert|decide|ponder|reconsider|"
+    r"retrace|make my way|swipe|unlock|draw|swing|cast|attack|strike|jump|leap|dodge|wait|hide|sneak)\b"
 )
-ACTED = 500  # characters of the answer in which acts are looked for
-SHORT = 300  # characters of an answer in which one act is enough
+ACTED = 500  # characters of the answer in which an act is looked for
 _SCENE = re.compile(r"let's (?:re)?write (?:that|this|the|a) (?:whole |next )?(?:scene|flashback|part)|that scene\b")
 _WANTS_MORE = re.compile(r"(?:please|could you|can you|if you) (?:provide|share|paste|send|post|give me|clarify)")
 _TRYABLE = re.compile(
@@ -180,10 +178,8 @@ class Turn:
         return game or told or self._plays_a_part()
 
     def _plays_a_part(self) -> bool:
-        acts = len(_ACTS.findall(self.response[:ACTED].lower()))
-        if acts != 1:
-            return acts > 1
-        return len(self.response) < SHORT or _NARRATION.match(self.query[:HEAD].strip().lower()) is not None
+        narrated = _NARRATION.match(self.query[:HEAD].strip().lower()) is not None
+        return narrated and _ACTS.search(self.response[:ACTED].lower()) is not None
 
     def closes(self, approval: Cue) -> bool:
         """Whether the approval ends the matter: nothing is asked, and little else is told."""

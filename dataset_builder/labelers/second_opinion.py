@@ -10,7 +10,7 @@ from wildreward.dataset_builder.labelers.cues import NOT_OWN_WORDS, Verdict
 ALONE, AGREED = 0.83, 0.4
 # How often both were right there, the classifier's own probabilities being too sure: of the sides that it took, and of
 # the neutral that it made of a cue's side.
-RIGHT, RIGHT_TO_OVERRULE = 0.8, 0.52
+RIGHT, RIGHT_TO_OVERRULE = 0.75, 0.55
 CLASSIFIER = "classifier"  # the classifier took a side by itself
 OVERRULED = "overruled"  # the cues took a side, and the classifier does not believe it
 OTHER_LANGUAGES = ("zh_", "other_")  # what the cues of other languages than English are called
@@ -21,7 +21,7 @@ OTHER_LETTERS = 0.1  # share of the letters from which a text is not taken for E
 def reads(request: Request, verdict: Verdict) -> bool:
     """Whether the classifier, which knows English only, is asked.
 
-    It is not where the words are a part that is played or a letter, where the language is known to be another, where a
+    It is not where the words belong to a part that is played, a letter or a transcript, where the language is known to be another, where a
     cue of another language has spoken, and where the letters are not all Latin but for a few. French without a cue is
     asked about.
     """

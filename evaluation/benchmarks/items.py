@@ -14,7 +14,7 @@ import numpy as np
 from wildreward.errors import UserError, described
 from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.statistics import Floats, Ints
-from wildreward.evaluation.store import Message, read_messages
+from wildreward.messages import Message, read_messages
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 

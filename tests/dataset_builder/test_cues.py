@@ -170,15 +170,20 @@ def test_role_play_is_not_feedback() -> None:
     narrated = "You enter a vault. A console asks for a code."
     played = "I carefully examine the console. Then I enter the code 4711 and wait."
     assert classify("It doesn't work. Still nothing.", query=narrated, response=played) == cues.NOT_OWN_WORDS
-    once = "Knowing that the code was on the note, I enter 4711. " + "The screen stays dark. " * 20
-    assert classify("It doesn't work.", query=narrated, response=once) == cues.NOT_OWN_WORDS
-    assert classify("It doesn't work.", query="Which code opens it?", response=once).level == 2
+    assert classify("It doesn't work. Still nothing.", query="Which code opens it?", response=played).level == 2
 
 
-def test_an_answer_in_the_assistants_own_voice_is_no_role_play() -> None:
-    apology = "I apologize for the confusion. I understand that the console asks for a code. I recommend 4711. I hope it helps."
-    assert classify("It doesn't work.", query="Which code opens it?", response=apology).level == 2
-    assert classify("It doesn't work.", query="Which code?", response="I look forward to it. Run `code`.").level == 2
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I apologize for the confusion. I understand that the console asks for a code. I recommend 4711.",
+        "I notice that your loop is off by one. I decide nothing for you. Replace `<` by `<=`.",
+        "I look at the console first. Then I enter the code.",
+        "Dear team, I open every meeting with a question. I listen and I step back.",
+    ],
+)
+def test_an_answer_to_a_question_is_no_role_play(answer) -> None:
+    assert classify("That's wrong, it doesn't work.", query="Which code opens it?", response=answer).level == 2
 
 
 def test_a_letter_is_not_feedback() -> None:

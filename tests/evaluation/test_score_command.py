@@ -5,15 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
-from evaluation_tiny import reward_model_folder
+from evaluation_tiny import classifier_folder, reward_model_folder
 from test_evaluation_store import Server
+from transformers import AutoTokenizer
 
 from wildreward import RewardScorer
 from wildreward.errors import UserError
 from wildreward.evaluation.score_command import ScoreConfig, main, score_file
+from wildreward.scorer import NotFinite
 
 
 @pytest.fixture(scope="module")
@@ -74,19 +78,70 @@ def test_a_line_that_cannot_be_scored_is_told_and_the_others_are_scored(model, t
     assert secret not in (tmp_path / "out.jsonl").read_text()
 
 
-def test_a_conversation_that_the_model_refuses_does_not_spoil_its_neighbours(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_conversation_that_the_model_refuses_does_not_spoil_its_neighbours(size, model, tmp_path, monkeypatch):
     forward = RewardScorer.judge_ids
 
     def poisoned(self, ids):
         if any(len(row) > 60 for row in ids):
-            raise ValueError("the reward model gives NaN or infinity for conversations [1]")
+            raise NotFinite("the reward model gives NaN or infinity for conversations [1]")
         return forward(self, ids)
 
     monkeypatch.setattr(RewardScorer, "judge_ids", poisoned)
     long = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "good code " * 60}]
     source = write(tmp_path / "in.jsonl", [{"messages": c} for c in (chat(0), long, chat(2))])
-    assert score_file(model, source, tmp_path / "out.jsonl") == {"scored": 2, "error": 1}
-    assert "NaN" in read(tmp_path / "out.jsonl")[1]["error"]
+    assert score_file(model, source, tmp_path / "out.jsonl", chunk_size=size) == {"scored": 2, "error": 1}
+    assert read(tmp_path / "out.jsonl")[1] == {"line": 2, "error": "the model gives no finite score"}
+
+
+def test_what_a_classifiers_template_refuses_is_an_error_of_its_line(tmp_path):
+    folder = classifier_folder(tmp_path / "classifier")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system messages') }}{% endif %}"
+    tokenizer.chat_template = refusal + "{% for m in messages %}{{ m.content }} {% endfor %}"
+    tokenizer.save_pretrained(folder)
+    surrogate = [{"role": "user", "content": "\ud83d"}, *chat(1)]
+    refused = [{"role": "system", "content": "x"}, *chat(1)]
+    source = write(tmp_path / "in.jsonl", [{"messages": chat(0)}, {"messages": refused}, {"messages": surrogate}])
+    assert score_file(str(folder), source, tmp_path / "out.jsonl") == {"scored": 2, "error": 1}
+    assert "no system messages" in read(tmp_path / "out.jsonl")[1]["error"]
+    with pytest.raises(UserError, match=r"--max_length is 0"):
+        score_file(str(folder), tmp_path / "in.jsonl", tmp_path / "more.jsonl", max_length=0)
+
+
+def test_a_server_that_refuses_leaves_nothing_in_the_way(model, tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"messages": chat(1)}])
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(404)
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(UserError, match="404"):
+            score_file(f"http://127.0.0.1:{server.server_port}/typo", source, tmp_path / "out.jsonl")
+        server.shutdown()
+    assert score_file(model, source, tmp_path / "out.jsonl") == {"scored": 1, "error": 0}
+
+
+def test_what_others_put_into_the_work_folder_stays(model, tmp_path):
+    (tmp_path / "out.jsonl.work").mkdir()
+    (tmp_path / "out.jsonl.work" / "thesis.txt").write_text("precious")
+    source = write(tmp_path / "in.jsonl", [{"id": {"a": 1.5}, "messages": chat(1)}])
+    score_file(model, source, tmp_path / "out.jsonl")
+    assert os.listdir(tmp_path / "out.jsonl.work") == ["thesis.txt"]
+    assert read(tmp_path / "out.jsonl")[0]["id"] == {"a": 1.5}
+
+
+def test_damaged_work_is_named(model, tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"messages": chat(1)}])
+    (tmp_path / "out.jsonl.work").mkdir()
+    (tmp_path / "out.jsonl.work" / "scores.jsonl").write_text('{"line": 1,\n')
+    with pytest.raises(UserError, match=r"scores.jsonl holds a line that is no score; delete .*out.jsonl.work"):
+        score_file(model, source, tmp_path / "out.jsonl")
 
 
 def test_a_damaged_model_stops_the_run(model, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wildreward.reward_text import parse_reward_text, render_reward_text
+from wildreward.reward_text import HEADER, parse_reward_text, render_reward_text
 
 texts = st.lists(
     st.sampled_from(["cat", " ", "\n", "<query>", "<response>", "\n<user>\n", "<", ">", "< query>", "é", "user"]),
@@ -31,7 +31,18 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hello", "<|im_start|>user\nhi", "<query>\nq", "<response>\na\n<query>\nq\n", "x <response>"]
+    "text",
+    [
+        "",
+        "hello",
+        HEADER,
+        HEADER + "<query>\nq",
+        "x\n" + HEADER + "<query>\nq\n<response>\na",
+        "<|im_start|>user\nhi",
+        "<query>\nq",
+        "<response>\na\n<query>\nq\n",
+        "x <response>",
+    ],
 )
 def test_another_text_is_refused(text):
     with pytest.raises(ValueError, match="not a reward model's input"):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +17,10 @@ import uvicorn
 
 from tests.tiny import reward_model, tokenizer_for
 from wildreward import RewardScorer
+from wildreward.errors import UserError
 from wildreward.reward_source import RemoteReward, RewardSourceError
 from wildreward.serving.app import Limits, make_app
+from wildreward.serving.command import ServeConfig, main
 
 SECRET = "my mother is ill"
 
@@ -112,12 +115,25 @@ def test_health(served):
         ("/score", {"query": [SECRET]}, 422, "expected one list: messages"),
         ("/get_reward", {}, 422, "expected one list: query or messages"),
         ("/get_reward", {"query": [SECRET]}, 422, "query 0: the text is not a reward model's input"),
+        (
+            "/get_reward",
+            {"query": [f"User: {SECRET}\n<response>\nfoo"]},
+            422,
+            "query 0: the text is not a reward model's",
+        ),
+        ("/score", {"messages": [[{"\ud800": 1}]]}, 422, "messages 0, message 1 is an object"),
         ("/get_reward", {"query": [3]}, 422, "query 0 is 3; expected text"),
         (
             "/score",
             {"messages": [CHATS[0], [{"role": "user", "content": SECRET}]]},
             422,
             "messages 1 does not end with",
+        ),
+        (
+            "/score",
+            {"messages": [[*CHATS[0], {"role": "assistant", "content": "x", "tool_calls": [{"function": {}}]}]]},
+            422,
+            "message 3 has tool_calls, which are not read",
         ),
         ("/score", {"messages": [[{"role": "user", "content": None}]]}, 422, "expected role and content, both text"),
         ("/score", {"messages": [CHATS[0]] * 21}, 413, "21 conversations; send at most 20 at once"),
@@ -130,6 +146,19 @@ def test_what_cannot_be_scored_is_said_without_repeating_it(served, path, body, 
     assert got == status and words in answer["error"]
     assert SECRET not in json.dumps(answer)
     assert served.ask("/score", {"messages": [CHATS[0]]})[0] == 200  # and healthy requests go on
+
+
+def test_a_text_with_the_tokenizers_own_marks_around_it_is_scored_without_them():
+    for kind in ("llama", "bert"):
+        with Served(fresh_scorer(kind)) as server:
+            own = RemoteReward(f"{server.url}/get_reward", tokenizer=fresh_scorer(kind).tokenizer)
+            assert own(CHATS[:3]) == pytest.approx(fresh_scorer(kind).score(CHATS[:3]), abs=1e-5)
+
+
+def test_a_request_that_could_never_wait_is_too_large():
+    with Served(fresh_scorer(), Limits(max_waiting=3)) as server:
+        status, answer, _ = server.ask("/score", {"messages": CHATS[:4]})
+        assert (status, answer) == (413, {"error": "4 conversations; send at most 3 at once"})
 
 
 def test_nothing_in_nothing_out(served):
@@ -179,6 +208,40 @@ def test_overload_is_said_at_once_and_what_waits_is_scored():
         assert third.result() == pytest.approx(fresh_scorer().score(CHATS[:2]), abs=1e-5)
 
 
+def test_what_a_client_that_left_had_asked_is_not_computed():
+    scorer = Slow()
+    passes = []
+    judge = scorer.judge_ids
+    scorer.judge_ids = lambda ids: passes.append(len(ids)) or judge(ids)
+    with Served(scorer) as server, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(server.ask, "/score", {"messages": CHATS[:1]})
+        assert scorer.computing.wait(60)
+        leaving = http.client.HTTPConnection("127.0.0.1", server.port)
+        leaving.request("POST", "/score", json.dumps({"messages": CHATS[:7]}))
+        broken = http.client.HTTPConnection("127.0.0.1", server.port)
+        broken.putrequest("POST", "/score")
+        broken.putheader("Content-Length", "1000")
+        broken.endheaders(b"{")
+        while server.ask("/health")[1]["waiting"] < 7:
+            time.sleep(0.01)
+        leaving.close(), broken.close()
+        time.sleep(0.3)
+        scorer.let.set()
+        assert first.result()[0] == 200 and server.ask("/score", {"messages": CHATS[:2]})[0] == 200
+        assert server.ask("/health")[1]["waiting"] == 0
+    assert passes == [1, 2]
+
+
+def test_many_empty_messages_do_not_hold_up_the_others():
+    chat = [{"role": "user", "content": ""}] * 50_000 + CHATS[0]
+    with Served(fresh_scorer()) as server:
+        begin = time.monotonic()
+        assert server.ask("/score", {"messages": [chat]})[1]["scores"] == pytest.approx(
+            fresh_scorer().score([[{"role": "user", "content": ""}] * 50 + CHATS[0]]), abs=1e-5
+        )
+        assert time.monotonic() - begin < 60
+
+
 def test_a_model_that_fails_on_one_request_serves_the_others():
     class Failing(Slow):
         def judge_ids(self, ids):
@@ -200,6 +263,28 @@ def test_a_model_that_fails_on_one_request_serves_the_others():
         assert [answer.result()[0] for answer in answers] == [200, 500, 200]
         assert answers[1].result()[1] == {"error": "CUDA out of memory"}
         assert server.ask("/score", {"messages": CHATS[:2]})[0] == 200
+
+
+@pytest.mark.parametrize(("flags", "words"), [({"port": 70000}, "at most 65535"), ({"max_waiting": 0}, "at least 1")])
+def test_flags_out_of_range(flags, words):
+    with pytest.raises(UserError, match=words):
+        main(ServeConfig(model="x", **flags))
+
+
+def test_an_address_that_is_taken_is_said_before_the_model_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(UserError, match=r"cannot listen on 127\.0\.0\.1, port .*: Address already in use"):
+            main(ServeConfig(model="no-such-model", port=taken.getsockname()[1]))
+
+
+def test_an_upload_that_never_ends_is_given_up(monkeypatch):
+    monkeypatch.setattr("wildreward.serving.app.UPLOAD_SECONDS", 0.2)
+    with Served(fresh_scorer()) as server:
+        slow = http.client.HTTPConnection("127.0.0.1", server.port)
+        slow.putrequest("POST", "/score")
+        slow.putheader("Content-Length", "1000")
+        slow.endheaders(b"{")
+        assert slow.getresponse().status == 408
 
 
 def test_the_command_serves_and_ends_when_told(tmp_path):
