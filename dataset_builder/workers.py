@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
+from multiprocessing.synchronize import Event
 from queue import SimpleQueue
 from typing import Any
 
@@ -50,11 +51,14 @@ class Workers:
     def __init__(self, count: int, shared: Any, pandas: bool = False) -> None:
         self.count, self.shared, self.pandas = count, shared, pandas
         self.pools: dict[bool, ProcessPoolExecutor] = {}
+        self.interrupted: Event | None = None
 
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.interrupted is not None and kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.interrupted.set()
         self.rest()
 
     def rest(self) -> None:
@@ -128,25 +132,28 @@ class Workers:
 
     def _pool(self, apart: bool) -> ProcessPoolExecutor:
         if apart not in self.pools:
+            context = get_context("spawn")
+            self.interrupted = self.interrupted or context.Event()
+            given = (self.shared, self.pandas, self.interrupted)
             count = 1 if apart else self.count
-            self.pools[apart] = ProcessPoolExecutor(
-                count, mp_context=get_context("spawn"), initializer=_begin, initargs=(self.shared, self.pandas)
-            )
+            self.pools[apart] = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=given)
         return self.pools[apart]
 
 
-def _begin(shared: Any, pandas: bool) -> None:
+def _begin(shared: Any, pandas: bool, interrupted: Event) -> None:
     global _shared
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; the main one says what to say
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one passes it on
+    for wait in (interrupted.wait, parent_process().join):
+        threading.Thread(target=_end_after, args=(wait,), daemon=True).start()
     if not pandas:
         _leave_pandas_out()
 
 
-def _end_with_parent() -> None:
-    """End at once when the main process was killed: nobody waits for the task, and its folder may soon be another's."""
-    parent_process().join()
+def _end_after(wait: Callable[[], object]) -> None:
+    """End at once when the run was interrupted or the main process was killed: nobody waits for the task, and its folder
+    may soon be another's."""
+    wait()
     os._exit(1)
 
 
