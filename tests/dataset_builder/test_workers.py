@@ -69,11 +69,13 @@ def test_processes_of_the_pool_hold_no_pandas(tmp_path):
 
 
 LONG_TASKS = """
+import signal
 import sys
 from pathlib import Path
 from tests.dataset_builder.test_workers import wait_long
 from wildreward.dataset_builder.workers import Step, Workers
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it puts in the background ignore it
     try:
         with Workers(2, Path(sys.argv[1])) as workers:
             workers.chain([Step(wait_long, apart=True)], [("a",)], "test")
