@@ -103,11 +103,12 @@ def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def _about(report: dict[str, Any], title: str) -> str:
     settings = report["settings"]
+    without = "" if settings.get("cues_classifier", True) else " --cues_classifier False"
     return f"""# {title}
 
 Feedback that users gave in real chats: for each instance the conversation so far, the answer of the assistant, what the
 user said next, and a level read from it. {report["kept"]:,} instances from {report["conversations"]:,} conversations, built by
-`wildreward build-dataset --source {settings["source"]} --labeler {settings["labeler"]}`.
+`wildreward build-dataset --source {settings["source"]} --labeler {settings["labeler"]}{without}`.
 
 ```python
 from datasets import load_dataset

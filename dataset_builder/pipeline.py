@@ -214,6 +214,8 @@ def prepare(
         "seed": seed,
     }
     settings = {**settings, "labeler": labeler, "labeler_version": plan.make_labeler().version}
+    if labeler == "cues":
+        settings["cues_classifier"] = plan.labeler_options.get("classifier", True)
     return Job(plan, output, slices, settings, dict(losses.counts), limit, prices or Prices(), max_failed)
 
 

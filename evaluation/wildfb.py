@@ -48,7 +48,10 @@ def split_files(folder: Path, split: str) -> list[Path]:
     """
     files = sorted(folder.glob(f"data/{split}-*.parquet"))
     if not files:
-        raise UserError(f"{folder} has no data/{split}-*.parquet; expected a dataset folder as build-dataset writes it")
+        raise UserError(
+            f"{folder} has no data/{split}-*.parquet; expected a dataset folder as build-dataset writes it, with rows in "
+            "that split (where users are few, build it with a larger --test_fraction)"
+        )
     return files
 
 

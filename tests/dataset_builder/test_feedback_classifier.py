@@ -236,6 +236,18 @@ def test_a_build_gives_the_same_levels_with_any_number_of_workers_and_ranks(tmp_
     assert {row["level"] for row in levels[0]} >= {2, 3, 4, 5}
 
 
+@needs_minilm
+def test_doing_without_it_stands_in_settings_and_card(tmp_path):
+    write_chats(tmp_path / "log", 30)
+    (tmp_path / "log" / "labels.jsonl").unlink()
+    source, output = str(tmp_path / "log"), tmp_path / "out"
+    without = {"labeler_options": {"classifier": False}, "mining_window": 0}
+    assert build_dataset(source, output, **without)["settings"]["cues_classifier"] is False
+    assert "--labeler cues --cues_classifier False`" in (output / "README.md").read_text()
+    with pytest.raises(UserError, match="cues_classifier was False, now True"):
+        build_dataset(source, output, mining_window=0)
+
+
 # ---- how right it is
 
 
