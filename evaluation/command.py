@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wildreward.errors import UserError
+from wildreward.evaluation.loading import MODEL_HELP, LoadingConfig
 from wildreward.files import FolderLock
 from wildreward.settings import check_least
 
@@ -14,16 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(LoadingConfig):
     """What to evaluate, on what, and where the results go."""
 
-    model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Reward model: a WildReward folder or Hub id, a sequence classifier with one label (Bradley-Terry), "
-            'or the URL of a server that answers POST {"query": [text, …]} with {"rewards": [number, …]}.'
-        },
-    )
+    model: str | None = field(default=None, metadata={"help": MODEL_HELP})
     compare: list[str] | None = field(
         default=None, metadata={"help": "Two models A and B instead of --model: compare them by paired bootstrap."}
     )
@@ -46,18 +41,7 @@ class EvaluateConfig:
     bootstrap: int = field(default=1000, metadata={"help": "Bootstrap resamples for the intervals; 0 for none."})
     bins: int = field(default=10, metadata={"help": "Bins of the calibration error."})
     plots: bool = field(default=True, metadata={"help": "Draw figures (needs matplotlib: the extra `plots`)."})
-    revision: str | None = field(default=None, metadata={"help": "Revision of a model from the Hub."})
-    dtype: str = field(default="auto", metadata={"help": "Number format of the weights: auto, float32, bfloat16 …"})
-    token_budget: int = field(default=16384, metadata={"help": "Most padded tokens in one forward pass."})
-    max_length: int = field(
-        default=4096, metadata={"help": "Longest input in tokens, for classifiers that do not say their own."}
-    )
     chunk_size: int = field(default=256, metadata={"help": "Candidates scored between two writes to disk."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
-    text_tokenizer: str | None = field(
-        default=None,
-        metadata={"help": "For a URL: tokenizer whose chat template makes the text; default: a plain text form."},
-    )
 
 
 CONFIGS = (EvaluateConfig,)
@@ -145,23 +129,15 @@ def main(config: EvaluateConfig) -> None:
     options = Options(
         config.split, config.limit, config.seed, config.bootstrap, config.bins, config.plots, config.chunk_size
     )
-    loading = {
-        "revision": config.revision,
-        "dtype": config.dtype,
-        "token_budget": config.token_budget,
-        "max_length": config.max_length,
-        "trust_remote_code": config.trust_remote_code,
-        "text_tokenizer": config.text_tokenizer,
-    }
     datasets, benchmarks = config.dataset or [], config.benchmark or []
     if config.compare is not None:
         from wildreward.evaluation.compare import compare_models
 
-        results = compare_models(config.compare, config.output, datasets, benchmarks, options, **loading)
+        results = compare_models(config.compare, config.output, datasets, benchmarks, options, **config.loading())
         folder = Path(config.output or "")
     else:
         assert config.model is not None
-        results = evaluate_model(config.model, config.output, datasets, benchmarks, options, **loading)
+        results = evaluate_model(config.model, config.output, datasets, benchmarks, options, **config.loading())
         folder = _output_folder(config.model, config.output)
         if (folder / "config.json").exists():  # the results lie in the model's own folder: its card shows them
             from wildreward.model_card import write_model_card

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from wildreward.errors import UserError, described
+from wildreward.evaluation.loading import MODEL_HELP, LoadingConfig
 from wildreward.evaluation.store import Group, Scored, Scorer
 from wildreward.files import FolderLock
 from wildreward.messages import read_messages
@@ -24,15 +25,10 @@ NOT_FINITE = "the model gives no finite score"
 
 
 @dataclass
-class ScoreConfig:
+class ScoreConfig(LoadingConfig):
     """What to score, with what, and where the scores go."""
 
-    model: str = field(
-        metadata={
-            "help": "Reward model: a WildReward folder or Hub id, a sequence classifier with one label (Bradley-Terry), "
-            'or the URL of a server that answers POST {"query": [text, …]} with {"rewards": [number, …]}.'
-        }
-    )
+    model: str = field(metadata={"help": MODEL_HELP})
     input: str = field(
         metadata={
             "help": "JSON Lines file; each line has `messages` that end with the assistant's answer, and may have `id`."
@@ -44,18 +40,7 @@ class ScoreConfig:
             "and `level_probs` or `error`."
         }
     )
-    revision: str | None = field(default=None, metadata={"help": "Revision of a model from the Hub."})
-    dtype: str = field(default="auto", metadata={"help": "Number format of the weights: auto, float32, bfloat16 …"})
-    token_budget: int = field(default=16384, metadata={"help": "Most padded tokens in one forward pass."})
-    max_length: int = field(
-        default=4096, metadata={"help": "Longest input in tokens, for classifiers that do not say their own."}
-    )
     chunk_size: int = field(default=256, metadata={"help": "Conversations scored between two writes to disk."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
-    text_tokenizer: str | None = field(
-        default=None,
-        metadata={"help": "For a URL: tokenizer whose chat template makes the text; default: a plain text form."},
-    )
 
 
 CONFIGS = (ScoreConfig,)
@@ -270,7 +255,6 @@ def _told(error: ValueError) -> str:
 
 def main(config: ScoreConfig) -> None:
     """Run the command."""
-    settings = {key: value for key, value in vars(config).items() if key not in ("model", "input", "output")}
-    counts = score_file(config.model, config.input, config.output, **settings)
+    counts = score_file(config.model, config.input, config.output, chunk_size=config.chunk_size, **config.loading())
     told = f", {counts['error']:,} lines with an error" if counts["error"] else ""
     print(f"{counts['scored']:,} conversations scored{told}: {config.output}")
