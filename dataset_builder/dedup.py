@@ -1,10 +1,12 @@
 """Exact and near-duplicate turns. What a turn is compared by travels as a few 64-bit numbers, not as text.
 
-Near-duplicates are found by MinHash over word triples with banding: of pairs that share 90% of their triples, 99% are
-found; of pairs that share half, 3% are compared at all. Of turns that resemble each other, the one whose id
-hashes lowest stays, so the outcome does not depend on the order or the number of shards.
+Near-duplicates are found by MinHash over word triples: the share of equal entries of two signatures estimates how many
+triples the turns share. Signatures are cut into bands, and only turns that agree in a whole band are compared. Of turns
+that resemble each other, the one whose id hashes lowest stays, so the outcome does not depend on the order or the number
+of shards.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,8 +17,7 @@ from wildreward.dataset_builder.parts import hash64
 from wildreward.dataset_builder.records import DUPLICATE, NEAR_DUPLICATE, Turn
 
 PERMUTATIONS = 64
-BANDS = 8
-ROWS = PERMUTATIONS // BANDS
+BANDS = (8, 16, 32)  # more of them find what resembles less, and compare more turns
 SHINGLE = 3
 _TOKEN = re.compile("[\u3400-\u9fff]|\\w+")
 _MAX_TOKENS = 4_000
@@ -82,10 +83,12 @@ def find_duplicates(
         signatures: (N, 64) `signature` of each, or None to look for exact copies only.
         threshold: smallest estimated Jaccard similarity of near-duplicates.
     """
+    bands = bands_for(threshold)
+    rows = PERMUTATIONS // bands
     order = np.argsort([hash64(id_) for id_ in ids], kind="stable")
     dropped: dict[int, str] = {}
     seen: set[int] = set()
-    bands: dict[bytes, list[int]] = {}
+    holders: dict[bytes, list[int]] = {}
     for row in order.tolist():
         if exact[row] in seen:
             dropped[row] = DUPLICATE
@@ -93,11 +96,22 @@ def find_duplicates(
         seen.add(exact[row])
         if signatures is None:
             continue
-        keys = [bytes([band]) + signatures[row, band * ROWS : (band + 1) * ROWS].tobytes() for band in range(BANDS)]
-        near = {other for key in keys for other in bands.get(key, ())}
+        keys = [bytes([band]) + signatures[row, band * rows : (band + 1) * rows].tobytes() for band in range(bands)]
+        near = {other for key in keys for other in holders.get(key, ())}
         if near and (signatures[list(near)] == signatures[row]).mean(axis=1).max() >= threshold:
             dropped[row] = NEAR_DUPLICATE
             continue
         for key in keys:
-            bands.setdefault(key, []).append(row)
+            holders.setdefault(key, []).append(row)
     return dropped
+
+
+def bands_for(threshold: float) -> int:
+    """Into how many bands to cut signatures, so that no pair with an estimate from `threshold` on is missed.
+
+    Such a pair differs in at most 64 - 64·threshold entries; where there are more bands than that, one agrees. For
+    thresholds t up to 0.5 the most bands are taken: two random turns agree in one of them with probability 1 - (1 - t²)³²,
+    0.95 at t = 0.3.
+    """
+    differing = PERMUTATIONS - math.ceil(PERMUTATIONS * threshold)
+    return next((bands for bands in BANDS if bands > differing), BANDS[-1])
