@@ -19,15 +19,16 @@ _CANNOT = r"(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|won['’]t|will
 _ENGLISH = re.compile(
     rf"""\b(?:
         i(?:['’]m|\ am)?\s+(?:really\s+|so\s+|very\s+)?sorry\b[^.!?]{{0,60}}\b{_CANNOT}
-      | i\s+(?:simply\s+|just\s+|really\s+)?{_CANNOT}\s+
-        (?:\w+\s+)?(?:help|assist|provide|create|generate|write|comply|fulfil+|engage|discuss|support|do\s+that|continue|answer|produce|offer|participate)
+      | i\s+(?:simply\s+|just\s+|really\s+)?{_CANNOT}\s+(?:(?:and|or)\s+(?:will\s+not|won['’]t)\s+)?
+        (?:be\s+able\s+to\s+)?(?:\w+\s+)?(?:help|assist|provide|create|generate|write|comply|fulfil+|engage|discuss|support|do\s+that|continue|answer|produce|offer|participate)
       | i(?:['’]m|\ am)\s+(?:unable|not\s+able|not\s+comfortable|not\s+allowed|not\s+programmed|not\s+permitted)\b
       | i\s+must\s+(?:decline|refuse)
       | (?:goes|is|would\s+be)\s+against\s+(?:my|openai['’]?s?|our)\s+(?:\w+\s+)?(?:guidelines|polic(?:y|ies)|programming|principles)
       | (?:violates?|violating)\s+(?:\w+\s+){{0,3}}(?:guidelines|polic(?:y|ies))
-      | (?:not|n['’]t)\s+(?:appropriate|ethical|something\s+i\s+can)
       | as\s+an\s+(?:ai|artificial)\b[^.!?]{{0,80}}\b(?:{_CANNOT}|not\s+capable|do\s+not|don['’]t)
-    )""",
+    )
+    | (?:\bnot|n['’]t)\s+(?:appropriate|ethical|something\s+i\s+can)
+    """,
     re.I | re.X,
 )
 _CHINESE = re.compile(

@@ -106,7 +106,7 @@ class Endpoint:
         await self._client.close()
 
     async def post(self, path: str, body: dict[str, Any], seconds: float) -> Any:
-        """Send one request and return the parsed JSON of the answer, within `seconds` from start to end.
+        """Send one request and return the JSON object of the answer, within `seconds` from start to end.
 
         Raises:
             Throttled, Transient, TimedOut, Rejected: see there.
@@ -115,17 +115,28 @@ class Endpoint:
         openai = load_openai()
         try:
             async with asyncio.timeout(seconds):
-                return await self._client.post(path, cast_to=object, body=body)
+                answer = await self._client.post(path, cast_to=object, body=body)
         except TimeoutError as error:
             raise TimedOut(f"no complete answer within {seconds:g} s") from error
         except openai.APIStatusError as error:
             raise self._meaning(error) from error
         except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them
             raise Transient(f"connection failed ({_innermost(error)})") from error
-        except openai.APIResponseValidationError:
-            return None
-        except (json.JSONDecodeError, UnicodeDecodeError):  # a body that calls itself JSON and is not
-            return None
+        except (openai.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError):
+            answer = None
+        self._check_answer(answer)
+        return answer
+
+    def _check_answer(self, answer: Any) -> None:
+        """Gateways say OK in front of a server that fails, with a page or an error in the body: that is no reply.
+
+        Raises:
+            Transient: it is one of these.
+        """
+        if not isinstance(answer, dict):
+            raise Transient("HTTP 200, but the body is no JSON object")
+        if answer.get("error") and not (answer.keys() & {"choices", "answers"}):
+            raise Transient(f"HTTP 200, but the body holds an error: {self._told(answer['error'])}")
 
     def _meaning(self, error: "openai.APIStatusError") -> Exception:
         status, message = error.status_code, self._server_message(error)
@@ -151,10 +162,13 @@ class Endpoint:
         return str(self._client.base_url).rstrip("/")
 
     def _server_message(self, error: "openai.APIStatusError") -> str:
-        body = error.body
+        return self._told(error.body) or self._told(error.message)
+
+    def _told(self, body: Any) -> str:
+        """What an error's body says, in one line, without the key."""
         message = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-        message = " ".join(str(message or error.message).split())[:LONGEST_MESSAGE]
-        return message.replace(self._key, "***") if self._key else message
+        text = " ".join(str(message or "").split())[:LONGEST_MESSAGE]
+        return text.replace(self._key, "***") if self._key else text
 
 
 def load_openai() -> Any:

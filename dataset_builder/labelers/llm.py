@@ -15,7 +15,7 @@ from typing import Any
 
 from wildreward.dataset_builder.labelers.asking import EndpointLabeler
 from wildreward.dataset_builder.labelers.base import UNLABELLED_UNPARSABLE, Request, Task
-from wildreward.dataset_builder.labelers.parsing import Reading, Unusable, is_json_object, read_chat_completion
+from wildreward.dataset_builder.labelers.parsing import Reading, Unusable, is_prose, read_chat_completion
 from wildreward.dataset_builder.labelers.prompts import (
     PROMPT_VERSION,
     ReplyForm,
@@ -86,7 +86,7 @@ class ChatForm:
         try:
             return read_chat_completion(payload, task)
         except Unusable as error:
-            if "response_format" in sent and error.reason == UNLABELLED_UNPARSABLE and not is_json_object(payload):
+            if "response_format" in sent and error.reason == UNLABELLED_UNPARSABLE and is_prose(payload):
                 self._ask_in(None, "does not keep to response_format")
             raise
 

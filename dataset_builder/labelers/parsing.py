@@ -61,11 +61,14 @@ def read_chat_completion(payload: Any, task: Task) -> Reading:
     return Reading(level=level, confidence=level_probability(choice.get("logprobs"), level))
 
 
-def is_json_object(payload: Any) -> bool:
-    """Whether a chat completion, apart from its thinking, is a JSON object and nothing else."""
+def is_prose(payload: Any) -> bool:
+    """Whether a chat completion holds a reply that, apart from its thinking, is anything but a JSON object."""
     try:
-        return isinstance(json.loads(_THINKING.sub("", payload["choices"][0]["message"]["content"])), dict)
-    except (KeyError, IndexError, TypeError, ValueError):
+        content = payload["choices"][0]["message"]["content"]
+        return not isinstance(json.loads(_THINKING.sub("", content)), dict)
+    except ValueError:
+        return True
+    except (KeyError, IndexError, TypeError):
         return False
 
 

@@ -36,13 +36,33 @@ def test_unusable_replies_are_asked_again_and_then_unlabelled_with_a_reason(cont
         assert {name: getattr(answer, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize(
-    "body", [b"<html>proxy login</html>", b'{"choices": []}', b"[]", b'{"choices": 3, "usage": 1}']
-)
+@pytest.mark.parametrize("body", [b'{"choices": []}', b'{"choices": 3, "usage": 1}'])
 def test_bodies_that_are_no_chat_completion_are_unusable(body):
     with StubServer(lambda request: Reply(body)) as stub:
         answer = ask(stub, rows(1))["key0"]
+        assert all("response_format" in request.body for request in stub.requests[:2])  # nothing is known against it
     assert (answer.level, answer.reason, answer.attempts) == (None, "unparsable_answer", 3)
+
+
+NO_REPLIES = [b"<html>bad gateway</html>", b"[]", b'"busy"', b'{"error": {"message": "upstream is down", "code": 502}}']
+
+
+@pytest.mark.parametrize("body", NO_REPLIES)
+def test_a_gateway_that_says_ok_over_a_failing_server_costs_no_row(body, caplog):
+    """That is a failure of the server, not a reply of the model."""
+    with StubServer(lambda request: Reply(body) if request.number < 40 else Reply(chat('{"level": 4}'))) as stub:
+        answers = ask(stub, rows(30), patience=Patience(first_pause=0.01, longest_pause=0.05))
+        assert all("response_format" in request.body for request in stub.requests)
+    assert [answer.level for answer in answers.values()] == [4] * 30
+    assert "does not keep to response_format" not in caplog.text
+
+
+@pytest.mark.parametrize("body", NO_REPLIES)
+def test_a_gateway_that_never_gets_through_stops_the_run(body):
+    with StubServer(lambda request: Reply(body)) as stub:
+        patience = Patience(first_pause=0.01, longest_pause=0.05, stall_seconds=0.5)
+        with pytest.raises(UserError, match=r"no request succeeded for .*HTTP 200, but the body .*run the same"):
+            ask(stub, rows(3), patience=patience)
 
 
 def test_asking_again_changes_the_temperature_and_says_what_went_wrong():

@@ -95,6 +95,10 @@ def test_two_conversations_with_mining_do_not_mix():
         "As an AI language model, I cannot provide legal advice.",
         "I must decline. This is not something I will do.",
         "That would be against OpenAI's guidelines.",
+        "That isn't appropriate for me to write.",
+        "I'm afraid this isn’t something I can do.",
+        "I won't be able to help with that.",
+        "I cannot and will not provide that.",
         "很抱歉，我无法提供这方面的帮助。",
         "对不起，我不能满足您的要求。",
     ],
@@ -108,6 +112,7 @@ def test_refusal_wording_is_recognised(response):
     [
         "Sorry about that! Here is the corrected code: print('hello')",
         "You can use try/except so that the program will not stop when it cannot open the file.",
+        "I can't wait to help you with that! First, open the settings.",
         "The word count cannot exceed 500, so I shortened the text.",
         "抱歉刚才弄错了，正确的答案是四十二。",
         "I'm sorry, but I can't help. " + "However, here is a long story. " * 60,
