@@ -17,7 +17,10 @@ class LoadingConfig:
     dtype: str = field(default="auto", metadata={"help": "Number format of the weights: auto, float32, bfloat16 …"})
     token_budget: int = field(default=16384, metadata={"help": "Most padded tokens in one forward pass."})
     max_length: int = field(
-        default=4096, metadata={"help": "Longest input in tokens, for classifiers that do not say their own."}
+        default=4096,
+        metadata={
+            "help": "Longest input in tokens of a classifier; a WildReward model says its own, a URL's server too."
+        },
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
     text_tokenizer: str | None = field(

@@ -87,6 +87,8 @@ class ClassifierScorer:
         token_budget: int,
         revision: str | None = None,
     ) -> None:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
         self.name = public_name(model)
         self.network = network.eval()
         self.tokenizer = tokenizer
@@ -97,20 +99,49 @@ class ClassifierScorer:
         self.token_budget = token_budget
         if tokenizer.chat_template is None:
             raise UserError(f"the tokenizer of {model} has no chat template; the model's input text cannot be made")
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if network.config.pad_token_id is None:
-            network.config.pad_token_id = tokenizer.pad_token_id
+        pad, tokens = _text_config(network).pad_token_id, network.get_input_embeddings().num_embeddings
+        self.pad = pad if pad is not None and 0 <= pad < tokens else None  # the model's, whatever the tokenizer's is
+        self.decoder = network.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    def _encode(self, messages: list[Message]) -> list[int]:
+    def _encode(self, messages: list[Message]) -> tuple[list[int], bool]:
+        """Token ids of a conversation, and whether its answer lost its beginning."""
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         except TemplateError as error:  # such as: no system messages
             raise ValueError(f"the chat template refuses a conversation: {error}") from error
         text = text.encode("utf-8", "replace").decode()  # no lone surrogates
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        # What does not fit goes at the front, so that the answer is never cut.
-        return ids[-self.max_length :]
+        ids = self._ids(text)
+        if len(ids) <= self.max_length:
+            return ids, False
+        # What does not fit goes at the front: the answer is cut last.
+        start = text.rfind(messages[-1]["content"].encode("utf-8", "replace").decode().strip())
+        return ids[-self.max_length :], len(self._ids(text[max(start, 0) :])) > self.max_length
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _read_to_the_end(self, ids: list[int]) -> list[int]:
+        """A decoder's row up to the token that its class reads: the last one that is not the model's padding token.
+
+        What follows it cannot be seen from there, and with padding behind it another token would be read.
+        """
+        end = len(ids)
+        while self.decoder and end > 1 and ids[end - 1] == self.pad:
+            end -= 1
+        return ids[:end]
+
+    def _pad(self, rows: list[list[int]]) -> dict[str, Any]:
+        """(B, T) ids and mask, padded on the right with a token that ends none of the rows, which the model is told."""
+        import torch
+
+        ends = {row[-1] for row in rows}
+        pad = self.pad if self.pad is not None else next(i for i in range(len(ends) + 1) if i not in ends)
+        _text_config(self.network).pad_token_id = pad
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.network.device)
+        lengths = torch.tensor([len(row) for row in rows], device=ids.device)
+        mask = torch.arange(width, device=ids.device) < lengths[:, None]
+        return {"input_ids": ids, "attention_mask": mask.long()}
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Score every completion of every group, in batches of like length within the token budget."""
@@ -119,18 +150,25 @@ class ClassifierScorer:
         from wildreward.scorer import length_batches
 
         try:
-            rows = [
+            encoded = [
                 self._encode([*group.prompt, {"role": "assistant", "content": c}])
                 for group in groups
                 for c in group.completions
             ]
         except ValueError as error:
             raise UserError(f"{self.name} cannot score {_names(groups)} ({error})") from error
+        if cut := sum(cut for _, cut in encoded):
+            logger.warning(
+                "%d of %d answers exceed %d tokens: their beginning was left out before scoring",
+                cut,
+                len(encoded),
+                self.max_length,
+            )
+        rows = [self._read_to_the_end(ids) for ids, _ in encoded]
         scores = [float("nan")] * len(rows)
         with torch.inference_mode():
             for batch in length_batches([len(row) for row in rows], self.token_budget):
-                inputs = self.tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt")
-                logits = self.network(**inputs.to(self.network.device)).logits
+                logits = self.network(**self._pad([rows[i] for i in batch])).logits
                 for position, value in zip(batch, logits[:, 0].float().tolist(), strict=True):
                     scores[position] = value
         flat = iter(scores)
@@ -217,7 +255,8 @@ def load_scorer(
         revision: of a Hub id.
         dtype: of the weights, as transformers names them.
         token_budget: most padded tokens in one forward pass.
-        max_length: longest input in tokens of a model that does not say its own.
+        max_length: longest input in tokens of a classifier, within what its positions allow; a WildReward model
+            says its own.
         trust_remote_code: allow code from the model's repository.
         text_tokenizer: for a URL: whose chat template renders the text; by default the reward template without
             special tokens.
@@ -262,6 +301,8 @@ def _load_classifier(
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
+    from wildreward.modeling_wildreward.modeling_wildreward import position_limit
+
     try:
         network, report = AutoModelForSequenceClassification.from_pretrained(
             path, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
@@ -275,8 +316,10 @@ def _load_classifier(
         )
     commit = options.get("revision")
     tokenizer = _load_tokenizer(path, trust_remote_code=trust_remote_code, revision=commit)
-    limit = min(max_length, getattr(network.config, "max_position_embeddings", None) or max_length)
-    fingerprint = fingerprint_of(identity, {"dtype": options["dtype"], "max_length": limit})
+    limits = (getattr(_text_config(network), "max_position_embeddings", None), position_limit(network.base_model))
+    limit = min(max_length, *(limit for limit in limits if limit))
+    # `reads`: scores kept from when another token could be read are not of this model.
+    fingerprint = fingerprint_of(identity, {"dtype": options["dtype"], "max_length": limit, "reads": "last"})
     return ClassifierScorer(model, network, tokenizer, fingerprint, limit, token_budget, commit and commit.resolved)
 
 
@@ -287,6 +330,10 @@ def _load_tokenizer(name: str, **options: Any) -> Any:
         return AutoTokenizer.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"the tokenizer of {name} cannot be loaded: {error}") from error
+
+
+def _text_config(network: Any) -> Any:
+    return network.config.get_text_config()
 
 
 def _dtype(network: Any) -> str:

@@ -229,6 +229,62 @@ def test_local_scorers_equal_scoring_one_by_one(tmp_path):
             assert one.level_probs is None
 
 
+def padded_classifier(folder, *, config_pad, tokenizer_pad, template_end):
+    """A classifier whose model and tokenizer disagree about the padding token, or have none."""
+    from evaluation_tiny import tokenizer
+
+    folder = classifier_folder(folder)
+    tok = tokenizer()
+    tok.pad_token = tokenizer_pad
+    tok.chat_template = "{% for m in messages %}{{ m.role }} : {{ m.content }} " + template_end + "{% endfor %}"
+    tok.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": config_pad}))
+    return folder, tok
+
+
+@pytest.mark.parametrize("template_end", ["</s> ", ""])
+@pytest.mark.parametrize(
+    ("config_pad", "tokenizer_pad"), [(None, None), (None, "</s>"), (0, None), (0, "</s>"), (3, "<pad>"), (-1, "<pad>")]
+)
+def test_classifier_is_read_at_its_own_last_token_whatever_the_padding(
+    config_pad, tokenizer_pad, template_end, tmp_path
+):
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from wildreward.evaluation.scorers import load_scorer
+
+    folder, tok = padded_classifier(
+        tmp_path, config_pad=config_pad, tokenizer_pad=tokenizer_pad, template_end=template_end
+    )
+    answers = ["good", "it is not right", "thanks please a list of python answers"]
+    groups = [Group(str(n), USER, [answer]) for n, answer in enumerate(answers)]
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    plain = []
+    for group in groups:
+        text = tok.apply_chat_template([*USER, {"role": "assistant", "content": group.completions[0]}], tokenize=False)
+        ids = torch.tensor([tok(text, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            plain.append(model(input_ids=ids).logits[0, 0].item())
+    assert max(plain) - min(plain) > 1e-3
+    scorer = load_scorer(str(folder), dtype="float32")
+    together = [scored.score for (scored,) in scorer.score_groups(groups)]
+    alone = [scorer.score_groups([group])[0][0].score for group in groups]
+    assert together == pytest.approx(plain, abs=1e-5) and alone == pytest.approx(plain, abs=1e-5)
+
+
+def test_a_classifier_says_when_an_answer_itself_is_cut(tmp_path, caplog):
+    from wildreward.evaluation.scorers import load_scorer
+
+    long_prompt = [{"role": "user", "content": "why " * 100}]
+    scorer = load_scorer(str(classifier_folder(tmp_path)), dtype="float32", max_length=32)
+    scorer.score_groups([Group("1", long_prompt, ["it is good", "not right"])])
+    assert "exceed" not in caplog.text  # the prompt made room
+    scorer.score_groups([Group("1", long_prompt, ["good " * 40, "it is bad", "bad " * 50])])
+    assert "2 of 3 answers exceed 32 tokens: their beginning was left out before scoring" in caplog.text
+
+
 def test_fingerprint_follows_the_weights(tmp_path):
     from wildreward.evaluation.scorers import folder_fingerprint
 
