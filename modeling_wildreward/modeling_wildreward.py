@@ -21,6 +21,8 @@ from .ordinal import OrdinalHead, expected_level, level_probs, ordinal_loss
 
 logger = logging.get_logger(__name__)
 
+ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "attention", "moe", "mlp"}
+
 
 @dataclass
 class WildRewardOutput(ModelOutput):
@@ -64,6 +66,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         hidden_size = config.text_config.get_text_config().hidden_size
         self.score = OrdinalHead(hidden_size, config.num_levels, config.head)
         self.looks_back_only = self.causal and _attends_causally(self.model)
+        self.attends_only = _attends_only(self.model)
         self.post_init()
 
     @torch.no_grad()
@@ -220,8 +223,12 @@ class WildRewardForSequenceClassification(PreTrainedModel):
     def supports_packing(self) -> bool:
         """Whether this backbone keeps packed sequences apart under its present attention implementation.
 
-        True with any flash attention; with sdpa or eager for causal decoders, whose masks follow the position ids.
+        True with any flash attention; with sdpa or eager for causal decoders, whose masks follow the position ids. False
+        for backbones in which more than attention mixes tokens: a recurrent or convolutional layer runs on from one
+        sequence into the next.
         """
+        if not self.attends_only:
+            return False
         implementation = self.model.config._attn_implementation or ""
         return "flash" in implementation or (self.looks_back_only and implementation in ("sdpa", "eager"))
 
@@ -252,7 +259,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         if not self.supports_packing:
             raise ValueError(
                 f"packed input is not possible for {self.config.text_config.model_type} with "
-                f"{self.model.config._attn_implementation} attention; pad the batch, or use flash attention"
+                f"{self.model.config._attn_implementation} attention; pad the batch"
+                f"{', or use flash attention' if self.attends_only else ''}"
             )
         if position_ids is None or input_ids.shape[0] != 1:
             raise ValueError("packed input needs input_ids of shape (1, T) and position_ids that restart at 0")
@@ -334,6 +342,15 @@ def _attends_causally(backbone: nn.Module) -> bool:
     """Whether every attention module says that its tokens never look ahead; models without such modules say nothing."""
     flags = [module.is_causal for module in backbone.modules() if hasattr(module, "is_causal")]
     return bool(flags) and all(flag is True for flag in flags)
+
+
+def _attends_only(backbone: nn.Module) -> bool:
+    """Whether tokens see each other through attention alone: no layer is recurrent (Mamba, linear attention) or a
+    convolution over time, as some are in hybrids such as Qwen3-Next, LFM2, Falcon-H1 or Granite 4."""
+    kinds = getattr(backbone.config.get_text_config(), "layer_types", None) or ()
+    if not ATTENTION_LAYERS.issuperset(kinds):
+        return False
+    return not any(getattr(m, "_is_stateful", False) or isinstance(m, nn.Conv1d) for m in backbone.modules())
 
 
 def _last_device(backbone: nn.Module) -> torch.device:

@@ -104,7 +104,7 @@ class RewardScorer:
     def score_candidates(
         self, prompt: Sequence[Message], completions: Sequence[str | Sequence[Message]]
     ) -> list[float]:
-        """Score several responses to one prompt; a decoder reads the prompt once for all of them.
+        """Score several responses to one prompt; a decoder made of attention reads the prompt once for all.
 
         Args:
             prompt: the messages before the response.
@@ -131,10 +131,6 @@ class RewardScorer:
         rows = self._forward_sharing(ids, sizes) if self._can_share_prefix() else self.judge_ids(ids)
         ends = np.cumsum(sizes)
         return [rows[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-
-    def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
-        """Scores of token id rows as [`encode`][wildreward.modeling_wildreward.template.encode] makes them."""
-        return [row[0] for row in self.judge_ids(ids)]
 
     def _encode(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         encoded = encode_batch(self.tokenizer, conversations, self.model.config.max_length)
@@ -243,10 +239,11 @@ class RewardScorer:
         return PADDING_SLACK.get(self.model.device.type, PADDING_SLACK["cuda"])
 
     def _can_share_prefix(self) -> bool:
-        """Only the last token of a causal decoder sees the whole text while its prefix never looks ahead; and prefixes
-        of different lengths need positions of their own."""
+        """Only the last token of a causal decoder sees the whole text while its prefix never looks ahead; prefixes of
+        different lengths need positions of their own; and a recurrent state cannot be handed out like keys and values."""
         takes_positions = "position_ids" in inspect.signature(self.model.model.forward).parameters
-        return self.model.config.pooling == "last" and self.model.causal and takes_positions
+        model = self.model
+        return model.config.pooling == "last" and model.causal and model.attends_only and takes_positions
 
     def _pad(self, rows: list[list[int]], side: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Pad rows to the longest: (B, T) ids and mask on the model's device."""

@@ -18,10 +18,38 @@ SIZES = {
 }
 
 
+LINEAR = {
+    "head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+}
+MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
+# Backbones in which other layers than attention carry something from token to token.
+HYBRIDS = {
+    "qwen3_next": {**LINEAR, "num_experts": 0, "mlp_only_layers": [0, 1]},
+    "qwen3_5_text": LINEAR,
+    "lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+    "falcon_h1": {**MAMBA, "mamba_d_ssm": 64},
+    "granitemoehybrid": {
+        **MAMBA,
+        "layer_types": ["mamba", "attention"],
+        "num_local_experts": 0,
+        "shared_intermediate_size": 48,
+    },
+}
+
+
 def backbone(name, vocab):
     from transformers import AutoConfig, AutoModel
 
-    extra = {"qwen3": {"head_dim": 8}, "gemma3_text": {"head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8}}
+    extra = {
+        "qwen3": {"head_dim": 8},
+        "gemma3_text": {"head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8},
+        **HYBRIDS,
+    }
     config = AutoConfig.for_model(
         name,
         vocab_size=vocab,
@@ -67,6 +95,31 @@ def test_shared_prompts_score_as_one_by_one(name, token_budget, tmp_path):
         for completion, row in zip(completions, rows, strict=True):
             ((alone,),) = scorer.judge_groups([(prompt, [completion])])
             assert row == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_hybrid_backbone_shares_no_prompt_and_packs_no_rows(name, tmp_path):
+    scorer = scorer_of(name, tmp_path)
+    groups = shapes()[:3]
+    together = scorer.judge_groups(groups)
+    for (prompt, completions), rows in zip(groups, together, strict=True):
+        one_by_one = [scorer.score([[*prompt, {"role": "assistant", "content": c}]])[0] for c in completions]
+        assert [row[0] for row in rows] == pytest.approx(one_by_one, abs=1e-4)
+    assert not scorer.model.supports_packing
+    with pytest.raises(
+        ValueError, match=f"packed input is not possible for {name} with sdpa attention; pad the batch$"
+    ):
+        scorer.model(
+            input_ids=torch.ones(1, 4, dtype=torch.long),
+            position_ids=torch.tensor([[0, 1, 0, 1]]),
+            cu_seq_lens_q=torch.tensor([0, 2, 4]),
+        )
+
+
+def test_backbones_of_attention_alone_pack_and_share(tmp_path):
+    for name in ("llama", "qwen3", "gemma3_text"):
+        scorer = scorer_of(name, tmp_path / name)
+        assert scorer.model.supports_packing and scorer._can_share_prefix()
 
 
 def test_padding_is_bounded_by_the_slack():

@@ -117,7 +117,7 @@ def test_packed_equals_padded(kind, pooling):
     model, tokenizer = reward_model(kind), tokenizer_for(kind)
     model.config.pooling = pooling
     ids = [encode(tokenizer, conversation, 128).input_ids for conversation in CONVERSATIONS]
-    padded = RewardScorer(model, tokenizer).score_ids(ids)
+    padded = [row[0] for row in RewardScorer(model, tokenizer).judge_ids(ids)]
     offsets = torch.tensor([0, *map(len, ids)]).cumsum(0)
     with torch.no_grad():
         packed = model(
