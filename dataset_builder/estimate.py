@@ -15,11 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from wildreward.bundled import MINILM
 from wildreward.dataset_builder.parts import read_part
 from wildreward.dataset_builder.turns import extract, request_for
 from wildreward.files import read_json
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 COMPLETION_TOKENS = 40
 
 
@@ -43,21 +43,22 @@ def measure(dataset: Path, tokenizer: Any, prompts: int = 400) -> Measured:
     report = read_json(dataset / "build_report.json")
     conversations, turns = report["conversations"], report["turns"]
     asked = turns - sum(report["dropped"].get(reason, 0) for reason in ("language", "too_long"))
+    judged = sum(report["refusals"].values())
     prompt_tokens, completion_tokens = mean_prompt_tokens(dataset, tokenizer, prompts), float(COMPLETION_TOKENS)
-    if report["requests"]:
-        prompt_tokens = report["prompt_tokens"] / report["requests"]
-        completion_tokens = report["completion_tokens"] / report["requests"]
+    if report["requests"]:  # what a question took in the end, all attempts together
+        prompt_tokens = report["prompt_tokens"] / (asked + judged)
+        completion_tokens = report["completion_tokens"] / (asked + judged)
     work = sum(path.stat().st_size for path in (dataset / "work").rglob("*") if path.is_file())
     return Measured(
         turns=turns / conversations,
         asked=asked / conversations,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
-        judged=sum(report["refusals"].values()) / conversations,
+        judged=judged / conversations,
         kept=report["kept"] / conversations,
         work_bytes=work / conversations,
         dataset_bytes=sum(report["bytes"].values()) / conversations,
-        seconds=sum(report["seconds"].values()) / conversations,
+        seconds=sum(seconds for stage, seconds in report["seconds"].items() if stage != "label") / conversations,
     )
 
 

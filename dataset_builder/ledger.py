@@ -16,6 +16,7 @@ from typing import Self
 
 from wildreward.dataset_builder.labelers.base import Answer
 from wildreward.errors import UserError
+from wildreward.files import lock_file
 
 GROUP = 64
 MAX_AGE = 1.0
@@ -27,6 +28,9 @@ class Ledger:
     Args:
         path: the file; made when missing.
         version: the labeler's name and version; answers of other versions are kept but not returned.
+
+    Raises:
+        UserError: it cannot be written, or another process has it open: an answer would be bought twice.
 
     Attributes:
         answers: by key; of several answers to one question the last.
@@ -41,6 +45,7 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 - held until close
+            lock_file(self._handle, path)
             self._end = 0
             for line, offset in _complete_lines(path):
                 self._end = offset + len(line)

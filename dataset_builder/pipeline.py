@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wildreward.bundled import resolve
+from wildreward.bundled import MINILM, resolve
 from wildreward.dataset_builder import stages, steps
 from wildreward.dataset_builder.costs import Prices
 from wildreward.dataset_builder.encoder_files import check_encoder
@@ -25,11 +25,12 @@ from wildreward.dataset_builder.stages import Job
 from wildreward.dataset_builder.workers import WorkerDied, Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json
-from wildreward.settings import check_settings
+from wildreward.settings import check_settings, reopen_settings
 
 logger = logging.getLogger(__name__)
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+# With those called `labeler.<option>`: nothing but labels depends on them.
+LABELER_SETTINGS = ("labeler", "labeler_version", "cues_classifier")
 
 
 def build_dataset(
@@ -80,7 +81,7 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
             forget(job)  # the remedy may be another setting
             raise
     if job.plan.make_labeler().paid:
-        with timed(seconds, "label"):
+        with timed(seconds, "label"), labeler_can_change(job):
             stages.label(job, workers, job.parts)
     with timed(seconds, "decide"):
         stages.decide(job, workers, job.parts)
@@ -96,6 +97,19 @@ def forget(job: Job) -> None:
         shutil.rmtree(plan.conversations)
     plan.repeats.unlink(missing_ok=True)
     (plan.folder / "settings.json").unlink(missing_ok=True)  # last: what was read under these must not outlive them
+
+
+@contextmanager
+def labeler_can_change(job: Job) -> Iterator[None]:
+    """Where the labeler is refused before it has given any answer, let the next run choose another for what was read."""
+    plan = job.plan
+    try:
+        yield
+    except UserError:
+        answers = (path for path in plan.feedback.rglob("*") if path.is_file())
+        if not any(path.stat().st_size for path in answers):
+            reopen_settings(plan.folder, *LABELER_SETTINGS)
+        raise
 
 
 @contextmanager
@@ -214,6 +228,7 @@ def prepare(
         "seed": seed,
     }
     settings = {**settings, "labeler": labeler, "labeler_version": plan.make_labeler().version}
+    settings |= {f"labeler.{option}": value for option, value in plan.make_labeler().settings.items()}
     if labeler == "cues":
         settings["cues_classifier"] = plan.labeler_options.get("classifier", True)
     return Job(plan, output, slices, settings, dict(losses.counts), limit, prices or Prices(), max_failed)

@@ -54,8 +54,12 @@ class BuildStage(PipelineStep):
 
 
 def run_stage(job: Job, stage: str, rank: int = 0, world: int = 1) -> None:
-    """Every `world`-th piece of one stage, in this process."""
-    with Workers(1, job.plan) as workers:
+    """Every `world`-th piece of one stage, in this process.
+
+    Raises:
+        UserError: another build is at work in the folder, or what the stage says.
+    """
+    with FolderLock(job.plan.folder, shared=True), Workers(1, job.plan) as workers:
         if stage == "read":
             stages.read(job, workers, rank, world)
         elif stage == "index":

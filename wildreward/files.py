@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from wildreward.errors import UserError
 
@@ -76,26 +76,42 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"{path} is not valid JSON ({error})") from error
 
 
+def lock_file(handle: IO[Any], name: str | os.PathLike, shared: bool = False) -> None:
+    """Lock an open file until it is closed.
+
+    Raises:
+        UserError: another living process has locked it; `name` is what it is told to write to.
+    """
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another run is writing to {name}; wait for it to end, or choose another output folder"
+        ) from error
+
+
 class FolderLock:
     """Hold a folder for one run. The kernel drops the lock when the process dies, so a killed run leaves none behind.
+
+    Args:
+        folder: to hold.
+        shared: with the other processes of the same run, which take it so as well.
 
     Raises:
         UserError: on entry, when another living process holds the folder.
     """
 
-    def __init__(self, folder: str | os.PathLike) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | os.PathLike, shared: bool = False) -> None:
+        self.folder, self.shared = Path(folder), shared
 
     def __enter__(self) -> Self:
         make_folder(self.folder)
-        self._handle = open(self.folder / ".lock", "a")
+        self._handle = open(self.folder / ".lock", "a+")
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            lock_file(self._handle, self.folder, shared=self.shared)
+        except BaseException:
             self._handle.close()
-            raise UserError(
-                f"another run is writing to {self.folder}; wait for it to end, or choose another output folder"
-            ) from error
+            raise
         return self
 
     def __exit__(

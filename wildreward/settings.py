@@ -10,6 +10,8 @@ from typing import Any
 from wildreward.errors import UserError
 from wildreward.files import read_json, write_json
 
+REOPENED = "reopened"  # key of settings.json
+
 
 @contextmanager
 def claim(folder: str | os.PathLike, settings: dict[str, Any], begun: Callable[[], object]) -> Iterator[None]:
@@ -28,8 +30,14 @@ def claim(folder: str | os.PathLike, settings: dict[str, Any], begun: Callable[[
         raise
 
 
+def reopen_settings(folder: str | os.PathLike, *names: str) -> None:
+    """Let the next run choose these settings, and those called `<name>.…`, anew: nothing was made under them yet."""
+    path = Path(folder) / "settings.json"
+    write_json(path, read_json(path) | {REOPENED: sorted(names)})
+
+
 def check_settings(folder: str | os.PathLike, settings: dict[str, Any]) -> None:
-    """Write `settings` to `folder/settings.json` the first time; later compare with it.
+    """Write `settings` to `folder/settings.json` the first time; later compare with it, but for those reopened.
 
     Args:
         folder: where the run keeps its work.
@@ -44,16 +52,19 @@ def check_settings(folder: str | os.PathLike, settings: dict[str, Any]) -> None:
         write_json(path, settings)
         return
     before = read_json(path)
+    reopened = before.pop(REOPENED, ())
     differing = [
         f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
         for key in sorted(before.keys() | settings.keys())
-        if before.get(key) != settings.get(key)
+        if before.get(key) != settings.get(key) and key.partition(".")[0] not in reopened
     ]
     if differing:
         raise UserError(
             f"{folder} was made with other settings ({'; '.join(differing)}); "
             "use the same settings, or choose another output folder"
         )
+    if reopened:
+        write_json(path, settings)
 
 
 def check_least(*numbers: tuple[str, int | None, int]) -> None:

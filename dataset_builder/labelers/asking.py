@@ -27,6 +27,7 @@ from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
 from wildreward.dataset_builder.labelers.quoting import report_cut_rows
 from wildreward.dataset_builder.labelers.rate import AdaptiveLimit
 from wildreward.dataset_builder.labelers.retries import GivenUp, Patience, Retries, Row
+from wildreward.settings import check_least
 
 
 class Form(Protocol):
@@ -82,6 +83,7 @@ class EndpointLabeler(Labeler):
     def __init__(
         self, form: Form, base_url: str | None, api_key_env: str, concurrency: int, patience: Patience | None
     ) -> None:
+        check_least(("concurrency", concurrency, 1))
         load_openai()
         check_address(base_url)
         check_api_key(base_url, api_key_env)

@@ -7,9 +7,10 @@ room for them (that is the backpressure) and yields answers in whatever order th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 Task = Literal["feedback", "refusal"]
 RefusalVerdict = Literal["answered", "justified_refusal", "false_refusal"]
@@ -93,6 +94,7 @@ class Labeler(ABC):
         name: "cues", "llm", "transformers" or "file".
         version: everything but the content that an answer depends on (prompt version, model, sampling settings).
             The ledger keeps answers of different versions apart.
+        settings: what the user chose of it, by option, so that a message can name what differs.
         paid: answers cost time or money, so the pipeline writes each to the ledger and never asks twice.
         judges_refusals: the "refusal" task is supported; otherwise possible refusals keep their level.
         uses_all_cores: one process at a time should label; labelers that are not paid only.
@@ -100,6 +102,7 @@ class Labeler(ABC):
 
     name: str
     version: str
+    settings: Mapping[str, Any] = MappingProxyType({})
     paid: bool = False
     judges_refusals: bool = False
     uses_all_cores: bool = False

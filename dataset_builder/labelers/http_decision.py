@@ -81,3 +81,4 @@ class HttpDecisionLabeler(EndpointLabeler):
         form = DecisionForm(model, budget or Budget())
         super().__init__(form, base_url, api_key_env, concurrency, patience)
         self.version = f"{public_name(model)}@{settings_digest([PROMPT_VERSION, model, repr(form.budget)])}"
+        self.settings = {"model": public_name(model), **form.budget.settings()}

@@ -153,6 +153,13 @@ class LlmLabeler(EndpointLabeler):
         super().__init__(form, base_url, api_key_env, concurrency, patience)
         settings = [PROMPT_VERSION, model, temperature, max_answer_tokens, repr(form.budget), extra]
         self.version = f"{public_name(model)}@{settings_digest(settings)}"
+        self.settings = {
+            "model": public_name(model),
+            "temperature": temperature,
+            "max_answer_tokens": max_answer_tokens,
+            "extra_body": extra,
+            **form.budget.settings(),
+        }
 
 
 def read_extra_body(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from wildreward.dataset_builder.labelers.base import ChatMessage
@@ -34,6 +34,10 @@ class Budget:
     query: int = 800
     response: int = 1200
     feedback: int = 800
+
+    def settings(self) -> dict[str, int]:
+        """As a message names them."""
+        return {f"shown_{part}_tokens": tokens for part, tokens in asdict(self).items()}
 
     @classmethod
     def of(cls, tokens: int) -> Self:

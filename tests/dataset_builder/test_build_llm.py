@@ -78,6 +78,17 @@ def test_a_wrong_layout_costs_no_request(tmp_path):
         assert stub.requests == []
 
 
+def test_no_requests_at_once_are_refused(tmp_path):
+    log, _ = write_chats(tmp_path, 2)
+    with pytest.raises(UserError, match="--concurrency is 0; expected at least 1"):
+        build_dataset(
+            str(log),
+            tmp_path / "out",
+            labeler="llm",
+            labeler_options={"model": "stub", "base_url": "http://127.0.0.1:9/v1", "concurrency": 0},
+        )
+
+
 @pytest.mark.parametrize("wrong", [{"mining_encoder": "nothing/at/all/here"}, {"mining_max_tokens": 1}])
 def test_a_wrong_encoder_costs_no_request_and_can_be_put_right(tmp_path, tiny_encoder, wrong):
     log, _ = write_chats(tmp_path, 20)

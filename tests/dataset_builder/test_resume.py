@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -12,8 +13,9 @@ import pytest
 from tests.dataset_builder.chats import write_chats, write_jsonl
 from tests.dataset_builder.llm_rows import QUICK
 from tests.llm_stub import StubServer, error, level_by_content
-from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.pipeline import build_dataset, claim, prepare
 from wildreward.errors import UserError
+from wildreward.files import FolderLock
 
 TURNS = 90
 ENOUGH = 40
@@ -80,3 +82,74 @@ def test_a_dead_worker_leaves_everything_to_the_next_run(tmp_path):
     said = run.communicate()[1]
     assert run.returncode == 2 and "a worker process died during 'read'" in said
     assert (tmp_path / "out" / "work" / "settings.json").exists()
+
+
+def test_a_labeler_that_never_answered_can_be_changed_without_reading_again(tmp_path):
+    """The server's own remedy is another setting: it must not cost the hours that reading took."""
+    log, _ = write_chats(tmp_path, 5)
+    behaviour = lambda asked: error(404, "no such model") if asked.body["model"] == "tpyo" else level_by_content(asked)  # noqa: E731
+    with StubServer(behaviour) as stub:
+        options = {"base_url": stub.url, "concurrency": 2, "patience": QUICK}
+
+        def build_with(**more):
+            return build_dataset(
+                str(log), tmp_path / "out", labeler="llm", labeler_options=options | more, mining_window=0
+            )
+
+        with pytest.raises(UserError, match="check --base-url and --model"):
+            build_with(model="tpyo")
+        (part,) = (tmp_path / "out" / "work" / "conversations").glob("*.parquet")
+        read_at = part.stat().st_mtime_ns
+        with pytest.raises(UserError, match="max_words was"):  # what was read depends on that
+            build_dataset(str(log), tmp_path / "out", labeler="cues", mining_window=0, max_words=7)
+        assert build_with(model="good")["labelled"] == 15
+        assert part.stat().st_mtime_ns == read_at
+        with pytest.raises(UserError, match=r"labeler.temperature was 0.0, now 0.7; labeler_version was"):
+            build_with(model="good", temperature=0.7)
+
+
+def test_an_answer_binds_to_its_labeler(interrupted):
+    log, work, stub = interrupted
+    with pytest.raises(UserError, match=r"labeler\.model was 'stub', now 'other'"):
+        build_dataset(
+            str(log),
+            work.parent,
+            labeler="llm",
+            labeler_options={"model": "other", "base_url": stub.url, "patience": QUICK},
+            mining_window=0,
+        )
+
+
+def test_a_rank_that_still_asks_keeps_others_out(tmp_path):
+    """Stages of a build beyond one machine hold the folder together; nobody else may buy the same answers."""
+    pytest.importorskip("datatrove")
+    from wildreward.dataset_builder.scale import run_stage
+
+    log, _ = write_chats(tmp_path, 5)
+    with StubServer(level_by_content) as stub:
+        options = {"model": "stub", "base_url": stub.url, "concurrency": 2, "patience": QUICK}
+        job = prepare(str(log), tmp_path / "out", labeler="llm", labeler_options=options, mining_window=0)
+        with FolderLock(job.plan.folder):
+            claim(job)
+            with pytest.raises(UserError, match="another run is writing to"):
+                run_stage(job, "read")
+        for stage in ("read", "index"):
+            run_stage(job, stage)
+        started, go_on = threading.Event(), threading.Event()
+
+        def slowly(request):
+            started.set()
+            go_on.wait(30)
+            return level_by_content(request)
+
+        stub.behaviour = slowly
+        rank = threading.Thread(target=run_stage, args=(job, "label"))
+        rank.start()
+        assert started.wait(30)
+        with pytest.raises(UserError, match="another run is writing to"):
+            build(log, tmp_path / "out", stub)
+        with pytest.raises(UserError, match=r"another run is writing to .*ledger/00000-00000.jsonl"):
+            run_stage(job, "label")  # a rank started a second time
+        go_on.set()
+        rank.join(30)
+        assert len(stub.requests) == 15

@@ -10,7 +10,7 @@ import pytest
 
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, atomic_path, make_folder, read_json, write_json
-from wildreward.settings import check_settings
+from wildreward.settings import check_settings, reopen_settings
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -64,6 +64,25 @@ def test_second_run_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     holder.wait()
     with FolderLock(tmp_path):
         pass
+
+
+def test_processes_of_one_run_share_a_folder_that_others_may_not_have(tmp_path):
+    with FolderLock(tmp_path, shared=True), FolderLock(tmp_path, shared=True):
+        with pytest.raises(UserError, match="another run is writing to"), FolderLock(tmp_path):
+            pass
+    with FolderLock(tmp_path), pytest.raises(UserError, match="another run is writing to"):
+        with FolderLock(tmp_path, shared=True):
+            pass
+
+
+def test_reopened_settings_can_be_chosen_once_more_and_no_others(tmp_path):
+    check_settings(tmp_path, {"seed": 0, "labeler": "llm", "labeler.model": "tpyo"})
+    reopen_settings(tmp_path, "labeler")
+    with pytest.raises(UserError, match=r"made with other settings \(seed was 0, now 1\)"):
+        check_settings(tmp_path, {"seed": 1, "labeler": "llm", "labeler.model": "good"})
+    check_settings(tmp_path, {"seed": 0, "labeler": "llm", "labeler.model": "good"})
+    with pytest.raises(UserError, match=r"\(labeler.model was 'good', now None\)"):
+        check_settings(tmp_path, {"seed": 0, "labeler": "llm"})
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
