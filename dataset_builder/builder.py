@@ -6,10 +6,15 @@
     builder.download_and_prepare()
     data = builder.as_dataset()                                    # DatasetDict with train and test
 
-`datasets` caches the result by the arguments and the state of the source. The dataset folder itself (report, card,
-ledger) is kept under the cache folder too; its path is `builder.folder`.
+`datasets` caches the result by what it depends on: the settings of the build, the source's content, the labels or the
+labeler. The dataset folder itself (report, card, ledger) is kept under the cache folder too; its path is `builder.folder`.
+To ask again what a server failed on, give the option `ask_failed_again` and
+`download_and_prepare(download_mode="force_redownload")`.
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +24,13 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wildreward.bundled import resolve
-from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.pipeline import build_dataset, prepare
 from wildreward.dataset_builder.report import nothing_kept
 from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
 from wildreward.dataset_builder.writer import SPLITS
 from wildreward.errors import UserError
 
+_HOW = ("num_workers", "ask_failed_again")  # arguments of `build_dataset` that no row depends on
 _FOLDERS = {"default": ("data", INSTANCE), "unpaired_preference": ("unpaired_preference", UNPAIRED)}
 
 
@@ -36,7 +41,11 @@ class WildFeedbackConfig(datasets.BuilderConfig):
     source: str = ""
     labeler: str = "cues"
     options: dict[str, Any] = field(default_factory=dict)
-    source_state: str = ""
+    fingerprint: str = ""
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """What the cache is named after. (By default every option would count, the number of workers too.)"""
+        return f"{self.name}-{self.fingerprint}"
 
 
 class WildFeedback(datasets.ArrowBasedBuilder):
@@ -48,6 +57,9 @@ class WildFeedback(datasets.ArrowBasedBuilder):
         options: further arguments of `build_dataset`, such as `on_bad_input` or `num_workers`.
         config_name: "default" or "unpaired_preference".
         cache_dir: as in `datasets`.
+
+    Raises:
+        UserError: for everything that can be found wrong before work starts.
     """
 
     BUILDER_CONFIG_CLASS = WildFeedbackConfig
@@ -58,15 +70,14 @@ class WildFeedback(datasets.ArrowBasedBuilder):
         self, source: str, labeler: str = "cues", options: dict[str, Any] | None = None, **arguments: Any
     ) -> None:
         arguments.setdefault("config_name", self.DEFAULT_CONFIG_NAME)
-        super().__init__(
-            source=source, labeler=labeler, options=options or {}, source_state=_state(source), **arguments
-        )
+        options = options or {}
+        fingerprint = _fingerprint(source, labeler, options)
+        super().__init__(source=source, labeler=labeler, options=options, fingerprint=fingerprint, **arguments)
 
     @property
     def folder(self) -> Path:
         """The dataset folder this builder makes; both configurations share it."""
-        fingerprint = self.config_id.split("-", 1)[-1]
-        return Path(self._cache_dir_root) / "wildreward" / fingerprint
+        return Path(self._cache_dir_root) / "wildreward" / self.config.fingerprint
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(_FOLDERS[self.config.name][1]))
@@ -85,8 +96,8 @@ class WildFeedback(datasets.ArrowBasedBuilder):
                 yield datasets.builder.Key(number, index), pa.Table.from_batches([batch])
 
 
-def _state(source: str) -> str:
-    """Changes when a local source does."""
-    path = Path(resolve(source))
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files if file.exists())
+def _fingerprint(source: str, labeler: str, options: dict[str, Any]) -> str:
+    """Changes when a row might."""
+    given = {name: value for name, value in options.items() if name not in _HOW}
+    job = prepare(source, os.devnull, labeler=labeler, **given)  # which writes nothing
+    return hashlib.sha256(json.dumps(job.settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -128,6 +128,29 @@ def test_the_builder_class_gives_the_same_rows(log, built, tmp_path, tiny_encode
     assert builder.as_dataset(split="train").to_list() == expected
 
 
+def test_the_builder_class_builds_anew_when_a_row_might_change_and_only_then(log, tmp_path):
+    from wildreward.dataset_builder import WildFeedback
+
+    chats, labels = tmp_path / "chats.jsonl", tmp_path / "labels.jsonl"
+    chats.write_bytes(log[0].read_bytes())
+    given = [json.loads(line) for line in log[1].read_text().splitlines()]
+
+    def built_from(level, **options):
+        labels.write_text("".join(json.dumps(row | {"level": level}) + "\n" for row in given))
+        options |= {"labeler_options": {"labels": str(labels)}, "mining_window": 0}
+        builder = WildFeedback(source=str(chats), labeler="file", options=options, cache_dir=str(tmp_path))
+        builder.download_and_prepare()
+        return builder.folder, set(builder.as_dataset(split="train")["level"])
+
+    first, levels = built_from(2)
+    assert levels == {2} and built_from(5)[1] == {5}  # other labels in the file of the same name
+    os.utime(chats)
+    assert built_from(2, num_workers=2, ask_failed_again=True, max_failed=0.5) == (first, {2})
+    assert built_from(2, seed=7)[0] != first
+    chats.write_text(log[0].read_text().replace("gardens", "GARDENS"))
+    assert built_from(2)[0] != first
+
+
 def test_the_levels_of_a_build_are_labels_for_another(built, log, tmp_path, tiny_encoder):
     levels = tmp_path / "levels.parquet"
     levels.write_bytes((built[0] / "work" / "levels.parquet").read_bytes())
