@@ -9,6 +9,7 @@ from typing import Any
 from wildreward.errors import UserError
 from wildreward.evaluation.loading import MODEL_HELP, LoadingConfig
 from wildreward.files import FolderLock
+from wildreward.names import public_name
 from wildreward.settings import check_least
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def _output_folder(model: str, output: str | Path | None) -> Path:
         return Path(output)
     if Path(model).is_dir():
         return Path(model)
-    raise UserError(f"{model} is not a folder, so results cannot be written into it; give --output DIR")
+    raise UserError(f"{public_name(model)} is not a folder, so results cannot be written into it; give --output DIR")
 
 
 def main(config: EvaluateConfig) -> None:

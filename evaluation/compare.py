@@ -21,6 +21,7 @@ from wildreward.evaluation.store import Scored, Scorer, ScoreStore, score_groups
 from wildreward.evaluation.wildfb import LEVELS, HeldOut
 from wildreward.files import FolderLock
 from wildreward.modeling_wildreward.ordinal import positive_from
+from wildreward.names import public_name
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def _check_levels(models: Sequence[str], levels: Sequence[int | None]) -> None:
     stated = {k for k in levels if k is not None}
     positive = {positive_from(k or LEVELS) for k in levels}
     if len(stated) > 1 or len(positive) > 1:
-        shown = " and ".join(f"{model} has {k or 'no'} levels" for model, k in zip(models, levels, strict=True))
+        shown = " and ".join(
+            f"{public_name(model)} has {k or 'no'} levels" for model, k in zip(models, levels, strict=True)
+        )
         raise UserError(
             f"{shown}, so the same labels mean different things to them; compare models of equal levels on datasets"
         )

@@ -14,6 +14,7 @@ from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.evaluation.store import Group, Message, Scored, Scorer
 from wildreward.names import public_name
+from wildreward.reward_source import check_address, is_url
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +185,7 @@ class RemoteScorer:
     def __init__(self, url: str, text_tokenizer: str | None = None) -> None:
         from wildreward.reward_source import RemoteReward, source_name
 
+        check_address(url)
         tokenizer = None
         if text_tokenizer is not None:
             tokenizer = _load_tokenizer(resolve(text_tokenizer))
@@ -231,7 +233,8 @@ def open_config(model: str, revision: str | None = None, trust_remote_code: bool
 
 def model_levels(model: str, *, revision: str | None = None, trust_remote_code: bool = False, **_: Any) -> int | None:
     """Number of levels of a model that has them, before its weights are loaded; takes what `load_scorer` takes."""
-    if model.startswith(("http://", "https://")):
+    if is_url(model):
+        check_address(model)
         return None
     config, _ = open_config(model, revision, trust_remote_code)
     return config.num_levels if config.model_type == "wildreward" else None
@@ -265,7 +268,7 @@ def load_scorer(
     Raises:
         UserError: it is not a reward model, saying what it is.
     """
-    if model.startswith(("http://", "https://")):
+    if is_url(model):
         return RemoteScorer(model, text_tokenizer)
     from wildreward.scorer import default_device
 

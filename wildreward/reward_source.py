@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import re
 import threading
 import time
 import urllib.error
@@ -42,7 +43,7 @@ class RewardSourceError(UserError):
 
 def is_url(source: str) -> bool:
     """Whether a reward source is a server rather than a model."""
-    return source.startswith(("http://", "https://"))
+    return source.lower().startswith(("http://", "https://"))
 
 
 def source_name(source: Any) -> str:
@@ -52,6 +53,19 @@ def source_name(source: Any) -> str:
     if is_url(source):
         return source.split("://", 1)[1].split("/", 1)[0].rsplit("@", 1)[-1]
     return os.path.basename(source.rstrip("/")) or source
+
+
+def check_address(url: str) -> None:
+    """Make sure that no user name or password is in an address: it would end up in messages, and was never sent.
+
+    Raises:
+        RewardSourceError: there is one.
+    """
+    if re.match(r"[a-z]+://[^/?#]*@", url, re.IGNORECASE):
+        raise RewardSourceError(
+            f"the address of the reward server {source_name(url)} holds a user name or password; take it out, and put "
+            f"the server's bearer token into the environment variable {TOKEN_VARIABLE}"
+        )
 
 
 def open_source(source: str, **options: Any) -> Callable[[list[Conversation]], Sequence[float | None]]:
@@ -106,6 +120,9 @@ class RemoteReward:
         concurrency: requests at a time.
         timeout: seconds without a sign of the server after which an attempt counts as failed.
         deadline: seconds after the first failure of a request after which it is given up.
+
+    Raises:
+        RewardSourceError: an unknown `request`, or an address with a user name or password in it.
     """
 
     def __init__(
@@ -120,6 +137,7 @@ class RemoteReward:
     ) -> None:
         if request not in ("query", "messages"):
             raise RewardSourceError(f"request is {request!r}; expected 'query' or 'messages'")
+        check_address(url)
         self.url, self.request, self.tokenizer = url, request, tokenizer
         self.batch_size, self.concurrency = batch_size, concurrency
         self.timeout, self.deadline = timeout, deadline

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from wildreward.errors import UserError
 from wildreward.reward_text import render_reward_text
 from wildreward.training import RewardFunction, RewardSourceError
 
@@ -127,6 +128,30 @@ def test_token_comes_from_the_environment_and_stays_out_of_errors(server, monkey
         RewardFunction(server.url)(prompts=["q"], completions=["a"])
     assert server.requests[0][1]["Authorization"] == "Bearer s3cret"
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://bob:s3cret@127.0.0.1:9/get_reward", "HTTPS://s3cret@127.0.0.1"])
+def test_an_address_with_a_password_is_refused_without_repeating_it(address, tmp_path, caplog):
+    from wildreward.evaluation import evaluate_model
+    from wildreward.evaluation.compare import compare_models
+
+    benchmark = tmp_path / "judge.jsonl"
+    pair = {"pair_id": "1", "source": "mmlu-pro", "question": "q", "response_A": "a", "response_B": "b"}
+    benchmark.write_text(json.dumps(pair | {"label": "A>B"}) + "\n")
+    given = {"benchmarks": [f"judge_bench={benchmark}"]}
+    for use in (
+        lambda: RewardFunction(address),
+        lambda: evaluate_model(address, tmp_path / "out", **given),
+        lambda: compare_models([address, "no-such-model"], tmp_path / "both", **given),
+    ):
+        with pytest.raises(
+            UserError, match=r"server 127\.0\.0\.1\S* holds a user name .* WILDREWARD_REWARD_TOKEN"
+        ) as told:
+            use()
+        assert "s3cret" not in str(told.value)
+    with pytest.raises(UserError, match="is not a folder") as told:
+        evaluate_model(address, **given)
+    assert "s3cret" not in str(told.value) + caplog.text
 
 
 def test_a_model_folder_scores_as_the_scorer_does(tmp_path):
