@@ -140,7 +140,8 @@ def main(config: EvaluateConfig) -> None:
         assert config.model is not None
         results = evaluate_model(config.model, config.output, datasets, benchmarks, options, **config.loading())
         folder = _output_folder(config.model, config.output)
-        if (folder / "config.json").exists():  # the results lie in the model's own folder: its card shows them
+        # Where the results lie in the model's own folder, its card shows them; another package's card is not ours.
+        if results["model"]["kind"] == "wildreward" and folder.resolve() == Path(config.model).resolve():
             from wildreward.model_card import write_model_card
 
             write_model_card(folder, log=False)

@@ -73,6 +73,20 @@ def test_results_match_metrics_of_the_scores_and_repeat_exactly(model, dataset, 
     assert first["datasets"]["feedback"]["roc_auc"]["value"] == pytest.approx(roc_auc_score(labels >= 3, scores))
 
 
+def test_the_card_is_written_for_a_wildreward_model_in_its_own_folder_only(dataset, tmp_path):
+    given = {"dataset": [str(dataset)], "bootstrap": 0, "plots": False}
+    classifier = classifier_folder(tmp_path)
+    card = "---\nlicense: llama3.1\n---\n# A model of another group\n"
+    (classifier / "README.md").write_text(card)
+    main(EvaluateConfig(model=str(classifier), **given))
+    assert (classifier / "README.md").read_text() == card and (classifier / "results.json").exists()
+    ours = reward_model_folder(tmp_path)
+    main(EvaluateConfig(model=str(ours), output=str(classifier), **given))
+    assert (classifier / "README.md").read_text() == card and not (ours / "README.md").exists()
+    main(EvaluateConfig(model=str(ours), **given))
+    assert "ROC-AUC" in (ours / "README.md").read_text()
+
+
 def test_classifier_gets_rank_measures_only(dataset, tmp_path):
     folder = classifier_folder(tmp_path)
     results = evaluate_model(str(folder), tmp_path / "out", [str(dataset)], options=Options(bootstrap=10))
