@@ -21,6 +21,8 @@ from wildreward.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
+ENOUGH_TO_SPLIT = 50  # conversations
+
 
 def usable(rows: Iterable[Any], layout: Layout, max_words: int, counts: Counter) -> Iterator[Conversation]:
     """Conversations among the source's records; the others are counted by reason."""
@@ -95,6 +97,20 @@ def find_repeats(parts: list[Path]) -> dict[str, dict[str, list[int]]]:
         for part, row in zip(which.tolist(), (rows - starts[which]).tolist(), strict=True):
             repeats.setdefault(parts[part].name, {"drop": [], "renamed": []})[kind].append(row)
     return repeats
+
+
+def check_users(parts: list[Path]) -> None:
+    """Say so when most conversations seem to be one user's: then they are not split, or all end up on one side."""
+    columns = (read_columns(part, ["user_id"])["user_id"].to_pylist() for part in parts)
+    users = np.fromiter((int(user, 16) for column in columns for user in column if user), np.uint64)
+    _, counts = np.unique(users, return_counts=True)
+    if len(users) >= ENOUGH_TO_SPLIT and counts.max() > len(users) / 2:
+        logger.warning(
+            "%d of %d conversations with a user have the same one, so they end up on the same side of the split; if that "
+            "is not so, name the column that tells users apart with --user-column",
+            counts.max(),
+            len(users),
+        )
 
 
 def dropped_conversations(counts: Counter, repeats: dict[str, dict[str, list[int]]]) -> dict[str, int]:

@@ -17,10 +17,10 @@ from wildreward.dataset_builder.filters import Limits
 from wildreward.dataset_builder.finish import Rules
 from wildreward.dataset_builder.output import check_output, sweep
 from wildreward.dataset_builder.report import failed_questions
-from wildreward.dataset_builder.sources.base import Columns
+from wildreward.dataset_builder.sources.base import Columns, Layout
 from wildreward.dataset_builder.sources.digest import source_digest
 from wildreward.dataset_builder.sources.layouts import find_layout
-from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices
+from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices, lacking
 from wildreward.dataset_builder.stages import Job
 from wildreward.dataset_builder.workers import WorkerDied, Workers
 from wildreward.errors import UserError
@@ -191,6 +191,7 @@ def prepare(
             )
         check_encoder(mining_encoder)
     found_layout = find_layout(_first_columns(slices, source), name=layout, columns=columns, where=source)
+    _check_files(slices, found_layout, losses)
     plan = steps.Plan(
         folder=output / "work",
         layout=found_layout,
@@ -269,6 +270,13 @@ def _first_columns(slices: list[Slice], source: str) -> set[str]:
     raise UserError(
         f"{source} holds no complete record{_because(losses)}; expected at least one JSON object or parquet row"
     )
+
+
+def _check_files(slices: list[Slice], layout: Layout, losses: Losses) -> None:
+    """A folder may hold files of two kinds: those that do not fit would be lost row by row."""
+    for path in lacking(slices, layout.required):
+        expected = ", ".join(layout.required)
+        losses.add("other_columns", f"{path} does not have the columns of the other files ({layout.name}: {expected})")
 
 
 def _because(losses: Losses) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from wildreward.dataset_builder import steps
 from wildreward.dataset_builder.costs import Prices
 from wildreward.dataset_builder.ingest import (
+    check_users,
     dropped_conversations,
     find_repeats,
     ingested_parts,
@@ -83,6 +84,7 @@ def _index(plan: steps.Plan, source: str) -> None:
     if not parts:
         seen = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
         raise UserError(f"{source} holds no usable conversation ({seen or 'it is empty'})")
+    check_users(parts)
     write_repeats(plan.repeats, find_repeats(parts))
 
 

@@ -1,6 +1,7 @@
 """From a source's own records to conversations: what an adapter is, and the checks every conversation goes through."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from wildreward.dataset_builder.records import Conversation, Rejected
 from wildreward.roles import ROLES
 
 MAX_CONVERSATION_CHARS = 4_000_000
+# Of a chat that was cut up, as ShareGPT's are called; `conv_0`, `conv_1`, … are chats of their own.
+_PART = re.compile(r"([A-Za-z0-9]{7})_\d+")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Layout:
         name: what the user calls it.
         required: columns that tell this layout from the others.
         columns: where each part of a conversation is found; a `user` of None means that there is none.
-        user_from_id: the user is the id without its part number (`<id>_<n>`).
+        user_from_id: the user is the id without its part number (`<id>_<n>`, the id of seven letters and digits).
         message_language: key of a message's language, if messages carry one.
     """
 
@@ -80,8 +83,8 @@ class Layout:
 
     def _user(self, row: dict, raw: list, source_id: str | None) -> str | None:
         if self.user_from_id and not (self.columns.user and row.get(self.columns.user)):
-            base, _, number = (source_id or "").rpartition("_")
-            return base if base and number.isdigit() else source_id
+            part = _PART.fullmatch(source_id or "")
+            return part[1] if part else source_id
         if not self.columns.user:
             return None
         user = row.get(self.columns.user)

@@ -9,9 +9,9 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from wildreward.errors import UserError
 JSON_SLICE = 16 << 20
 JSONL_SLICE = 64 << 20
 PARQUET_SLICE_ROWS = 20_000
+FIRST_RECORDS = 20  # of a JSON file, in which its columns are looked for
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 # Files of a folder that may hold chats in a form that is not read here; they are not passed over in silence.
 OTHER_DATA = re.compile(
@@ -133,6 +134,20 @@ def columns_of(piece: Slice, losses: Losses) -> set[str]:
     if first is not None and not isinstance(first, dict):
         losses.add("not_a_record", f"{piece.path} begins with a {type(first).__name__}")
     return set(first) if isinstance(first, dict) else set()
+
+
+def lacking(pieces: Iterable[Slice], required: Collection[str]) -> list[str]:
+    """Files without these columns: by their schema, or in none of their first records. Files of the Hub are taken on trust."""
+    files = {piece.path: piece for piece in reversed(list(pieces)) if piece.kind != "hub"}
+    return [path for path, piece in sorted(files.items()) if not _has(piece, set(required))]
+
+
+def _has(piece: Slice, required: set[str]) -> bool:
+    losses = Losses(skip=True)
+    if piece.kind == "parquet":
+        return required <= columns_of(piece, losses)
+    first = list(islice(read_slice(piece, [], losses), FIRST_RECORDS))
+    return not first or any(isinstance(row, dict) and required <= row.keys() for row in first)
 
 
 def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]:

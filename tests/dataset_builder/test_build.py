@@ -453,6 +453,20 @@ def test_a_cut_off_log_stops_the_build_or_is_counted(tmp_path):
     assert report["records"] == 29 and report["input_lost"] == {"cut_off_records": 1}
 
 
+def test_a_source_whose_users_all_look_the_same_is_said(log, tmp_path, caplog):
+    rows = [json.loads(line) for line in log[0].read_text().splitlines()]
+    for name, share in (("half", 0.5), ("most", 0.6)):
+        path, same = tmp_path / f"{name}.jsonl", int(share * len(rows))
+        path.write_text(
+            "".join(json.dumps(row | {"user": "ann" if n < same else f"u{n}"}) + "\n" for n, row in enumerate(rows))
+        )
+        caplog.clear()
+        build((path, log[1]), tmp_path / f"out-{name}", **OFF)
+        told = [record.message for record in caplog.records if "the same side of the split" in record.message]
+        expected = f"{same} of {len(rows)} conversations with a user have the same one"
+        assert len(told) == (name == "most") and all(expected in message for message in told)
+
+
 def test_missing_labels_leave_turns_unlabelled_with_a_reason(log, tmp_path):
     labels = log[1].read_text().splitlines(keepends=True)
     (tmp_path / "labels.jsonl").write_text("".join(labels[:100]))

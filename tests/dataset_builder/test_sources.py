@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from wildreward.dataset_builder import records
 from wildreward.dataset_builder.ingest import usable
+from wildreward.dataset_builder.pipeline import prepare
 from wildreward.dataset_builder.records import Conversation, Rejected
 from wildreward.dataset_builder.sources import readers
 from wildreward.dataset_builder.sources.base import Columns, hashed_user
@@ -70,10 +71,17 @@ def test_wildchat_parquet_reads_only_the_columns_it_needs(tmp_path):
 def test_sharegpt_parts_of_one_chat_belong_to_one_user():
     turns = [{"from": "human", "value": "a"}, {"from": "chatgpt", "value": "b"}]
     first, second, other = (
-        SHAREGPT.to_conversation({"id": id_, "conversations": turns}) for id_ in ("xY_0", "xY_13", "xZ_0")
+        SHAREGPT.to_conversation({"id": id_, "conversations": turns})
+        for id_ in ("xYq0aB1_0", "xYq0aB1_13", "xZq0aB1_0")
     )
     assert first.user_id == second.user_id != other.user_id
-    assert first.source_id == "xY_0"
+    assert first.source_id == "xYq0aB1_0"
+
+
+def test_numbered_chats_in_sharegpts_form_are_not_one_users():
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    chats = [SHAREGPT.to_conversation({"id": f"conv_{n}", "conversations": turns}) for n in range(3)]
+    assert len({chat.user_id for chat in chats}) == 3
 
 
 def test_lmsys_and_plain_messages():
@@ -364,6 +372,20 @@ def test_a_missing_source_a_foreign_file_and_an_empty_folder(tmp_path):
     Path(tmp_path / "zero.jsonl").touch()
     with pytest.raises(UserError, match=r"zero\.jsonl is empty"):
         find_slices(str(tmp_path / "zero.jsonl"), Losses())
+
+
+def test_a_file_of_another_kind_among_the_others_is_an_error_or_counted(tmp_path):
+    chat = [user("a"), assistant("b"), user("c")]
+    pq.write_table(pa.Table.from_pylist([{"messages": chat}] * 3), tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist([{"conversation": chat}] * 2), tmp_path / "b.parquet")
+    (tmp_path / "c.jsonl").write_text('{"broken": 1}\n' + json.dumps({"messages": chat}) + "\n")
+    (tmp_path / "d.jsonl").write_text(json.dumps({"chat": chat}) + "\n")
+    with pytest.raises(
+        UserError, match=r"b\.parquet does not have the columns .* \(messages: messages\); pass --on-bad"
+    ):
+        prepare(str(tmp_path), tmp_path.parent / "out", mining_window=0)
+    job = prepare(str(tmp_path), tmp_path.parent / "out", mining_window=0, on_bad_input="skip")
+    assert job.losses == {"other_columns": 2}
 
 
 def test_no_file_of_a_folder_that_may_hold_chats_is_passed_over_in_silence(tmp_path, caplog):
