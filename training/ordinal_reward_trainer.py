@@ -37,7 +37,7 @@ from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.training.backbone_layers import compile_layers
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig, refuse_data_parallel
 from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
@@ -101,6 +101,8 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
     ) -> None:
         if args is None:
             args = OrdinalRewardConfig("reward-model", **({"eval_strategy": "no"} if eval_dataset is None else {}))
+        if len(set(getattr(model, "hf_device_map", None) or {})) < 2:  # a model spread over GPUs is not copied to them
+            refuse_data_parallel(args)
         if eval_dataset is None and args.eval_strategy != "no":
             raise UserError("eval_strategy is set but there is no eval_dataset; pass one, or set eval_strategy to 'no'")
         fresh = isinstance(model, str)

@@ -160,6 +160,14 @@ def test_preference_rows_leave_out_prompts_without_a_pair():
     ]
 
 
+def test_several_gpus_without_a_launcher_are_refused_before_anything_is_loaded(inputs, tmp_path):
+    arguments, config = configs(inputs, tmp_path / "out")
+    config._n_gpu = 2
+    with pytest.raises(UserError, match=r"2 GPUs are visible to one process.*accelerate launch"):
+        train_policy(arguments, config)
+    assert not (tmp_path / "out").exists()
+
+
 def test_user_errors(inputs, tmp_path):
     with pytest.raises(UserError, match=r"the policy .*nothing cannot be loaded"):
         arguments, config = configs(inputs, tmp_path / "a")

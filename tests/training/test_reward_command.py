@@ -141,6 +141,17 @@ def test_a_refused_run_does_not_claim_its_folder(tmp_path, made):
         train(made[0] / "base", validation_share=0.5)
 
 
+def test_several_gpus_without_a_launcher_are_refused_before_anything_is_loaded(tmp_path):
+    nothing = TrainRewardArguments(dataset=str(tmp_path / "none"), base_model=str(tmp_path / "none"))
+    settings = config(tmp_path / "out")
+    settings._n_gpu = 2  # as transformers counts them
+    with pytest.raises(
+        UserError, match=r"2 GPUs are visible to one process.*accelerate launch.*CUDA_VISIBLE_DEVICES=0"
+    ):
+        train_reward(nothing, settings)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_estimate_is_printed_instead_of_training(tmp_path, capsys):
     flags = ["--config", str(RECIPES / "qwen3-8b.yaml"), "--output-dir", str(tmp_path / "out")]
     main(*parse("train-reward", CONFIGS, [*flags, "--estimate", "8", "--estimate-sharding", "zero3"]))

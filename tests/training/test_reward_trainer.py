@@ -283,6 +283,13 @@ def test_an_undefined_metric_chooses_no_best_checkpoint_and_stops_nothing(tmp_pa
     assert "eval_roc_auc" not in made.evaluate()
 
 
+def test_one_process_trains_on_one_gpu(tmp_path):
+    args = config(tmp_path)
+    args._n_gpu = 2
+    with pytest.raises(UserError, match="2 GPUs are visible to one process; expected one GPU a process"):
+        OrdinalRewardTrainer(reward_model("llama"), args, toy_dataset(8), processing_class=tokenizer_for("llama"))
+
+
 def test_evaluation_needs_rows(tmp_path):
     with pytest.raises(UserError, match="eval_strategy is set but there is no eval_dataset"):
         trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch")
