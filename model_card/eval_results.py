@@ -15,18 +15,22 @@ def result_entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         results: what results.json holds.
 
     Returns:
-        Dicts ready for YAML, in the Hub's form; nothing for results that have no value or no place on the Hub.
+        Dicts ready for YAML, in the Hub's form; nothing for results that have no value or no place on the Hub, nor for
+        those of a sample (`--limit`) or of files from elsewhere: the Hub would show them as scores on its dataset.
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
+    if (results.get("settings") or {}).get("limit") is not None:
+        return []
     entries = []
     for result in (results.get("benchmarks") or {}).values():
+        read = _read_from_the_hub(result)
         for source, estimate in _by_source(result):
-            if estimate["value"] is not None:
+            if source in read and estimate["value"] is not None:
                 notes = _notes(estimate, f"{estimate.get('n', result['n'])} items", 100)
                 entries.append(EvalResultEntry(source, "default", round(100 * estimate["value"], 2), notes=notes))
     for name, result in (results.get("datasets") or {}).items():
-        if not is_hub_id(name):
+        if not is_hub_id(name) or name not in _read_from_the_hub(result):
             continue
         for measure in DATASET_MEASURES:
             estimate = result.get(measure)
@@ -34,6 +38,11 @@ def result_entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 notes = _notes(estimate, f"split {result['split']}, {result['n']} instances")
                 entries.append(EvalResultEntry(name, measure, round(estimate["value"], 4), notes=notes))
     return eval_result_entries_to_yaml(entries)
+
+
+def _read_from_the_hub(result: Mapping[str, Any]) -> set[str]:
+    """Ids of the datasets that were read from the Hub itself, as far as was recorded."""
+    return {origin["repo"] for origin in result.get("read_from") or [] if "repo" in origin}
 
 
 def _by_source(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

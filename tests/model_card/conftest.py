@@ -72,10 +72,13 @@ def write_results(folder, auc):
         "model": {"name": "reward-model", "kind": "wildreward", "fingerprint": "0"},
         "versions": {"torch": "2.13"},
         "datasets": {
-            "user/chats": {"split": "test", "n": 100, "users": 9, "roc_auc": estimate, "languages": {"English": {}}}
+            "user/chats": {
+                "split": "test", "n": 100, "users": 9, "roc_auc": estimate, "languages": {"English": {}},
+                "read_from": [{"repo": "user/chats", "revision": "abc"}],
+            }
         },
         "benchmarks": {},
-    }
+    }  # fmt: skip
     (Path(folder) / "results.json").write_text(json.dumps(results))
 
 

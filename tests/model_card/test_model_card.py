@@ -100,19 +100,44 @@ def test_license_comes_from_the_base_models_card_until_one_is_given(tmp_path):
     assert parse_card(write_model_card(folder).read_text()).metadata["license"] == "mit"
 
 
+def hub_origins(*repos):
+    return [{"repo": repo, "revision": "abc"} for repo in repos]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_no_entry_for_a_sample_nor_for_files_from_elsewhere(limit):
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
+    files = [{"file": "mine.jsonl", "sha256": "0"}]
+    origins = files if limit is None else hub_origins("ScalerLab/JudgeBench", "user/chats")
+    results = {
+        "settings": {"limit": limit},
+        "benchmarks": {
+            "judge_bench": {"score": estimate, "n": 3, "sources": ["ScalerLab/JudgeBench"], "read_from": origins}
+        },
+        "datasets": {"user/chats": {"split": "test", "n": 3, "roc_auc": estimate, "read_from": origins}},
+    }
+    assert render_eval_results(results) == ""
+
+
 def test_evaluation_entries_for_benchmarks_and_hub_datasets_only():
     estimate = {"value": 0.8361, "low": 0.82, "high": 0.85}
     split = {"split": "test", "n": 5000, "roc_auc": estimate, "mae": {"value": None, "low": None, "high": None}}
+    ppe = ["x/PPE-MMLU-Pro-Best-of-K", "x/PPE-MATH-Best-of-K"]
+    split["read_from"] = hub_origins("user/chats")
     results = {
         "benchmarks": {
-            "reward_bench": {"score": estimate, "n": 2985, "sources": ["allenai/reward-bench"]},
+            "reward_bench": {
+                "score": estimate, "n": 2985, "sources": ["allenai/reward-bench"],
+                "read_from": hub_origins("allenai/reward-bench"),
+            },
             "ppe_correctness": {
-                "score": estimate, "n": 9, "sources": ["x/PPE-MMLU-Pro-Best-of-K", "x/PPE-MATH-Best-of-K"],
+                "score": estimate, "n": 9, "sources": ppe, "read_from": hub_origins(*ppe),
                 "subsets": {"mmlu_pro": {"n": 5, "value": 0.5}, "other": {"n": 4, "value": 0.1}},
             },
             "own_benchmark": {"score": estimate, "n": 1, "sources": []},
         },
         "datasets": {"user/chats": split, "/data/chats": split, "dataset": split},
+        "settings": {"limit": None},
     }  # fmt: skip
     entries = parse_eval_result_entries(yaml.safe_load(render_eval_results(results)))
     assert [(entry.dataset_id, entry.task_id, entry.value) for entry in entries] == [
