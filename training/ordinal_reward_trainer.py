@@ -146,6 +146,12 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             optimizers=optimizers,
         )
         self.label_smoother = None  # the ordinal loss has its own
+        if {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.bfloat16}:
+            logger.warning(
+                "the trained weights are bfloat16: most updates of learning rate %g round to nothing; load the backbone in "
+                "float32 (bf16=True computes in bfloat16 all the same), or train adapters",
+                args.learning_rate,
+            )
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(early_stopping_patience=args.early_stopping_patience))
 
@@ -397,5 +403,6 @@ def _with_adapters(model: nn.Module, peft_config: Any) -> nn.Module:
 
     if getattr(peft_config, "modules_to_save", None) is None:
         peft_config.modules_to_save = ["score"]
+    model.score.float()  # in bfloat16 a small update leaves its few weights where they are; it computes in float32 anyway
     model.enable_input_require_grads()
     return get_peft_model(model, peft_config)

@@ -1,11 +1,13 @@
 """The trainer: equal results however the work is cut, metrics, checkpoints, faults."""
 
+import json
 import math
 import textwrap
 
 import pytest
 import torch
 from datasets import Dataset, load_dataset
+from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from tests.tiny import reward_model, save_backbone, tokenizer_for
@@ -214,6 +216,44 @@ def test_adapters_are_trained_alone_and_merged_into_the_saved_model(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(loaded(input_ids=ids).threshold_logits, expected, atol=1e-5, rtol=1e-4)
     assert not torch.equal(loaded.score.weight, before["score.weight"])
+
+
+@pytest.mark.parametrize("head", ["coral", "corn"])
+def test_the_head_beside_adapters_is_trained_and_saved_in_float32(tmp_path, head):
+    from peft import LoraConfig
+
+    model = reward_model("llama", head).to(torch.bfloat16)
+    model.config.dtype = torch.bfloat16
+    with torch.no_grad():
+        model.score.bias.fill_(2.0)  # where bfloat16 has steps of 2^-6
+    made = trainer(
+        tmp_path / "work",
+        model=model,
+        peft_config=LoraConfig(r=4, target_modules="all-linear", exclude_modules=["score"]),
+        learning_rate=1e-4,
+    )
+    made.train()
+    head = made.model.get_base_model().score
+    assert {weight.dtype for weight in head.parameters()} == {torch.float32}
+    moved = (head.modules_to_save["default"].bias - 2.0).abs()
+    assert 0 < moved.min() and moved.max() < 2**-7  # each moved, by less than half a step of bfloat16
+
+    expected = made.predict(toy_dataset(8)).predictions
+    made.save_reward_model(str(tmp_path / "out"))
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert {name for name, value in saved.items() if value.dtype == torch.float32} == {"score.weight", "score.bias"}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+    again = WildRewardForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert {weight.dtype for weight in again.parameters()} == {torch.bfloat16}
+    found = trainer(tmp_path / "again", model=again).predict(toy_dataset(8)).predictions
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), atol=0.05, rtol=0.02)
+
+
+def test_training_bfloat16_weights_themselves_comes_with_a_warning(tmp_path, caplog):
+    trainer(tmp_path / "a")
+    assert "round to nothing" not in caplog.text
+    trainer(tmp_path / "b", model=reward_model("llama").to(torch.bfloat16))
+    assert "the trained weights are bfloat16: most updates of learning rate 0.001 round to nothing" in caplog.text
 
 
 def test_a_stream_trains_like_the_same_rows_in_one_step(tmp_path):
