@@ -42,6 +42,7 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
             "kind": scorer.kind,
             "revision": scorer.revision,
             "fingerprint": scorer.fingerprint,
+            "weights": getattr(scorer, "weights", None),
         },
         "settings": {
             "split": options.split,

@@ -15,6 +15,7 @@ from wildreward.errors import UserError
 from wildreward.evaluation.store import Group, Message, Scored, Scorer
 from wildreward.names import public_name
 from wildreward.reward_source import check_address, is_url
+from wildreward.weights import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +52,14 @@ class WildRewardScorer:
 
     kind = "wildreward"
 
-    def __init__(self, model: str, scorer: Any, fingerprint: str, revision: str | None = None) -> None:
+    def __init__(
+        self, model: str, scorer: Any, fingerprint: str, revision: str | None = None, weights: str | None = None
+    ) -> None:
         self.name = public_name(model)
         self.scorer = scorer
         self.fingerprint = fingerprint
         self.revision = revision
+        self.weights = weights
         self.num_levels = scorer.model.config.num_levels
         self.settings = {"dtype": _dtype(scorer.model), "max_length": scorer.model.config.max_length}
 
@@ -87,6 +91,7 @@ class ClassifierScorer:
         max_length: int,
         token_budget: int,
         revision: str | None = None,
+        weights: str | None = None,
     ) -> None:
         from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -95,6 +100,7 @@ class ClassifierScorer:
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self.revision = revision
+        self.weights = weights
         self.settings = {"dtype": _dtype(network), "max_length": max_length}
         self.max_length = max_length
         self.token_budget = token_budget
@@ -181,6 +187,7 @@ class RemoteScorer:
 
     kind = "remote"
     revision = None
+    weights = None
 
     def __init__(self, url: str, text_tokenizer: str | None = None) -> None:
         from wildreward.reward_source import RemoteReward, source_name
@@ -283,7 +290,8 @@ def load_scorer(
         from wildreward.scorer import RewardScorer
 
         scorer = RewardScorer.from_pretrained(path, token_budget=token_budget, **options)
-        return WildRewardScorer(model, scorer, fingerprint_of(identity, {"dtype": dtype}), commit and commit.resolved)
+        fingerprint = fingerprint_of(identity, {"dtype": dtype})
+        return WildRewardScorer(model, scorer, fingerprint, commit and commit.resolved, weights_digest(path))
     if config.num_labels != 1:
         raise UserError(
             f"{model} is a {config.model_type} model with {config.num_labels} labels; expected a WildReward model or a "
@@ -323,7 +331,8 @@ def _load_classifier(
     limit = min(max_length, *(limit for limit in limits if limit))
     # `reads`: scores kept from when another token could be read are not of this model.
     fingerprint = fingerprint_of(identity, {"dtype": options["dtype"], "max_length": limit, "reads": "last"})
-    return ClassifierScorer(model, network, tokenizer, fingerprint, limit, token_budget, commit and commit.resolved)
+    revision, weights = commit and commit.resolved, weights_digest(path)
+    return ClassifierScorer(model, network, tokenizer, fingerprint, limit, token_budget, revision, weights)
 
 
 def _load_tokenizer(name: str, **options: Any) -> Any:

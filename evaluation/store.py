@@ -42,6 +42,8 @@ class Scorer(Protocol):
     """Changes whenever the scores may change; names the file the scores are kept in."""
     revision: str | None
     """Commit of a model from the Hub."""
+    weights: str | None
+    """`wildreward.weights.weights_digest` of a model folder: by it a card knows whether results are the folder's own."""
     settings: dict[str, Any]
     """What else the scores depend on, in a form that can be published: number format, longest input."""
 

@@ -12,6 +12,7 @@ import yaml
 
 from wildreward.errors import UserError
 from wildreward.files import read_json
+from wildreward.weights import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class ModelFacts:
     languages: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
+    """Of these weights; those of others are left out."""
+    results_of_other_weights: bool = False
     figures: tuple[str, ...] = ()
     reward_models: tuple[str, ...] = ()
     """Of a policy: the reward models on the Hub that it was trained with."""
@@ -85,6 +88,8 @@ def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None) -> M
     training = {key: value for name in SUMMARIES for key, value in _mapping(folder / name, optional=True).items()}
     asked = training.get("arguments") or training.get("settings") or {}
     results = _mapping(folder / "results.json", optional=True)
+    if others := _of_other_weights(results, folder):
+        results = {}
     base = _first_text(
         config.get("base_model"),
         training.get("base_model"),
@@ -103,7 +108,8 @@ def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None) -> M
         languages=_languages(training, results),
         training=training,
         results=results,
-        figures=tuple(sorted(f"figures/{path.name}" for path in (folder / "figures").glob("*.png"))),
+        results_of_other_weights=others,
+        figures=() if others else tuple(sorted(f"figures/{path.name}" for path in (folder / "figures").glob("*.png"))),
         reward_models=tuple(filter(is_hub_id, _names(asked.get("reward_model")))),
         peft=peft,
     )
@@ -112,6 +118,13 @@ def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None) -> M
 def is_hub_id(name: str) -> bool:
     """Whether a name reads like `owner/name` on the Hub and is no path on this machine."""
     return bool(HUB_ID.fullmatch(name)) and not name.startswith((".", "/")) and not Path(name).exists()
+
+
+def _of_other_weights(results: Mapping[str, Any], folder: Path) -> bool:
+    """Whether results were measured on weights that are not the folder's present ones; False where that was not recorded."""
+    model = results.get("model")
+    recorded = model.get("weights") if isinstance(model, Mapping) else None
+    return recorded is not None and recorded != weights_digest(folder)
 
 
 def _role(config: Mapping[str, Any], peft: bool) -> str:

@@ -31,7 +31,14 @@ ALLOWED = {
 }  # fmt: skip
 # On the Hub, files of these kinds that the folder no longer has are deleted: a stale shard would be loaded with the rest.
 REPLACED = {
-    MODEL: ("*.safetensors", "*.safetensors.index.json", "*.py", "figures/*.png", ".eval_results/wildreward.yaml"),
+    MODEL: (
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "*.py",
+        "figures/*.png",
+        "results.json",
+        ".eval_results/wildreward.yaml",
+    ),
     DATASET: ("data/*.parquet", "unpaired_preference/*.parquet", "figures/*.png"),
 }
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib")

@@ -65,6 +65,12 @@ def push(
     api = api or HfApi()
     with FolderLock(folder), hub.hub_errors(repo_id):
         _check(folder, kind, repo_id, license, "")
+        if kind == MODEL and read_model_facts(folder).results_of_other_weights:
+            logger.warning(
+                "%s is of other weights than those in the folder: it is not pushed, and the card says that these were not "
+                "evaluated; run `wildreward evaluate` on this folder, then push again",
+                folder / "results.json",
+            )
         repo_id = _repository(api, repo_id, kind, private)
         for _ in range(ROUNDS):
             on_hub = hub.read_card(api, repo_id, kind)
@@ -97,8 +103,11 @@ def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: s
             parse_card(text)
         except UserError as error:
             raise UserError(f"{name} is not ready to be pushed: {error}") from error
+    withheld: set[str] = set()
     if kind == MODEL:
-        fresh = render_model_card(read_model_facts(folder, repo_id if "/" in repo_id else None))
+        facts = read_model_facts(folder, repo_id if "/" in repo_id else None)
+        fresh = render_model_card(facts)
+        withheld = {"results.json"} if facts.results_of_other_weights else set()
     elif local:
         fresh = fill_in(local, "PATH_OR_REPO", repo_id)  # in the loading example that `build-dataset` writes
     else:
@@ -108,8 +117,8 @@ def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: s
     card = merge_card(reconcile(on_hub, local), fresh)
     card = mark_pushed(set_field(card, "license", license) if license else card)
     selection = validate_folder(folder, card)
-    files = tuple(sorted({*selection.files, "README.md"}))
-    return card, Selection(kind, files, selection.left_out)
+    files = tuple(sorted({*selection.files, "README.md"} - withheld))
+    return card, Selection(kind, files, (*selection.left_out, *sorted(withheld)))
 
 
 def _repository(api: HfApi, repo_id: str, kind: str, private: bool | None) -> str:

@@ -17,6 +17,7 @@ from wildreward.evaluation.labeler_command import EvaluateLabelerConfig
 from wildreward.evaluation.labeler_command import main as labeler_main
 from wildreward.evaluation.pairs import make_pairs, pair_weights, sample_pairs
 from wildreward.evaluation.wildfb import evaluate_split, held_out
+from wildreward.model_card import write_model_card
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,9 @@ def test_the_card_is_written_for_a_wildreward_model_in_its_own_folder_only(datas
     assert (classifier / "README.md").read_text() == card and not (ours / "README.md").exists()
     main(EvaluateConfig(model=str(ours), **given))
     assert "ROC-AUC" in (ours / "README.md").read_text()
+    reward_model_folder(tmp_path, seed=1)
+    again = write_model_card(ours, log=False).read_text()
+    assert "These weights were not evaluated" in again and "ROC-AUC" not in again
 
 
 def test_classifier_gets_rank_measures_only(dataset, tmp_path):

@@ -13,6 +13,7 @@ from tests.model_card.conftest import command, write_results
 from wildreward.cards import parse_card, unsealed
 from wildreward.errors import UserError
 from wildreward.model_card import push, write_model_card
+from wildreward.weights import weights_digest
 
 PUT = r"^/storage/"
 WRITES = ("POST", "PUT", "DELETE")
@@ -72,6 +73,28 @@ def test_new_results_change_card_and_results_only(hub, api, reward_folder):
     assert done.changed == (".eval_results/wildreward.yaml", "README.md", "results.json")
     assert uploads(hub) == before
     assert "0.820" in main_files(hub)["README.md"].decode() and "0.710" not in main_files(hub)["README.md"].decode()
+
+
+def test_results_of_other_weights_are_neither_on_the_card_nor_pushed(hub, api, reward_folder, caplog):
+    from safetensors.torch import load_file, save_file
+
+    results = json.loads((reward_folder / "results.json").read_text())
+    results["model"]["weights"] = weights_digest(reward_folder)
+    (reward_folder / "results.json").write_text(json.dumps(results))
+    config = reward_folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"transformers_version": "5.99"}))
+    push(reward_folder, "user/m", api=api)
+    assert "0.710" in main_files(hub)["README.md"].decode() and "results.json" in main_files(hub)
+    assert "other weights" not in caplog.text
+
+    weights = load_file(reward_folder / "model.safetensors")
+    save_file({name: tensor + 0.01 for name, tensor in weights.items()}, reward_folder / "model.safetensors")
+    done = push(reward_folder, "user/m", api=api)
+    card, files = main_files(hub)["README.md"].decode(), main_files(hub)
+    assert "These weights were not evaluated" in card and "0.710" not in card and "![score by label]" not in card
+    assert "results.json" not in files and ".eval_results/wildreward.yaml" not in files
+    assert "results.json" in done.left_out and (reward_folder / "results.json").exists()
+    assert "results.json is of other weights than those in the folder: it is not pushed" in caplog.text
 
 
 def test_shard_that_is_gone_here_goes_on_the_hub_and_other_files_stay(hub, api, reward_folder):
