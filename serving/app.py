@@ -7,7 +7,7 @@
 A conversation is a list of `{"role", "content"}` that ends with the assistant's answer; a text is what
 `wildreward.reward_text.render_reward_text` makes of one. Errors are `{"error": what}`: 401 without the token, 413 for more
 than a request may hold, 422 for what cannot be scored, 429 (with Retry-After) when too much waits, 500 where the model
-fails. What was said in a chat is in no error and in no log.
+fails, 503 when the server stops first. What was said in a chat is in no error and in no log.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from wildreward.errors import described
 from wildreward.messages import Message, read_messages
 from wildreward.reward_text import HEADER, parse_reward_text
 from wildreward.scorer import NotFinite, RewardScorer
-from wildreward.serving.batcher import Batcher, Overloaded
+from wildreward.serving.batcher import Batcher, Overloaded, Stopped
 
 RETRY_AFTER = "1"  # seconds
 TOKENIZED = 16  # conversations of a request that are tokenized before it is another's turn
@@ -85,7 +85,7 @@ class _Service:
 
     def close(self) -> None:
         self.batcher.close()
-        self.tokenizer.shutdown()
+        self.tokenizer.shutdown(cancel_futures=True)
 
     async def health(self, request: Request) -> Response:
         alive = self.batcher.alive
@@ -118,7 +118,13 @@ class _Service:
                 raise HTTPException(408, f"the body took longer than {UPLOAD_SECONDS} s") from error
             return await answer(request, await run_in_threadpool(_parse, text))
 
-        return endpoint
+        async def ended(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except (Stopped, asyncio.CancelledError) as error:  # by uvicorn, when the time to end requests is over
+                raise HTTPException(503, str(Stopped())) from error
+
+        return ended
 
     def check_token(self, request: Request) -> None:
         given = request.headers.get("authorization", "")
@@ -159,6 +165,8 @@ class _Service:
             return await _unless_gone(request, future)
         except NotFinite as error:
             raise HTTPException(500, "the model gives NaN or infinity for a conversation of this request") from error
+        except Stopped:
+            raise
         except RuntimeError as error:
             raise HTTPException(500, str(error)) from error
         finally:
@@ -211,14 +219,14 @@ def _surroundings(scorer: RewardScorer) -> tuple[str, str]:
 
 
 async def _unless_gone(request: Request, job: Future) -> Any:
-    """What the job gives; None, and the job cancelled, when the client leaves before it is done."""
+    """What the job gives; None when the client leaves before it is done. A job that nobody waits for is cancelled."""
     result, gone = asyncio.wrap_future(job), asyncio.ensure_future(request.receive())
-    await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
-    if result.done():
+    try:
+        await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
+        return result.result() if result.done() else None
+    finally:
+        result.cancel()
         gone.cancel()
-        return result.result()
-    result.cancel()
-    return None
 
 
 def _parse(text: bytes) -> dict[str, Any]:

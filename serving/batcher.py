@@ -22,6 +22,13 @@ class Overloaded(Exception):
     """More rows wait than the queue may hold."""
 
 
+class Stopped(RuntimeError):
+    """Nobody computes any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the server stops; ask again later")
+
+
 @dataclass(eq=False)
 class _Job:
     rows: Rows
@@ -82,12 +89,12 @@ class Batcher:
         Cancelling the future takes back what has not been computed.
 
         Raises:
-            RuntimeError: the batcher is closed.
+            Stopped: the batcher is closed. The future, when it is closed before all rows are taken.
         """
         job = _Job(rows)
         with self._changed:
             if self._closed:
-                raise RuntimeError("the server stops")
+                raise Stopped
             if rows:
                 self._jobs.append(job)
                 self._changed.notify()
@@ -96,7 +103,7 @@ class Batcher:
         return job.future
 
     def close(self) -> None:
-        """Take no more, finish what waits, and end the thread."""
+        """Take no more, finish the pass under way, fail what waits with `Stopped`, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -107,21 +114,24 @@ class Batcher:
         try:
             while taken := self._take():
                 self._score(taken)
-        finally:  # with an error that nobody foresaw: whoever waits must hear of it
+        finally:  # closed, or with an error that nobody foresaw: whoever waits must hear of it
             with self._changed:
                 self._closed = True
                 left = [*(job for job, _, _ in taken), *self._jobs]
-                self._jobs.clear()
+                for job in list(self._jobs):
+                    self._remove(job)
             for job in left:
-                _fail(job, RuntimeError("the server stops"))
+                _fail(job, Stopped())
 
     def _take(self) -> list[Part]:
-        """The next pass; empty when all is done."""
+        """The next pass; empty when the batcher is closed."""
         with self._changed:
             while True:
                 for job in [job for job in self._jobs if job.future.cancelled()]:
                     self._remove(job)
-                if self._jobs or self._closed:
+                if self._closed:
+                    return []
+                if self._jobs:
                     break
                 self._changed.wait()
             starts = {job: job.taken for job in self._jobs}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wildreward.serving.batcher import Batcher, Overloaded
+from wildreward.serving.batcher import Batcher, Overloaded, Stopped
 
 
 def judge(rows):
@@ -54,8 +54,8 @@ def test_a_pass_keeps_to_its_budget(asked, budget):
     gate = Gate()
     gate.let.set()
     batcher = Batcher(gate, budget, 1000)
-    for rows in asked:
-        submit(batcher, rows)
+    for future in [submit(batcher, rows) for rows in asked]:
+        future.result(30)
     batcher.close()
     assert all(sum(map(len, rows)) <= budget or len(rows) == 1 for rows in gate.passes)
     assert sorted(row for rows in gate.passes for row in rows) == sorted(tuple(row) for rows in asked for row in rows)
@@ -131,6 +131,25 @@ def test_a_long_row_does_not_wait_for_a_whole_large_request():
     batcher.close()
     assert any(row[0] == 2 for rows in gate.passes[1:4] for row in rows)
     assert all(sum(map(len, rows)) >= 15 for rows in gate.passes[1:20])  # and passes are full
+
+
+def test_closing_fails_what_waits_and_computes_no_more_than_the_pass_under_way():
+    gate = Gate()
+    batcher = Batcher(gate, 4, 1000)
+    first = submit(batcher, rows_of(0, 1))
+    assert gate.computing.wait(30)
+    waiting = [submit(batcher, rows_of(1, 100)), submit(batcher, rows_of(2, 100))]
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    while not batcher._closed:
+        pass
+    gate.let.set()
+    closing.join(30)
+    assert first.result(30) == judge(rows_of(0, 1)) and len(gate.passes) == 1
+    for future in waiting:
+        with pytest.raises(Stopped, match="the server stops; ask again later"):
+            future.result(30)
+    assert batcher.waiting == 0 and not batcher.alive
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -207,6 +207,25 @@ def test_overload_is_said_at_once_and_what_waits_is_scored():
         assert third.result() == pytest.approx(fresh_scorer().score(CHATS[:2]), abs=1e-5)
 
 
+def test_a_server_told_to_stop_says_so_to_whoever_waits_and_ends(capsys):
+    scorer, passes = Slow(), []
+    judge = scorer.judge_ids
+    scorer.judge_ids = lambda ids: passes.append(len(ids)) or judge(ids)
+    with Served(scorer) as server, ThreadPoolExecutor(4) as pool:
+        server.server.config.timeout_graceful_shutdown = 0.1
+        first = pool.submit(server.ask, "/score", {"messages": CHATS[:1]})
+        assert scorer.computing.wait(60)
+        others = [pool.submit(server.ask, "/score", {"messages": CHATS[:4]}) for _ in range(2)]
+        while server.ask("/health")[1]["waiting"] < 8:
+            time.sleep(0.01)
+        server.server.should_exit = True
+        answers = [answer.result() for answer in (first, *others)]
+        scorer.let.set()
+    assert [status for status, _, _ in answers] == [503] * 3 and passes == [1]
+    assert all(answer == {"error": "the server stops; ask again later"} for _, answer, _ in answers)
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_what_a_client_that_left_had_asked_is_not_computed():
     scorer = Slow()
     passes = []
