@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from transformers import TrainingArguments
 
-from wildreward.errors import UserError
 from wildreward.training.reward_weights import LevelWeighting, ThresholdWeighting
 
 
@@ -15,19 +14,6 @@ def fast_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def refuse_data_parallel(args: TrainingArguments) -> None:
-    """Refuse one process for several GPUs: the Trainer would use `nn.DataParallel`, which cuts steps apart by rows.
-
-    Raises:
-        UserError: saying how to start instead.
-    """
-    if args.n_gpu > 1:
-        raise UserError(
-            f"{args.n_gpu} GPUs are visible to one process; expected one GPU a process: start with `accelerate launch "
-            "-m wildreward …` to use all of them, or set CUDA_VISIBLE_DEVICES=0 to use one"
-        )
 
 
 @dataclass

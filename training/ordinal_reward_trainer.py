@@ -37,7 +37,8 @@ from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.training.backbone_layers import compile_layers
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig, refuse_data_parallel
+from wildreward.training.launch_checks import refuse_data_parallel, refuse_sharded_adapters
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
@@ -103,6 +104,8 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             args = OrdinalRewardConfig("reward-model", **({"eval_strategy": "no"} if eval_dataset is None else {}))
         if len(set(getattr(model, "hf_device_map", None) or {})) < 2:  # a model spread over GPUs is not copied to them
             refuse_data_parallel(args)
+        if peft_config is not None or hasattr(model, "peft_config"):
+            refuse_sharded_adapters(args)
         if eval_dataset is None and args.eval_strategy != "no":
             raise UserError("eval_strategy is set but there is no eval_dataset; pass one, or set eval_strategy to 'no'")
         fresh = isinstance(model, str)
@@ -364,12 +367,10 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         """Write the finished model and its tokenizer, adapters merged; call it on every process."""
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         state = None
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            state = self.accelerator.get_state_dict(self.model_wrapped)
-        if hasattr(model, "merge_and_unload"):
-            if state is not None:
-                raise UserError("merging adapters of a sharded model is not possible; train adapters without sharding")
+        if hasattr(model, "merge_and_unload"):  # its weights are whole on each process, see `refuse_sharded_adapters`
             model = model.merge_and_unload()
+        elif self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            state = self.accelerator.get_state_dict(self.model_wrapped)
         if self.args.should_save:
             model.save_pretrained(folder, state_dict=state)
             self.processing_class.save_pretrained(folder)

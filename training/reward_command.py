@@ -30,7 +30,8 @@ from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.settings import claim
 from wildreward.training.backbone_layers import freeze
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig, refuse_data_parallel
+from wildreward.training.launch_checks import refuse_data_parallel, refuse_sharded_adapters
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, model_digest
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
@@ -157,10 +158,12 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
         What is written to `training_summary.json`; its `arguments` on the main process only.
 
     Raises:
-        UserError: see `refuse_data_parallel`, `load_rows`, `prepare_features`; the folder belongs to another run or to
+        UserError: see `launch_checks`, `load_rows`, `prepare_features`; the folder belongs to another run or to
             other settings.
     """
     refuse_data_parallel(config)
+    if arguments.lora_rank:
+        refuse_sharded_adapters(config)
     folder = make_folder(config.output_dir)
     work = folder / "work"
     # every process looks for itself, before any waits for another

@@ -77,8 +77,8 @@ def alone(arguments, tmp_path_factory):
     return folder
 
 
-def launch(engine: str, arguments: list[str], folder: Path) -> list[str]:
-    """Two processes under `recipes/accelerate/<engine>.yaml`, in float32; where they resumed, if they did."""
+def start(engine: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """Two processes under `recipes/accelerate/<engine>.yaml`, in float32."""
     launcher = [
         "accelerate.commands.launch",
         "--config_file",
@@ -87,7 +87,7 @@ def launch(engine: str, arguments: list[str], folder: Path) -> list[str]:
         "2",
     ]
     launcher += ["--mixed_precision", "no", "--main_process_port", "0", "-m", "tests.training.accelerator_child"]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", *launcher, *arguments, "--output-dir", str(folder)],
         cwd=ROOT,
         env=ENVIRONMENT,
@@ -95,6 +95,11 @@ def launch(engine: str, arguments: list[str], folder: Path) -> list[str]:
         text=True,
         timeout=420,
     )
+
+
+def launch(engine: str, arguments: list[str], folder: Path) -> list[str]:
+    """Run to the end; where the processes resumed, if they did."""
+    done = start(engine, arguments, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     sharding = "fsdp2" if engine == "fsdp2" else f"deepspeed stage {engine[-1]}"
     assert done.stdout.count(f"sharded by {sharding}") == 2, done.stdout
@@ -129,3 +134,25 @@ def test_sharded_over_two_processes_the_command_trains_the_model_of_one(engine, 
     assert len(checkpoints) > 2
     assert launch(engine, arguments, tmp_path / "run") == [f"resumed from {checkpoints[-2].name}"] * 2
     assert_same_run(tmp_path / "run", alone)
+
+
+ADAPTERS = ["--lora-rank", "4", "--lora-dropout", "0"]
+
+
+@deepspeed
+@pytest.mark.timeout(900)
+def test_adapters_over_two_processes_are_merged_like_those_of_one(arguments, tmp_path):
+    single = arguments[1:-2]
+    main(
+        *parse("train-reward", CONFIGS, [*single, *ADAPTERS, "--output-dir", f"{tmp_path}/alone", "--use-cpu", "True"])
+    )
+    launch("zero2", [*arguments, *ADAPTERS], tmp_path / "run")
+    assert_same_run(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.parametrize(("engine", "name"), [("fsdp2", "FSDP"), pytest.param("zero3", "ZeRO-3", marks=deepspeed)])
+def test_adapters_are_refused_at_once_where_the_weights_are_sharded(engine, name, arguments, tmp_path):
+    done = start(engine, [*arguments, *ADAPTERS, "--base-model", f"{tmp_path}/none"], tmp_path / "run")
+    assert done.returncode != 0
+    assert f"adapters are trained under {name}, which shards the weights" in done.stderr
+    assert not (tmp_path / "run").exists()
