@@ -14,7 +14,7 @@ from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.names import public_name
 from wildreward.settings import claim
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
-from wildreward.training.ordinal_reward_config import refuse_data_parallel
+from wildreward.training.launch_checks import refuse_data_parallel
 from wildreward.training.provenance import dataset_digest, model_digest
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def train_policy(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict
         return read_json(folder / RESULTS) if finished else _train(arguments, config, {})
     with FolderLock(folder):
         settings = _settings(arguments, config)
-        with claim(folder, settings, begun=lambda: finished or any(folder.glob("checkpoint-*"))):
+        with claim(folder, settings, begun=lambda: finished or _begun(folder)):
             if not finished:
                 return _train(arguments, config, settings)
         from wildreward.model_card import write_model_card
@@ -147,6 +147,11 @@ def train_policy(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict
         if not (folder / "README.md").exists():
             write_model_card(folder, config.hub_model_id)
         return read_json(folder / RESULTS)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a run has left something to go on from: checkpoints, or parts of `pairs_only`."""
+    return any(folder.glob("checkpoint-*")) or any(folder.glob("data/*.parquet"))
 
 
 def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tests.training.dpo_tiny import make_policy, make_prompts, make_tokenizer
 from wildreward.bundled import SMOLLM2
 from wildreward.commands import parse
 from wildreward.errors import UserError
+from wildreward.reward_source import RewardSourceError
 from wildreward.scorer import RewardScorer
 from wildreward.training.dpo_command import CONFIGS, _settings, main, train_policy
 from wildreward.training.dpo_prompts import load_prompts, prompt_of
@@ -149,6 +150,25 @@ def test_pairs_only_writes_a_dataset_that_trl_trains_on(inputs, tmp_path):
     args = DPOConfig(str(tmp_path / "dpo"), max_steps=1, use_cpu=True, bf16=False, report_to=[], disable_tqdm=True)
     trainer = DPOTrainer(str(inputs / "policy"), args=args, train_dataset=pairs, processing_class=make_tokenizer())
     assert trainer.train().training_loss == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_parts_of_pairs_keep_their_settings_when_the_rewards_fail(inputs, tmp_path, monkeypatch):
+    scored = []
+
+    def once(self, prompts, completions, **kwargs):
+        if scored:
+            raise RewardSourceError("the server is gone")
+        scored.append(len(completions))
+        return [float(index) for index in range(len(completions))]
+
+    monkeypatch.setattr("wildreward.training.offline_pairs.PROMPTS_PER_PART", 8)
+    monkeypatch.setattr("wildreward.training.reward_function.RewardFunction.__call__", once)
+    more = ("--pairs-only", "True", "--held-out-prompts", "0", "--per-device-train-batch-size", "32")
+    with pytest.raises(UserError, match="the server is gone"):
+        train_policy(*configs(inputs, tmp_path / "pairs", *more))
+    assert [path.name for path in (tmp_path / "pairs" / "data").iterdir()] == ["train-00000-of-00002.parquet"]
+    with pytest.raises(UserError, match=r"other settings .*temperature was 1\.0, now 0\.3"):
+        train_policy(*configs(inputs, tmp_path / "pairs", *more, "--temperature", "0.3"))
 
 
 def test_preference_rows_leave_out_prompts_without_a_pair():
