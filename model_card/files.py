@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,26 +20,24 @@ _BOTH = (
     "images/*.jpg",
     "images/*.svg",
 )
+# A tokenizer is many files, of which each kind of tokenizer has some.
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja",
+)  # fmt: skip
+_MODEL = (
+    "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json", "generation_config.json",
+    "training_summary.json", "dpo_results.json", "*.py",
+)  # fmt: skip
 ALLOWED = {
     MODEL: (
-        *_BOTH, "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-        "training_summary.json", "dpo_results.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json",
-        "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model", "*.jinja",
-        "additional_chat_templates/*.jinja", "*.py", ".eval_results/*.yaml", "modules.json",
-        "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json",
+        *_BOTH, *_MODEL, *_TOKENIZER, ".eval_results/*.yaml", "modules.json", "sentence_bert_config.json",
+        "config_sentence_transformers.json", "1_Pooling/config.json",
     ),
     DATASET: (*_BOTH, "build_report.json", "data/*.parquet", "unpaired_preference/*.parquet"),
 }  # fmt: skip
-# On the Hub, files of these kinds that the folder no longer has are deleted: a stale shard would be loaded with the rest.
-REPLACED = {
-    MODEL: (
-        "*.safetensors",
-        "*.safetensors.index.json",
-        "*.py",
-        "figures/*.png",
-        "results.json",
-        ".eval_results/wildreward.yaml",
-    ),
+_REPLACED = {
+    MODEL: (*_MODEL, "figures/*.png", "results.json", ".eval_results/wildreward.yaml"),
     DATASET: ("data/*.parquet", "unpaired_preference/*.parquet", "figures/*.png"),
 }
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib")
@@ -96,6 +95,16 @@ def select_files(folder: str | os.PathLike) -> Selection:
         else:
             left_out.append(name)
     return Selection(kind, tuple(chosen), tuple(left_out))
+
+
+def replaced(kind: str, files: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of the files that a push of `files` takes off the Hub where it does not bring them.
+
+    A stale shard would be loaded with the rest, an adapter's configuration instead of the merged model. A tokenizer goes
+    only where another comes.
+    """
+    tokenizer = kind == MODEL and any(matches(name, _TOKENIZER) for name in files)
+    return (*_REPLACED[kind], *_TOKENIZER) if tokenizer else _REPLACED[kind]
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

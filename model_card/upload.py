@@ -13,7 +13,7 @@ from wildreward.errors import UserError
 from wildreward.files import FolderLock, atomic_path
 from wildreward.model_card import hub
 from wildreward.model_card.facts import read_model_facts
-from wildreward.model_card.files import MODEL, REPLACED, Selection, detect_kind
+from wildreward.model_card.files import MODEL, Selection, detect_kind, replaced
 from wildreward.model_card.model_card import EVAL_RESULTS, render_eval_results, render_model_card
 from wildreward.model_card.validate import validate_folder
 
@@ -75,12 +75,13 @@ def push(
         for _ in range(ROUNDS):
             on_hub = hub.read_card(api, repo_id, kind)
             card, selection = _check(folder, kind, repo_id, license, on_hub)
+            stale = replaced(kind, selection.files)
             with tempfile.TemporaryDirectory(prefix="wildreward-push-") as staged:
                 _stage(folder, selection, card, _entries(folder, kind), Path(staged))
-                changed = hub.changed_paths(api, repo_id, kind, Path(staged), REPLACED[kind])
+                changed = hub.changed_paths(api, repo_id, kind, Path(staged), stale)
                 if changed:
-                    hub.upload(api, repo_id, kind, Path(staged), REPLACED[kind], message or f"Upload {kind}")
-                left = hub.changed_paths(api, repo_id, kind, Path(staged), REPLACED[kind]) if changed else []
+                    hub.upload(api, repo_id, kind, Path(staged), stale, message or f"Upload {kind}")
+                left = hub.changed_paths(api, repo_id, kind, Path(staged), stale) if changed else []
             if not left:
                 break
             logger.warning("main of %s changed during the upload; comparing again", repo_id)

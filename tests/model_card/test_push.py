@@ -5,8 +5,10 @@ import os
 import signal
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import HfApi, parse_eval_result_entries
+from safetensors.torch import load_file, save_file
 
 from tests.hub_double import Fault, wait_for
 from tests.model_card.conftest import command, write_results
@@ -76,8 +78,6 @@ def test_new_results_change_card_and_results_only(hub, api, reward_folder):
 
 
 def test_results_of_other_weights_are_neither_on_the_card_nor_pushed(hub, api, reward_folder, caplog):
-    from safetensors.torch import load_file, save_file
-
     results = json.loads((reward_folder / "results.json").read_text())
     results["model"]["weights"] = weights_digest(reward_folder)
     (reward_folder / "results.json").write_text(json.dumps(results))
@@ -104,6 +104,35 @@ def test_shard_that_is_gone_here_goes_on_the_hub_and_other_files_stay(hub, api, 
     (reward_folder / "figures" / "old.png").unlink()
     push(reward_folder, "user/m", api=api)
     assert "figures/old.png" not in main_files(hub) and main_files(hub)["notes.md"] == b"mine"
+
+
+def test_a_merged_model_leaves_nothing_of_the_adapter_that_was_there(hub, api, reward_folder, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file({"lora_A": torch.ones(2, 2)}, adapter / "adapter_model.safetensors")
+    base = "sentence-transformers/all-MiniLM-L6-v2"
+    config = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": base}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    for name in ("dpo_results.json", "added_tokens.json"):
+        (adapter / name).write_text("{}")
+    (adapter / "chat_template.jinja").write_text("{{ messages }}")
+    (adapter / "additional_chat_templates").mkdir()
+    (adapter / "additional_chat_templates" / "tool.jinja").write_text("{{ messages }}")
+    push(adapter, "user/m", api=api)
+    assert {"adapter_config.json", "additional_chat_templates/tool.jinja"} <= set(main_files(hub))
+    api.upload_file(path_or_fileobj=b"mine", path_in_repo="notes.md", repo_id="user/m")
+
+    done = push(reward_folder, "user/m", api=api)
+    brought = {*done.files, ".eval_results/wildreward.yaml"}
+    assert set(main_files(hub)) - {".gitattributes", "notes.md"} == brought and "notes.md" in main_files(hub)
+
+
+def test_a_tokenizer_on_the_hub_stays_where_no_other_comes(hub, api, reward_folder):
+    push(reward_folder, "user/m", api=api)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (reward_folder / name).unlink()
+    push(reward_folder, "user/m", api=api)
+    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} <= set(main_files(hub))
 
 
 def test_edits_made_only_on_the_hub_survive(hub, api, reward_folder):
