@@ -1,12 +1,31 @@
 """Settings of reward training: what `transformers.TrainingArguments` has, with defaults that fit, and a few more."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from transformers import TrainingArguments
 
+from wildreward.errors import UserError
 from wildreward.training.reward_weights import LevelWeighting, ThresholdWeighting
+
+# Fields of TrainingArguments for which the trainer has its own ways, and what to use or know instead.
+_WITHOUT_EFFECT = {
+    "per_device_eval_batch_size": "tokens_per_device bounds an evaluation's passes, too",
+    "auto_find_batch_size": "lower tokens_per_device when memory is short",
+    "eval_accumulation_steps": "logits leave the device after each pass",
+    "train_sampling_strategy": "a step is rows_per_step random rows, cut into passes by length",
+    "length_column_name": "lengths are counted",
+    "dataloader_drop_last": "the last, short step counts like its rows: choose rows_per_step",
+    "dataloader_prefetch_factor": "see dataloader_num_workers",
+    "dataloader_persistent_workers": "see dataloader_num_workers",
+    "dataloader_multiprocessing_context": "see dataloader_num_workers",
+    "prediction_loss_only": "metrics are always computed",
+    "batch_eval_metrics": "metrics are computed over all rows",
+    "bf16_full_eval": "evaluation computes as bf16 says",
+    "fp16_full_eval": "evaluation computes as fp16 says",
+}
 
 
 def fast_bf16() -> bool:
@@ -100,6 +119,7 @@ class OrdinalRewardConfig(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "See torch DDP."})
 
     def __post_init__(self) -> None:
+        self._refuse_what_has_no_effect()
         if self.bf16 is None:
             self.bf16 = not self.fp16 and fast_bf16()
         if not torch.cuda.is_available() and not self.use_cpu and not torch.backends.mps.is_available():
@@ -122,3 +142,10 @@ class OrdinalRewardConfig(TrainingArguments):
             raise ValueError(
                 f"rows_per_step is {self.rows_per_step} for {self.world_size} processes; expected at least one row each"
             )
+
+    def _refuse_what_has_no_effect(self) -> None:
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        given = [name for name in _WITHOUT_EFFECT if getattr(self, name) != defaults[name]]
+        if given:
+            reasons = "; ".join(f"{name} ({_WITHOUT_EFFECT[name]})" for name in given)
+            raise UserError(f"without effect on reward training, remove: {reasons}")

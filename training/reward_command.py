@@ -128,6 +128,13 @@ class TrainRewardArguments:
         default="none", metadata={"help": "For the estimate: what is sharded over the devices; FSDP2 is like zero3."}
     )
 
+    def __post_init__(self) -> None:
+        if self.lora_rank and self.frozen_layers:
+            raise UserError(
+                f"frozen_layers is {self.frozen_layers} and lora_rank is {self.lora_rank}; under adapters all layers are "
+                "frozen already and all get an adapter: choose one of the two"
+            )
+
 
 CONFIGS = (TrainRewardArguments, OrdinalRewardConfig)
 

@@ -152,6 +152,31 @@ def test_several_gpus_without_a_launcher_are_refused_before_anything_is_loaded(t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "instead"),
+    [
+        ("--per-device-eval-batch-size 2", "tokens_per_device bounds"),
+        ("--auto-find-batch-size True", "lower tokens_per_device"),
+        ("--eval-accumulation-steps 3", "after each pass"),
+        ("--train-sampling-strategy sequential", "rows_per_step random rows"),
+        ("--dataloader-drop-last True", "choose rows_per_step"),
+        ("--dataloader-prefetch-factor 4 --dataloader-num-workers 1", "see dataloader_num_workers"),
+        ("--dataloader-persistent-workers True", "see dataloader_num_workers"),
+        ("--bf16-full-eval True", "as bf16 says"),
+    ],
+)
+def test_options_without_effect_are_refused_with_those_that_have_one(tmp_path, flags, instead):
+    name = flags.split()[0].removeprefix("--").replace("-", "_")
+    given = ["--dataset", "x", "--base-model", "y", "--output-dir", str(tmp_path), *flags.split()]
+    with pytest.raises(UserError, match=rf"without effect on reward training, remove: {name} \(.*{instead}"):
+        parse("train-reward", CONFIGS, given)
+
+
+def test_frozen_layers_and_adapters_are_refused_together():
+    with pytest.raises(UserError, match="frozen_layers is 1 and lora_rank is 2; under adapters all layers are frozen"):
+        TrainRewardArguments(dataset="x", base_model="y", lora_rank=2, frozen_layers=1)
+
+
 def test_an_estimate_is_printed_instead_of_training(tmp_path, capsys):
     flags = ["--config", str(RECIPES / "qwen3-8b.yaml"), "--output-dir", str(tmp_path / "out")]
     main(*parse("train-reward", CONFIGS, [*flags, "--estimate", "8", "--estimate-sharding", "zero3"]))
