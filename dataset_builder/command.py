@@ -93,7 +93,9 @@ class BuildDatasetConfig:
     mining_threshold: float = field(default=0.5, metadata={"help": "Smallest cosine that counts as the same topic."})
     mining_encoder: str = field(
         default="sentence-transformers/all-MiniLM-L6-v2",
-        metadata={"help": "Sentence encoder for implicit feedback; take a multilingual one for other languages."},
+        metadata={
+            "help": "Sentence encoder for implicit feedback. The default knows English: texts in other letters than Latin ones (Chinese) are not compared; take a multilingual one for them."
+        },
     )
     mining_max_tokens: int = field(default=128, metadata={"help": "Tokens of a message that the encoder reads."})
     personal_data: Literal["drop", "redact", "keep"] = field(

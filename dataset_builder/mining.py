@@ -7,8 +7,12 @@ whose follow-up is positive. Each neutral turn takes the level of its nearest si
 from collections.abc import Sequence
 
 from wildreward.dataset_builder.records import Turn
+from wildreward.dataset_builder.words import has_other_letters
 
 MINED = "mined"
+# To these, texts in other letters than Latin ones are mostly unknown tokens, and most pairs of them look alike.
+ENGLISH_ENCODERS = ("all-MiniLM-", "all-mpnet-", "all-distilroberta-")
+_READ = 2048  # characters in which other letters are looked for
 
 
 def candidates(levels: Sequence[int | None], window: int) -> list[tuple[int, int]]:
@@ -25,6 +29,13 @@ def candidates(levels: Sequence[int | None], window: int) -> list[tuple[int, int
         for later in range(number + 1, min(number + window, len(levels) - 1) + 1)
         if levels[later] in (4, 5)
     ]
+
+
+def comparable(encoder: str, *texts: str) -> bool:
+    """Whether an encoder, by its name, can tell what these texts are about."""
+    if not encoder.rstrip("/").rpartition("/")[2].startswith(ENGLISH_ENCODERS):
+        return True
+    return not any(has_other_letters(text[:_READ]) for text in texts)
 
 
 def upgrade(turns: Sequence[Turn], similarities: dict[tuple[int, int], float], threshold: float) -> None:

@@ -48,6 +48,7 @@ def make_report(
         "unlabelled": _group(turns, "unlabelled"),
         "levels": levels,
         "mined": turns.get("mined", 0),
+        "mining_pairs_not_compared": turns.get("pairs_not_compared", 0),
         "refusals": _group(turns, "refusals"),
         "refusals_not_judged": _group(turns, "unjudged"),
         "dropped": dict(sorted((Counter(_group(turns, "dropped")) + Counter(duplicates)).items())),

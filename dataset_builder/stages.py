@@ -5,6 +5,7 @@ of the parts does only those, so a pool, a Slurm job array and a single process 
 On one machine `decide` takes the place of the three stages by parts: a part need not wait for the others.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from wildreward.dataset_builder.sources.readers import Slice
 from wildreward.dataset_builder.workers import Step, Workers
 from wildreward.errors import UserError
 from wildreward.files import make_folder, read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,15 @@ def decide(job: Job, workers: Workers, parts: Sequence[Path]) -> None:
 def write(job: Job, workers: Workers, seconds: dict[str, float]) -> dict[str, Any]:
     """Remove duplicates, write the dataset's files, figures, card and, last, the report, which is returned."""
     workers.each(_write, [(job, seconds)], "write")
-    return read_json(job.output / "build_report.json")
+    report = read_json(job.output / "build_report.json")
+    if report["mining_pairs_not_compared"]:
+        logger.warning(
+            "%d pairs of turns in other letters than Latin ones were not compared for implicit feedback, which %s cannot "
+            "read; a multilingual --mining_encoder can",
+            report["mining_pairs_not_compared"],
+            report["settings"]["mining_encoder"],
+        )
+    return report
 
 
 def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:

@@ -17,7 +17,7 @@ from wildreward.dataset_builder.finish import Rules, apply_answers, finish_turns
 from wildreward.dataset_builder.ingest import ingest_slice, read_repeats
 from wildreward.dataset_builder.labelers.base import Answer, Labeler
 from wildreward.dataset_builder.labeling import has_failures, label_free, read_answers, write_answers
-from wildreward.dataset_builder.mining import candidates
+from wildreward.dataset_builder.mining import candidates, comparable
 from wildreward.dataset_builder.parts import read_columns, read_part, turn_counts
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.sources.base import Layout
@@ -172,7 +172,7 @@ def pairs_of(plan: Plan, turns: Iterable[Turn]) -> Iterator[dict[str, Any]]:
     """Candidates for implicit feedback (rows of `schema.PAIRS`) among labelled turns.
 
     A turn that was dropped before labelling has no level, so it neither gives nor takes a signal. Neutral turns that the
-    filters will drop anyway are not worth embedding.
+    filters will drop anyway are not worth embedding. What the encoder cannot read comes without its texts, to be counted.
     """
     for conversation_id, group in groupby(turns, key=lambda turn: turn.conversation.conversation_id):
         members = list(group)
@@ -181,13 +181,10 @@ def pairs_of(plan: Plan, turns: Iterable[Turn]) -> Iterator[dict[str, Any]]:
         keep = {number for number in dict(pairs) if first_reason(members[number], plan.rules.limits) is None}
         for number, later in pairs:
             if number in keep:
-                yield {
-                    "conversation_id": conversation_id,
-                    "turn": number,
-                    "later": later,
-                    "first": members[number].query,
-                    "second": members[later].query,
-                }
+                texts = members[number].query, members[later].query
+                first, second = texts if comparable(plan.mining_encoder, *texts) else (None, None)
+                place = {"conversation_id": conversation_id, "turn": number, "later": later}
+                yield {**place, "first": first, "second": second}
 
 
 def pair(plan: Plan, part: Path) -> None:
@@ -197,27 +194,28 @@ def pair(plan: Plan, part: Path) -> None:
 
 
 def write_pairs(plan: Plan, part: Path, turns: Iterable[Turn]) -> None:
-    """The candidates of one part; where there are none, nothing is left to compare either."""
+    """The candidates of one part; where none can be compared, that is all that there is to say."""
     pairs = list(pairs_of(plan, turns))
-    if not pairs:
-        write_table(plan.similarities / part.name, [], "SIMILARITIES")
+    if all(pair["first"] is None for pair in pairs):
+        write_table(plan.similarities / part.name, [pair | {"cosine": None} for pair in pairs], "SIMILARITIES")
     write_table(plan.pairs / part.name, pairs, "PAIRS")
 
 
 def compare(plan: Plan, part: Path) -> None:
-    """Cosine similarity of the candidate pairs of one part, each text embedded once."""
+    """Cosine similarity of the candidate pairs of one part, each text embedded once; none for those without texts."""
     path = plan.similarities / part.name
     if path.exists():
         return
     pairs = read_columns(plan.pairs / part.name).to_pylist()
     texts: dict[str, int] = {}
-    for row in pairs:
+    compared = [row for row in pairs if row["first"] is not None]
+    for row in compared:
         texts.setdefault(row["first"], len(texts))
         texts.setdefault(row["second"], len(texts))
     vectors = plan.make_encoder().encode(list(texts))
-    first = vectors[[texts[row["first"]] for row in pairs]]
-    second = vectors[[texts[row["second"]] for row in pairs]]
-    for row, cosine in zip(pairs, (first * second).sum(1).tolist(), strict=True):
+    first = vectors[[texts[row["first"]] for row in compared]]
+    second = vectors[[texts[row["second"]] for row in compared]]
+    for row, cosine in zip(compared, (first * second).sum(1).tolist(), strict=True):
         row["cosine"] = cosine
     write_table(path, pairs, "SIMILARITIES")
 
@@ -229,14 +227,14 @@ def finish(plan: Plan, part: Path) -> None:
     marker = plan.candidates / f"{part.stem}.json"
     if marker.exists():
         return
+    pairs = read_columns(plan.similarities / part.name).to_pylist()
     similarities = {
-        (row["conversation_id"], row["turn"], row["later"]): row["cosine"]
-        for row in read_columns(plan.similarities / part.name).to_pylist()
+        (row["conversation_id"], row["turn"], row["later"]): row["cosine"] for row in pairs if row["cosine"] is not None
     }
     judged = read_columns(plan.refusals / part.name)
     verdicts = judged["verdict"].to_pylist()
     turns = telling_turns_of(plan, part, read_answers(plan.feedback, part))
-    counts: Counter = Counter()
+    counts = Counter(pairs_not_compared=len(pairs) - len(similarities))
     levels, rows = [], []
     for turn in finish_turns(turns, verdicts, similarities, plan.rules, counts, judged["reason"].to_pylist()):
         levels.append(level_row(turn))

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from wildreward.dataset_builder.labelers.base import Request, Task
+from wildreward.dataset_builder.languages import language_name
 from wildreward.dataset_builder.records import Conversation, Turn
 from wildreward.dataset_builder.words import WordBudget, guess_language
 
@@ -39,9 +40,9 @@ def extract(conversations: Iterable[Conversation], languages: list[str]) -> Iter
 
     Args:
         conversations: examined, with unique ids.
-        languages: names to keep; an unknown language is kept; empty: keep all.
+        languages: names or codes to keep; an unknown language is kept; empty: keep all.
     """
-    kept = {language.lower() for language in languages}
+    kept = {language_name(language).lower() for language in languages}
     for conversation in conversations:
         for turn in conversation.turns():
             language = turn.language

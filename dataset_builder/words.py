@@ -17,6 +17,16 @@ _SCRIPTS = (
     ("Greek", re.compile("[\u0370-\u03ff]")),
 )
 _GUESS_CHARS = 400
+LATIN = 0x24F  # the last letter of the Latin alphabets
+OTHER_LETTERS = 0.1  # share of the letters from which a text is not taken for English
+
+
+def has_other_letters(text: str) -> bool:
+    """Whether more than a few of the letters are of other alphabets than the Latin ones."""
+    if text.isascii():
+        return False
+    letters = [letter for letter in text if letter.isalpha()]
+    return bool(letters) and sum(ord(letter) > LATIN for letter in letters) >= OTHER_LETTERS * len(letters)
 
 
 def count_words(text: str) -> int:

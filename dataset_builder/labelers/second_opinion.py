@@ -4,6 +4,7 @@ import numpy as np
 
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.cues import NOT_OWN_WORDS, Verdict
+from wildreward.dataset_builder.words import LATIN, OTHER_LETTERS, has_other_letters
 
 # A side is taken from this probability on: where the cues do not say it, and where they say it too. Picked by what
 # `python benchmarks/cues_labeler.py --thresholds` prints, for precision.
@@ -14,8 +15,6 @@ RIGHT, RIGHT_TO_OVERRULE = 0.75, 0.55
 CLASSIFIER = "classifier"  # the classifier took a side by itself
 OVERRULED = "overruled"  # the cues took a side, and the classifier does not believe it
 OTHER_LANGUAGES = ("zh_", "other_")  # what the cues of other languages than English are called
-LATIN = 0x24F  # the last letter of the Latin alphabets
-OTHER_LETTERS = 0.1  # share of the letters from which a text is not taken for English
 
 
 def reads(request: Request, verdict: Verdict) -> bool:
@@ -29,8 +28,7 @@ def reads(request: Request, verdict: Verdict) -> bool:
         return False
     if (request.language or "english").lower() not in ("english", "en") or verdict.reason.startswith(OTHER_LANGUAGES):
         return False
-    letters = [letter for letter in request.feedback if letter.isalpha()]
-    return bool(letters) and sum(ord(letter) > LATIN for letter in letters) < OTHER_LETTERS * len(letters)
+    return any(map(str.isalpha, request.feedback)) and not has_other_letters(request.feedback)
 
 
 def rules() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from wildreward.dataset_builder import records
 from wildreward.dataset_builder.labelers.base import ChatMessage
+from wildreward.dataset_builder.languages import language_name
 from wildreward.dataset_builder.records import Conversation, Rejected
 from wildreward.roles import ROLES
 
@@ -74,7 +75,7 @@ class Layout:
         return Conversation(
             source_id=source_id,
             user_id=hashed_user(self._user(row, raw, source_id)),
-            language=_text(row.get(columns.language)) if columns.language else None,
+            language=language_name(_text(row.get(columns.language))) if columns.language else None,
             model=_text(row.get(columns.model)) if columns.model else None,
             messages=messages,
             message_languages=languages,
@@ -136,7 +137,7 @@ def check_messages(
             truncated = True
             break
         messages.append(ChatMessage(role, content))
-        languages.append(_text(message.get(language_key)) if language_key else None)
+        languages.append(language_name(_text(message.get(language_key))) if language_key else None)
     if not messages or messages[-1].role == "system":
         return Rejected(records.EMPTY_CONVERSATION)
     try:

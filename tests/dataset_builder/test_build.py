@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,24 @@ def test_datatrove_gives_the_same_rows(log, built, tmp_path, tiny_encoder, small
     run_stages(LocalPipelineExecutor, arguments, tasks=3, logging_dir=tmp_path / "logs", workers=1)
     assert rows_of(tmp_path / "out") == rows_of(built[0])
     assert (tmp_path / "out" / "build_report.json").exists()
+
+
+def test_what_an_english_encoder_cannot_read_is_not_compared_but_counted(tmp_path, tiny_encoder):
+    answer = "The answer has more than ten words, so that no filter drops the turn."
+    chinese = ["请告诉我法国的首都在哪里好吗", answer, "那么它的人口大约有多少呢", answer, "谢谢，说得非常好"]
+    english = ["Where is the capital of France?", answer, "And how many people live there?", answer, "Thanks a lot!"]
+    roles = ["user", "assistant"] * 3
+    rows, labels = [], []
+    for name, texts in (("zh", chinese), ("en", english), ("mixed", [english[0], answer, *chinese[2:]])):
+        messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+        rows.append({"id": name, "messages": messages})
+        labels += [{"id": f"{name}_turn0", "level": 3}, {"id": f"{name}_turn1", "level": 5}]
+    log = write_jsonl(tmp_path / "chats.jsonl", rows), write_jsonl(tmp_path / "labels.jsonl", labels)
+    shutil.copytree(tiny_encoder, tmp_path / "all-MiniLM-tiny")
+    for encoder, mined, left in ((tiny_encoder, 3, 0), (str(tmp_path / "all-MiniLM-tiny"), 1, 2)):
+        output = tmp_path / f"out{mined}"
+        report = build(log, output, mining_encoder=encoder, mining_threshold=-1.0, near_duplicates=0)
+        assert (report["mined"], report["mining_pairs_not_compared"]) == (mined, left)
 
 
 def test_the_order_of_files_decides_nothing_but_the_order_of_rows(log, tmp_path):

@@ -21,7 +21,8 @@ from wildreward.dataset_builder.dedup import (
 )
 from wildreward.dataset_builder.filters import Limits, first_reason
 from wildreward.dataset_builder.finish import Rules, finish_turns
-from wildreward.dataset_builder.mining import candidates, upgrade
+from wildreward.dataset_builder.languages import language_name
+from wildreward.dataset_builder.mining import candidates, comparable, upgrade
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.refusals import looks_like_refusal, needs_judge
 from wildreward.dataset_builder.split import split_of
@@ -288,6 +289,29 @@ def test_redaction_keeps_the_turn_and_masks_every_message():
 @given(st.text(alphabet="0123456789 ()+-.@ab", max_size=60))
 def test_redacting_leaves_nothing_to_find_and_loses_no_line(text):
     assert privacy.find(privacy.redact(text)) == {}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "texts", "expected"),
+    [
+        ("sentence-transformers/all-MiniLM-L6-v2", ("What is Zürich's area?", "And its naïve café?"), True),
+        ("sentence-transformers/all-MiniLM-L6-v2", ("Translate 谢谢 for me, would you please?", "thanks a lot"), True),
+        ("sentence-transformers/all-MiniLM-L6-v2", ("法国的首都是哪里？", "And its area?"), False),
+        ("all-mpnet-base-v2/", ("And its area?", "Какая столица?"), False),
+        ("sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2", ("法国的首都是哪里？", "谢谢"), True),
+        ("sentence-transformers/all-MiniLM-L6-v2", ("2 + 2 = ?", ""), True),
+    ],
+)
+def test_english_encoders_compare_only_what_they_can_read(encoder, texts, expected):
+    assert comparable(encoder, *texts) is expected
+
+
+def test_languages_go_by_any_name():
+    assert [language_name(name) for name in ("en", "EN-us", "zh_CN", "English", "Klingon", None)] == [
+        *["English"] * 2, "Chinese", "English", "Klingon", None
+    ]  # fmt: skip
+    chats = [conversation("a", "b", "c", language=name) for name in ("English", "German")]
+    assert [turn.dropped for turn in extract(chats, ["en"])] == [None, "language"]
 
 
 # Duplicates
