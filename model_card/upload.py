@@ -74,7 +74,7 @@ def push(
         repo_id = _repository(api, repo_id, kind, private)
         for _ in range(ROUNDS):
             on_hub = hub.read_card(api, repo_id, kind)
-            card, selection = _check(folder, kind, repo_id, license, on_hub)
+            card, kept, selection = _check(folder, kind, repo_id, license, on_hub)
             stale = replaced(kind, selection.files)
             with tempfile.TemporaryDirectory(prefix="wildreward-push-") as staged:
                 _stage(folder, selection, card, _entries(folder, kind), Path(staged))
@@ -87,7 +87,7 @@ def push(
             logger.warning("main of %s changed during the upload; comparing again", repo_id)
         else:
             raise UserError(f"{repo_id} keeps changing during the upload ({', '.join(left[:5])}); push again later")
-        _keep(folder / "README.md", card)
+        _keep(folder / "README.md", kept)
         if entries := _entries(folder, kind):
             _keep(folder / EVAL_RESULTS, entries)
     prefix = "" if kind == MODEL else "datasets/"
@@ -95,8 +95,13 @@ def push(
     return Pushed(url, kind, selection.files, tuple(changed), selection.left_out)
 
 
-def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: str) -> tuple[str, Selection]:
-    """Render the card that would be pushed and check it together with the files."""
+def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: str) -> tuple[str, str, Selection]:
+    """Render the card that would be pushed and check it together with the files.
+
+    Returns:
+        The card; as it then stays in the folder, which names no repository in a dataset's loading example, because the
+        folder may be pushed to another one, too; the files.
+    """
     readme = folder / "README.md"
     local = readme.read_text(encoding="utf-8") if readme.exists() else ""
     for name, text in ((f"{readme}", local), (f"README.md of {repo_id} on the Hub", on_hub)):
@@ -108,18 +113,27 @@ def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: s
     if kind == MODEL:
         facts = read_model_facts(folder, repo_id if "/" in repo_id else None)
         fresh = render_model_card(facts)
+        placeless = fresh
         withheld = {"results.json"} if facts.results_of_other_weights else set()
     elif local:
-        fresh = fill_in(local, "PATH_OR_REPO", repo_id)  # in the loading example that `build-dataset` writes
+        placeless, fresh = (
+            local,
+            fill_in(local, "PATH_OR_REPO", repo_id),
+        )  # in the loading example that `build-dataset` writes
     else:
         raise UserError(
             f"{folder} has no README.md; `wildreward build-dataset` writes one, run it again on this folder"
         )
-    card = merge_card(reconcile(on_hub, local), fresh)
-    card = mark_pushed(set_field(card, "license", license) if license else card)
+    joined = reconcile(on_hub, local)
+    card = _finished(merge_card(joined, fresh), license)
+    kept = card if placeless == fresh else _finished(merge_card(joined, placeless), license)
     selection = validate_folder(folder, card)
     files = tuple(sorted({*selection.files, "README.md"} - withheld))
-    return card, Selection(kind, files, (*selection.left_out, *sorted(withheld)))
+    return card, kept, Selection(kind, files, (*selection.left_out, *sorted(withheld)))
+
+
+def _finished(card: str, license: str | None) -> str:
+    return mark_pushed(set_field(card, "license", license) if license else card)
 
 
 def _repository(api: HfApi, repo_id: str, kind: str, private: bool | None) -> str:

@@ -202,6 +202,21 @@ def test_built_dataset_pushed_twice_and_loaded_in_both_configs(hub, api, tmp_pat
     assert [line.split() for line in result.stdout.splitlines()] == [[*map(str, row), "assistant"] for row in counts]
 
 
+def test_a_dataset_pushed_to_a_second_repository_is_loaded_from_there(hub, api, tmp_path):
+    folder = tmp_path / "chats"
+    (tmp_path / "chats-source").mkdir()
+    build(folder, 60)
+    push(folder, "user/trial", license="odc-by", api=api)
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nCollected with consent.\n")
+    for name in ("user/chats", "user/trial", "user/chats"):
+        push(folder, name, api=api)
+        readme = hub.repo(name, "datasets").files()["README.md"].decode()
+        assert readme.count(f'load_dataset("{name}"') == 2 and readme.count("load_dataset(") == 2
+        assert readme.count("Collected with consent.") == 1 and "license: odc-by" in readme
+    assert (folder / "README.md").read_text().count('load_dataset("PATH_OR_REPO"') == 2
+    assert push(folder, "user/trial", api=api).changed == ()
+
+
 def test_fewer_shards_on_the_second_push_replace_the_old_ones(hub, api, dataset_folder):
     push(dataset_folder, "user/chats", api=api)
     (dataset_folder / "data" / "train-00001-of-00002.parquet").unlink()
