@@ -81,7 +81,10 @@ class OrdinalRewardConfig(TrainingArguments):
         default="none", metadata={"help": "`importance`: weigh the thresholds as in Cao et al. 2020."}
     )
     use_confidence: bool = field(
-        default=False, metadata={"help": "Multiply each row's loss by its label_confidence (scaled to a mean of 1)."}
+        default=False,
+        metadata={
+            "help": "Multiply each row's loss by its label_confidence (scaled to a mean of 1, unless the dataset is streamed)."
+        },
     )
     disable_dropout: bool = field(
         default=True,

@@ -43,7 +43,7 @@ from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
 from wildreward.training.reward_metrics import REPORTED, reward_metrics
-from wildreward.training.reward_stream import StreamedSteps
+from wildreward.training.reward_stream import RepeatedPasses, StreamedSteps, refuse_for_streams
 from wildreward.training.reward_weights import sample_weights, threshold_weights
 from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler, seeded_generator
 
@@ -176,6 +176,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             return features
 
         if isinstance(train, IterableDataset):
+            refuse_for_streams(args)
             self._train_rows = StreamedSteps(
                 train, tokenizer, self.max_length, levels, args, TokenBudget(*self._budget(args))
             )
@@ -198,9 +199,8 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Steps of micro-batches in this process's share; see the module's first lines."""
         if isinstance(self.train_dataset, StreamedSteps):
-            return DataLoader(
-                self.train_dataset, batch_size=None, collate_fn=self.data_collator, num_workers=min(1, self._workers())
-            )
+            passes, workers = RepeatedPasses(self.train_dataset), min(1, self._workers())
+            return DataLoader(passes, batch_size=None, collate_fn=self.data_collator, num_workers=workers)
         self.train_sampler = self._sampler(self.train_dataset, self.args.rows_per_step, shuffle=True)
         return self._loader(self.train_dataset, self.train_sampler, self.row_weights)
 
@@ -385,8 +385,9 @@ class _EpochOrder(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        sampler = getattr(self.trainer, "train_sampler", None) or self.trainer.train_dataset
-        sampler.set_epoch(int(state.epoch or 0))
+        sampler = getattr(self.trainer, "train_sampler", None)
+        if sampler is not None:  # a stream counts its passes itself
+            sampler.set_epoch(int(state.epoch or 0))
 
 
 def _packs(model: nn.Module, padding_free: str) -> bool:

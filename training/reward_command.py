@@ -45,11 +45,13 @@ from wildreward.training.reward_data import (
     validation_share_of,
 )
 from wildreward.training.reward_estimates import estimate, printed_estimate
+from wildreward.training.reward_stream import refuse_for_streams
 
 logger = logging.getLogger(__name__)
 
 SUMMARY = "training_summary.json"
-# what decides the resulting weights; everything else may change between a killed run and the one that goes on
+# what decides the resulting weights, and which checkpoint they are taken from; everything else may change between a killed
+# run and the one that goes on
 DECISIVE = [
     "rows_per_step",
     "learning_rate",
@@ -58,8 +60,11 @@ DECISIVE = [
     "weight_decay",
     "warmup_steps",
     "lr_scheduler_type",
+    "lr_scheduler_kwargs",
     "max_grad_norm",
     "optim",
+    "optim_args",
+    "optim_target_modules",
     "adam_beta1",
     "adam_beta2",
     "adam_epsilon",
@@ -73,9 +78,18 @@ DECISIVE = [
     "threshold_weighting",
     "use_confidence",
     "keep_cut_responses",
+    "shuffle_buffer",
+    "neftune_noise_alpha",
     "disable_dropout",
     "max_length",
+    "eval_strategy",
+    "eval_steps",
+    "eval_delay",
+    "save_strategy",
+    "save_steps",
+    "load_best_model_at_end",
     "metric_for_best_model",
+    "greater_is_better",
     "early_stopping_patience",
 ]
 
@@ -171,6 +185,8 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     refuse_data_parallel(config)
     if arguments.lora_rank:
         refuse_sharded_adapters(config)
+    if arguments.streaming:
+        refuse_for_streams(config)
     folder = make_folder(config.output_dir)
     work = folder / "work"
     # every process looks for itself, before any waits for another

@@ -1,5 +1,6 @@
 """Training steps from a dataset that is read as a stream: memory holds the shuffle buffer and one step, nothing more."""
 
+import itertools
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import datasets
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from wildreward.errors import UserError
 from wildreward.training.reward_data import NO_LABEL, RESPONSE_CUT, check_columns, feature_function
 from wildreward.training.token_budget_sampler import TokenBudget, plan_step
 
@@ -19,8 +21,29 @@ logger = logging.getLogger(__name__)
 READ = 64  # rows tokenized at once
 
 
+def refuse_for_streams(args: "OrdinalRewardConfig") -> None:
+    """Refuse settings that need to know the whole dataset.
+
+    Raises:
+        UserError: naming each of them.
+    """
+    found = [
+        f"{name} (levels are counted)"
+        for name in ("level_weighting", "threshold_weighting")
+        if getattr(args, name) != "none"
+    ]
+    found += [
+        f"{name} epoch (a stream has steps only)"
+        for name in ("eval_strategy", "save_strategy", "logging_strategy")
+        if getattr(args, name) == "epoch"
+    ]
+    found += ["max_steps -1 (expected how many steps to make)"] if args.max_steps <= 0 else []
+    if found:
+        raise UserError(f"not possible with a streamed dataset: {', '.join(found)}; change it, or store the dataset")
+
+
 class StreamedSteps(torch.utils.data.IterableDataset):
-    """Yields this process's micro-batches of features, step after step.
+    """Yields this process's micro-batches of features, step after step, in one pass over the rows.
 
     Every process reads and tokenizes the whole stream and takes its share of each step, so that the steps are the same
     for any number of processes and a resumed run can skip to where it was.
@@ -55,7 +78,7 @@ class StreamedSteps(torch.utils.data.IterableDataset):
         self.budget = budget
 
     def set_epoch(self, epoch: int) -> None:
-        """Reshuffle for this epoch."""
+        """Reshuffle for this pass."""
         self.rows.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[list[dict[str, Any]]]]:
@@ -86,3 +109,24 @@ class StreamedSteps(torch.utils.data.IterableDataset):
                 yield feature
         if left_out:
             logger.warning("left out %d streamed rows without a label or with too long a response", left_out)
+
+
+class RepeatedPasses(torch.utils.data.IterableDataset):
+    """Pass after pass without end, each in an order of its own.
+
+    Passes are counted here, not by the Trainer, which knows no length: so a run that is resumed after any number of steps
+    skips exactly those, whatever pass they end in.
+    """
+
+    def __init__(self, steps: StreamedSteps) -> None:
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[list[list[dict[str, Any]]]]:
+        for number in itertools.count():
+            self.steps.set_epoch(number)
+            empty = True
+            for step in self.steps:
+                empty = False
+                yield step
+            if empty:
+                raise UserError("the streamed dataset has no row that can be trained on; expected rows with a label")

@@ -17,7 +17,7 @@ from tests.training.reward_tiny import config, toy_dataset, toy_rows
 from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
-from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, main, train_reward
+from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, main, run_settings, train_reward
 from wildreward.training.reward_data import validation_share_of
 from wildreward.training.reward_estimates import estimate, printed_estimate
 
@@ -110,6 +110,33 @@ def test_streamed_training_holds_out_users_too(made, tmp_path):
     unlabelled = sum(row["label"] is None for row in held)
     assert unlabelled > 0 and summary["rows"]["left_out"] == {"no label, held out": unlabelled}
     assert summary["rows"]["validation"] == len(held) - unlabelled
+
+
+def test_streaming_is_refused_with_what_needs_the_whole_dataset_before_anything_is_loaded(tmp_path):
+    arguments = TrainRewardArguments(dataset="x", base_model="y", streaming=True)
+    with pytest.raises(UserError, match="not possible with a streamed dataset: level_weighting"):
+        train_reward(arguments, config(tmp_path / "out", max_steps=4, level_weighting="sqrt"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--shuffle-buffer 5",
+        '--lr-scheduler-kwargs {"min_lr":0.1}',
+        "--optim-args a=1",
+        "--neftune-noise-alpha 5",
+        "--eval-steps 0.125",
+        "--save-steps 0.5",
+        "--load-best-model-at-end False",
+        "--greater-is-better False",
+    ],
+)
+def test_whatever_changes_the_result_is_a_setting(tmp_path, flags):
+    given = ["--dataset", "x", "--base-model", "y", "--output-dir", str(tmp_path)]
+    before, after = (run_settings(*parse("train-reward", CONFIGS, [*given, *more.split()])) for more in ("", flags))
+    name = flags.split()[0].removeprefix("--").replace("-", "_")
+    assert [key for key in after if after[key] != before[key]] == [name]
 
 
 def test_errors_are_one_line(tmp_path, made):

@@ -279,6 +279,61 @@ def test_a_stream_is_reshuffled_and_cut_into_full_steps(tmp_path):
     assert ids[0] == ids[2] != ids[1] and sorted(ids[0]) == sorted(ids[1])
 
 
+def seen_rows(made) -> list[list[str]]:
+    """The rows of each step from now on."""
+    steps = []
+    step = made.training_step
+
+    def training_step(model, inputs, *more):
+        steps.append(sorted(row for batch in inputs["micro_batches"] for row in batch["ids"]))
+        return step(model, inputs, *more)
+
+    made.training_step = training_step
+    return steps
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stream_is_resumed_in_any_pass_and_each_pass_has_its_order(tmp_path, workers):
+    settings = {"max_steps": 8, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
+
+    def made():
+        rows = toy_dataset(20).to_iterable_dataset()  # 3 steps a pass
+        return trainer(tmp_path, rows=rows, dataloader_num_workers=workers, **settings)
+
+    undisturbed = made()
+    rows = seen_rows(undisturbed)
+    undisturbed.train()
+    passes = [[row for step in steps for row in step] for steps in (rows[0:3], rows[3:6])]
+    assert [len(step) for step in rows] == [8, 8, 4, 8, 8, 4, 8, 8]
+    assert passes[0] != passes[1] and sorted(passes[0]) == sorted(passes[1])
+    for step in (2, 3, 5):  # inside the first pass, at its end, inside the second
+        resumed = made()
+        again = seen_rows(resumed)
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert again == rows[step:]
+        assert all(torch.equal(value, weights(undisturbed)[name]) for name, value in weights(resumed).items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"level_weighting": "balanced", "max_steps": 1}, r"level_weighting \(levels are counted\)"),
+        ({"threshold_weighting": "importance", "max_steps": 1}, "threshold_weighting"),
+        ({"save_strategy": "epoch", "max_steps": 1}, r"save_strategy epoch \(a stream has steps only\)"),
+        ({}, "max_steps -1"),
+    ],
+)
+def test_what_needs_the_whole_dataset_is_refused_for_a_stream(tmp_path, settings, named):
+    with pytest.raises(UserError, match=f"not possible with a streamed dataset: {named}"):
+        trainer(tmp_path, rows=toy_dataset(8).to_iterable_dataset(), **settings)
+
+
+def test_a_stream_without_a_row_to_train_on_ends_in_an_error(tmp_path):
+    rows = Dataset.from_list([row | {"label": None} for row in toy_rows(8)]).to_iterable_dataset()
+    with pytest.raises(UserError, match="the streamed dataset has no row that can be trained on"):
+        trainer(tmp_path, rows=rows, max_steps=1).train()
+
+
 def test_smoothing_and_weights_reach_the_loss(tmp_path):
     plain = losses(trained(tmp_path / "a"))
     for number, settings in enumerate(
