@@ -1,5 +1,6 @@
 """First step: read the source once, keep what can be used as parts under `work/`, and find what occurs twice."""
 
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -97,6 +98,15 @@ def find_repeats(parts: list[Path]) -> dict[str, dict[str, list[int]]]:
         for part, row in zip(which.tolist(), (rows - starts[which]).tolist(), strict=True):
             repeats.setdefault(parts[part].name, {"drop": [], "renamed": []})[kind].append(row)
     return repeats
+
+
+def naming_key(parts: list[Path]) -> str:
+    """A key for the names under which users are published, which nobody can have who has not all conversations.
+
+    The same for the same conversations, whatever the order of the files; copies do not count.
+    """
+    keys = [read_columns(part, ["content_key"])["content_key"].to_numpy() for part in parts]
+    return hashlib.blake2b(np.unique(np.concatenate(keys)).tobytes(), digest_size=16).hexdigest()
 
 
 def check_users(parts: list[Path]) -> None:

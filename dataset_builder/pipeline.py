@@ -95,7 +95,8 @@ def forget(job: Job) -> None:
         return
     if plan.conversations.exists():
         shutil.rmtree(plan.conversations)
-    plan.repeats.unlink(missing_ok=True)
+    for path in (plan.repeats, plan.names):
+        path.unlink(missing_ok=True)
     (plan.folder / "settings.json").unlink(missing_ok=True)  # last: what was read under these must not outlive them
 
 

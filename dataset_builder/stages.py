@@ -19,6 +19,7 @@ from wildreward.dataset_builder.ingest import (
     dropped_conversations,
     find_repeats,
     ingested_parts,
+    naming_key,
     read_repeats,
     write_repeats,
 )
@@ -88,6 +89,7 @@ def _index(plan: steps.Plan, source: str) -> None:
         seen = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
         raise UserError(f"{source} holds no usable conversation ({seen or 'it is empty'})")
     check_users(parts)
+    write_json(plan.names, {"key": naming_key(parts)})
     write_repeats(plan.repeats, find_repeats(parts))
 
 

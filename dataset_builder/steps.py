@@ -23,7 +23,7 @@ from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.sources.base import Layout
 from wildreward.dataset_builder.sources.readers import Slice
 from wildreward.dataset_builder.turns import extract
-from wildreward.files import atomic_path, write_json
+from wildreward.files import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:
     from wildreward.dataset_builder.embedding import Embedder
@@ -63,6 +63,10 @@ class Plan:
         return make_labeler(self.labeler, **self.labeler_options)
 
     @cached_property
+    def naming_key(self) -> str:
+        return read_json(self.names)["key"]
+
+    @cached_property
     def _encoder(self) -> "Embedder":
         from wildreward.dataset_builder.embedding import Embedder
 
@@ -98,6 +102,11 @@ class Plan:
     @property
     def turns(self) -> Path:
         return self.folder / "turns"
+
+    @property
+    def names(self) -> Path:
+        """What users are renamed with; it stays in `work/`, which is not published."""
+        return self.folder / "names.json"
 
     @property
     def repeats(self) -> Path:
@@ -263,11 +272,13 @@ def write_table(path: Path, rows: list[dict[str, Any]], schema: str) -> None:
 
 def _candidate_row(plan: Plan, turn: Turn) -> dict[str, Any]:
     from wildreward.dataset_builder.dedup import PERMUTATIONS, exact_key, signature
+    from wildreward.dataset_builder.privacy import published_name
     from wildreward.dataset_builder.schema import instance_row
     from wildreward.dataset_builder.split import split_of
 
     return {
         **instance_row(turn),
+        "user_id": published_name(turn.conversation.user_id, plan.naming_key),
         "split": split_of(turn.conversation, plan.seed, plan.test_fraction),
         "exact_key": exact_key(turn),
         "signature": signature(turn).tobytes() if plan.near_duplicates else bytes(4 * PERMUTATIONS),

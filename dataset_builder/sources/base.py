@@ -95,7 +95,9 @@ class Layout:
 
 
 def hashed_user(user: str | None) -> str | None:
-    """A stable name for a user that does not show the original one."""
+    """A name for a user that is the same in every log, so that the split does not move. It is not published: whoever guesses
+    an address can compute it. See `privacy.published_name`.
+    """
     return hashlib.blake2b(f"user:{user}".encode(errors="replace"), digest_size=8).hexdigest() if user else None
 
 

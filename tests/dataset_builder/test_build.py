@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ import yaml
 from tests.dataset_builder.chats import chat, write_chats, write_jsonl
 from wildreward.dataset_builder import parts
 from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.sources.base import hashed_user
 from wildreward.dataset_builder.workers import Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
@@ -78,6 +80,25 @@ def test_no_user_is_on_both_sides(built):
         for split in ("train", "test")
     ]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+def test_published_users_are_of_no_use_to_whoever_tries_out_addresses(built, log, tmp_path):
+    """The same name for all turns of a user, another one in a dataset from other chats, and none that a guess gives."""
+    more = tmp_path / "more.jsonl"
+    more.write_text(log[0].read_text() + log[0].read_text().splitlines()[0].replace("number 0", "number 120"))
+    build((more, log[1]), tmp_path / "out", **OFF)
+    names = []
+    for folder in (built[0], tmp_path / "out"):
+        users = defaultdict(set)
+        for path in (folder / "data").glob("*.parquet"):
+            for row in pq.read_table(path).to_pylist():
+                number = int(row["conversation_id"].removeprefix("chat").split("-")[0])
+                users[f"user{number % 20}"].add(row["user_id"])
+        assert all(len(found) == 1 for found in users.values())
+        names.append({user: found.pop() for user, found in users.items()})
+    assert len(set(names[0].values())) == len(names[0]) == 20
+    assert not set(names[0].values()) & set(names[1].values())
+    assert not set(names[0].values()) & {hashed_user(f"user{number}") for number in range(20)}
 
 
 def test_the_report_adds_up(built):
