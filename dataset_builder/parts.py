@@ -46,7 +46,6 @@ def schema():  # noqa: ANN201 - pyarrow is imported late
             ("source_id", pa.string()),
             ("user_id", pa.string()),
             ("language", pa.string()),
-            ("guessed", pa.bool_()),
             ("short_turns", pa.int32()),
             ("model", pa.string()),
             ("roles", pa.string()),
@@ -154,7 +153,6 @@ def _row(conversation: Conversation) -> dict:
         "source_id": conversation.source_id,
         "user_id": conversation.user_id,
         "language": conversation.language,
-        "guessed": conversation.guessed,
         "short_turns": conversation.short_turns,
         "model": conversation.model,
         "roles": roles,
@@ -179,7 +177,6 @@ def _conversation(row: dict, renamed: bool) -> Conversation:
         model=row["model"],
         messages=messages,
         message_languages=row["languages"],
-        guessed=row["guessed"],
         short_turns=row["short_turns"],
         conversation_id=conversation_id,
     )

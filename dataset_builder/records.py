@@ -34,8 +34,7 @@ class Rejected(NamedTuple):
 class Conversation:
     """One chat. `messages` is an optional system message, then user and assistant in turn, starting with the user.
 
-    `guessed`: the language was guessed from the script. `short_turns`: so many turns, from the first, are short enough
-    with all that comes before them.
+    `short_turns`: so many turns, from the first, are short enough with all that comes before them.
     """
 
     source_id: str | None
@@ -46,7 +45,6 @@ class Conversation:
     message_languages: list[str | None] | None = None
     conversation_id: str = ""
     truncated: bool = False
-    guessed: bool = False
     short_turns: int = 0
 
     @property

@@ -18,12 +18,11 @@ def examine(conversation: Conversation, max_words: int) -> None:
     """Find out once what needs the whole text: the language where the source tells none, and how many turns fit.
 
     Args:
-        conversation: `language`, `guessed` and `short_turns` are set.
+        conversation: `language` and `short_turns` are set.
         max_words: longest history, query and response together.
     """
     if conversation.language is None and conversation.message_languages is None:
         conversation.language = guess_language(conversation.messages[conversation.first].content)
-        conversation.guessed = conversation.language is not None
     budget = WordBudget(max_words)
     for message in conversation.messages[: conversation.first]:
         budget.add(message.content)

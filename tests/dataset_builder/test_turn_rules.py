@@ -239,7 +239,7 @@ def test_languages_are_guessed_by_script_and_kept_by_name():
     assert guess_language("Привет, как дела?") == "Russian"
     chat = conversation("Привет, как дела?", LONG, "ок", short_turns=0)
     examine(chat, 100)
-    assert chat.guessed and [turn.dropped for turn in extract([chat], ["English"])] == ["language"]
+    assert chat.language == "Russian" and [turn.dropped for turn in extract([chat], ["English"])] == ["language"]
     assert [turn.dropped for turn in extract([chat], [])] == [None]
 
 
