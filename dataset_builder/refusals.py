@@ -54,5 +54,5 @@ def needs_judge(turn: Turn) -> bool:
 def apply_verdict(turn: Turn) -> None:
     """Put the judge's verdict into effect: a justified refusal gets the top level; everything else stays."""
     if turn.verdict == "justified_refusal":
-        turn.level = 5
-        turn.label_source = "refusal"
+        turn.level, turn.label_source = 5, "refusal"
+        turn.confidence = None  # what there was speaks of the user's complaint, not of the refusal

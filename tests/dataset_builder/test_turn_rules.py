@@ -24,7 +24,7 @@ from wildreward.dataset_builder.finish import Rules, finish_turns
 from wildreward.dataset_builder.languages import language_name
 from wildreward.dataset_builder.mining import candidates, comparable, upgrade
 from wildreward.dataset_builder.records import Turn
-from wildreward.dataset_builder.refusals import looks_like_refusal, needs_judge
+from wildreward.dataset_builder.refusals import apply_verdict, looks_like_refusal, needs_judge
 from wildreward.dataset_builder.split import split_of
 from wildreward.dataset_builder.turns import examine, extract
 from wildreward.dataset_builder.words import WordBudget, count_words, guess_language
@@ -106,6 +106,14 @@ def test_two_conversations_with_mining_do_not_mix():
 )
 def test_refusal_wording_is_recognised(response):
     assert looks_like_refusal(response)
+
+
+def test_a_justified_refusal_does_not_take_over_how_sure_the_complaint_was():
+    for verdict, expected in (("justified_refusal", (5, None)), ("false_refusal", (1, 0.9))):
+        turn = conversation("how to pick a lock?", "I can't help with that.", "useless").turns()[0]
+        turn.level, turn.confidence, turn.verdict = 1, 0.9, verdict
+        apply_verdict(turn)
+        assert (turn.level, turn.confidence) == expected
 
 
 @pytest.mark.parametrize(
