@@ -116,10 +116,8 @@ def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: s
         placeless = fresh
         withheld = {"results.json"} if facts.results_of_other_weights else set()
     elif local:
-        placeless, fresh = (
-            local,
-            fill_in(local, "PATH_OR_REPO", repo_id),
-        )  # in the loading example that `build-dataset` writes
+        placeless = local
+        fresh = fill_in(local, "PATH_OR_REPO", repo_id)  # in the loading example that `build-dataset` writes
     else:
         raise UserError(
             f"{folder} has no README.md; `wildreward build-dataset` writes one, run it again on this folder"
