@@ -19,6 +19,9 @@ from wildreward.modeling_wildreward.ordinal import positive_from
 
 FORMAT = "wildreward-results/1"
 
+DATASET_FIGURES = ("score_by_label", "reliability", "accuracy_by_margin")  # the last two show pairs
+BENCHMARK_FIGURES = ("reliability", "accuracy_by_margin")
+
 Drawing = Callable[[], None]
 
 
@@ -64,15 +67,19 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
     drawings: list[Drawing] = []
     for name, data in inputs.datasets.items():
         result, curves = _dataset_results(name, data, scorer, store, options)
+        prefix = f"{file_prefix(name)}_" if several else ""
+        kinds = DATASET_FIGURES if len(curves.pairs) else DATASET_FIGURES[:1]
+        result["figures"] = [f"{prefix}{kind}.png" for kind in kinds] if options.plots else []
         results["datasets"][name] = result
         title = f"{scorer.name} on {name} ({options.split})"
-        prefix = f"{file_prefix(name)}_" if several else ""
         drawings.append(partial(_draw_dataset, curves, result, figures, prefix, title, options))
     for name, (benchmark, items) in inputs.benchmarks.items():
         scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
         result = benchmark_results(benchmark, items, scored, options)
+        drawn = options.plots and "pairs" in result
+        result["figures"] = [f"{name}_{kind}.png" for kind in BENCHMARK_FIGURES] if drawn else []
         results["benchmarks"][name] = result
-        if "pairs" in result:
+        if drawn:
             drawings.append(partial(draw_benchmark, benchmark, items, scored, figures, scorer.name, options))
     write_results(folder, results)
     if options.plots:

@@ -109,7 +109,7 @@ def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None) -> M
         training=training,
         results=results,
         results_of_other_weights=others,
-        figures=() if others else tuple(sorted(f"figures/{path.name}" for path in (folder / "figures").glob("*.png"))),
+        figures=_figures(results, folder),
         reward_models=tuple(filter(is_hub_id, _names(asked.get("reward_model")))),
         peft=peft,
     )
@@ -125,6 +125,13 @@ def _of_other_weights(results: Mapping[str, Any], folder: Path) -> bool:
     model = results.get("model")
     recorded = model.get("weights") if isinstance(model, Mapping) else None
     return recorded is not None and recorded != weights_digest(folder)
+
+
+def _figures(results: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """The figures that the results name, as far as they are there: others are of earlier evaluations."""
+    parts = [*(results.get("datasets") or {}).values(), *(results.get("benchmarks") or {}).values()]
+    names = {name for part in parts if isinstance(part, Mapping) for name in part.get("figures") or []}
+    return tuple(f"figures/{name}" for name in sorted(names) if (folder / "figures" / name).is_file())
 
 
 def _role(config: Mapping[str, Any], peft: bool) -> str:

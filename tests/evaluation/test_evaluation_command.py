@@ -1,6 +1,7 @@
 """The evaluate command end to end on tiny models: results.json, figures, comparison, errors; and labeler evaluation."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -89,6 +90,25 @@ def test_the_card_is_written_for_a_wildreward_model_in_its_own_folder_only(datas
     reward_model_folder(tmp_path, seed=1)
     again = write_model_card(ours, log=False).read_text()
     assert "These weights were not evaluated" in again and "ROC-AUC" not in again
+
+
+def test_the_card_shows_the_figures_of_the_present_results_only(dataset, tmp_path):
+    pairs = [
+        {"pair_id": str(i), "source": "mmlu-pro-x", "question": f"why {i}", "response_A": "good", "response_B": "bad"}
+        for i in range(6)
+    ]
+    file = write_jsonl(tmp_path / "judge.jsonl", [pair | {"label": "A>B"} for pair in pairs])
+    model = str(reward_model_folder(tmp_path))
+    card = tmp_path / "reward-model" / "README.md"
+
+    def shown():
+        return set(re.findall(r"]\(figures/(.*?)\)", card.read_text()))
+
+    main(EvaluateConfig(model=model, dataset=[str(dataset)], bootstrap=0))
+    assert shown() == {"score_by_label.png", "reliability.png", "accuracy_by_margin.png"}
+    main(EvaluateConfig(model=model, benchmark=[f"judge_bench={file}"], bootstrap=0, seed=1))
+    assert shown() == {"judge_bench_reliability.png", "judge_bench_accuracy_by_margin.png"}
+    assert {path.name for path in (card.parent / "figures").iterdir()} > shown()
 
 
 def test_classifier_gets_rank_measures_only(dataset, tmp_path):

@@ -74,7 +74,7 @@ def write_results(folder, auc):
         "datasets": {
             "user/chats": {
                 "split": "test", "n": 100, "users": 9, "roc_auc": estimate, "languages": {"English": {}},
-                "read_from": [{"repo": "user/chats", "revision": "abc"}],
+                "read_from": [{"repo": "user/chats", "revision": "abc"}], "figures": ["score_by_label.png"],
             }
         },
         "benchmarks": {},
