@@ -275,6 +275,7 @@ def load_scorer(
     Raises:
         UserError: it is not a reward model, saying what it is.
     """
+    _say_what_is_passed_over(model, revision, text_tokenizer)
     if is_url(model):
         return RemoteScorer(model, text_tokenizer)
     from wildreward.scorer import default_device
@@ -298,6 +299,15 @@ def load_scorer(
             "classifier with one label (wildreward convert reads one with K-1 threshold labels)"
         )
     return _load_classifier(model, path, identity, options, max_length, token_budget, trust_remote_code)
+
+
+def _say_what_is_passed_over(model: str, revision: str | None, text_tokenizer: str | None) -> None:
+    """Options of a comparison go to both models, so one that fits only the other is no error."""
+    remote = is_url(model)
+    if revision is not None and (remote or Path(resolve(model)).is_dir()):
+        logger.warning("--revision is passed over for %s: only a model from the Hub has revisions", public_name(model))
+    if text_tokenizer is not None and not remote:
+        logger.warning("--text_tokenizer is passed over for %s: it is for URLs", public_name(model))
 
 
 def _load_classifier(

@@ -285,6 +285,21 @@ def test_a_classifier_says_when_an_answer_itself_is_cut(tmp_path, caplog):
     assert "2 of 3 answers exceed 32 tokens: their beginning was left out before scoring" in caplog.text
 
 
+def test_options_that_do_not_fit_the_model_are_said_to_be_passed_over(tmp_path, caplog):
+    from wildreward.evaluation.scorers import load_scorer
+
+    folder = str(classifier_folder(tmp_path))
+    load_scorer(folder)
+    load_scorer("http://host:1/get_reward", text_tokenizer=folder)
+    assert "passed over" not in caplog.text
+    load_scorer(folder, revision="v1", text_tokenizer=folder)
+    assert "--revision is passed over for classifier: only a model from the Hub has revisions" in caplog.text
+    assert "--text_tokenizer is passed over for classifier: it is for URLs" in caplog.text
+    caplog.clear()
+    load_scorer("http://host:1/get_reward", revision="v1")
+    assert "--revision is passed over for host:1" in caplog.text
+
+
 def test_fingerprint_follows_the_weights(tmp_path):
     from wildreward.evaluation.scorers import folder_fingerprint
 
