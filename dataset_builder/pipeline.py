@@ -20,7 +20,7 @@ from wildreward.dataset_builder.report import failed_questions
 from wildreward.dataset_builder.sources.base import Columns, Layout
 from wildreward.dataset_builder.sources.digest import source_digest
 from wildreward.dataset_builder.sources.layouts import find_layout
-from wildreward.dataset_builder.sources.readers import Losses, Slice, columns_of, find_slices, lacking
+from wildreward.dataset_builder.sources.readers import Losses, Slice, SourceLost, columns_of, find_slices, lacking
 from wildreward.dataset_builder.stages import Job
 from wildreward.dataset_builder.workers import WorkerDied, Workers
 from wildreward.errors import UserError
@@ -75,7 +75,7 @@ def run(job: Job, workers: Workers) -> dict[str, Any]:
         try:
             stages.read(job, workers)
             stages.index(job, workers)
-        except WorkerDied:
+        except (WorkerDied, SourceLost):
             raise
         except UserError:
             forget(job)  # the remedy may be another setting

@@ -34,6 +34,10 @@ _WIDE = re.compile(rb"\xff\xfe|\xfe\xff|\0\0\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\
 logger = logging.getLogger(__name__)
 
 
+class SourceLost(UserError):
+    """The connection to the source broke; what was read before is there."""
+
+
 @dataclass(frozen=True)
 class Slice:
     """A piece of a source: `start` and `stop` are row groups (parquet), bytes (json, jsonl), or shard and shards (hub).
@@ -159,7 +163,7 @@ def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]
     if piece.kind == "json":
         key = wanted[0] if wanted else None
         return read_array(Path(piece.path), piece.start, piece.stop, key, losses.add)
-    return _read_hub(piece, wanted)
+    return _read_hub(piece, wanted, losses)
 
 
 def _ranges(kind: Literal["json", "jsonl"], file: Path, length: int) -> list[Slice]:
@@ -254,13 +258,23 @@ def _hub_slices(source: str, revision: str | None) -> list[Slice]:
     return [Slice("hub", source, index, stream.num_shards, commit) for index in range(stream.num_shards)]
 
 
-def _read_hub(piece: Slice, wanted: Collection[str]) -> Iterator[dict]:
+def _read_hub(piece: Slice, wanted: Collection[str], losses: Losses) -> Iterator[dict]:
+    import httpx2
+    import pyarrow as pa
     from datasets import load_dataset
 
-    stream = load_dataset(piece.path, split="train", streaming=True, revision=piece.revision)
-    if wanted and stream.column_names:
-        stream = stream.select_columns([name for name in wanted if name in stream.column_names])
-    yield from stream.shard(num_shards=piece.stop, index=piece.start)
+    where = f"shard {piece.start} of the Hub dataset {piece.path}"
+    try:
+        stream = load_dataset(piece.path, split="train", streaming=True, revision=piece.revision)
+        if wanted and stream.column_names:
+            stream = stream.select_columns([name for name in wanted if name in stream.column_names])
+        yield from stream.shard(num_shards=piece.stop, index=piece.start)
+    except (httpx2.HTTPError, ConnectionError, TimeoutError) as error:
+        raise SourceLost(
+            f"{where} could not be read to its end ({_short(error)}); run the same command again: what was read is kept"
+        ) from error
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        losses.add("unreadable_rows", f"{where} cannot be read to its end ({_short(error)})")
 
 
 def _short(error: BaseException | None) -> str:

@@ -136,6 +136,25 @@ def test_a_revision_can_be_pinned_and_a_moved_branch_is_noticed(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_broken_file_of_a_repository_is_an_error_or_counted(tmp_path):
+    folder = tmp_path / "repo" / "data"
+    folder.mkdir(parents=True)
+    for place in range(2):
+        rows = list(wildchat_rows(range(place * 10, place * 10 + 10)))
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"train-0000{place}-of-00002.parquet", compression="zstd")
+    broken = bytearray((folder / "train-00001-of-00002.parquet").read_bytes())
+    broken[100:1500] = bytes(1400)
+    (folder / "train-00001-of-00002.parquet").write_bytes(broken)
+    with HubDouble() as hub, Elsewhere(hub, tmp_path / "home") as elsewhere:
+        elsewhere.upload(tmp_path / "repo")
+        refused = elsewhere.build("user/chats", tmp_path / "out")
+        assert elsewhere.build("user/chats", tmp_path / "out", "--on_bad_input", "skip") == ""
+    assert refused.startswith("shard 1 of the Hub dataset user/chats cannot be read to its end (")
+    assert "pass --on-bad-input skip" in refused
+    report = json.loads((tmp_path / "out" / "build_report.json").read_text())
+    assert report["conversations"] == 10 and report["input_lost"] == {"unreadable_rows": 1}
+
+
 def test_files_have_no_revision(tmp_path):
     log, _ = write_chats(tmp_path, 2)
     with pytest.raises(
