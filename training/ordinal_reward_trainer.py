@@ -265,8 +265,10 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         self._step_ids = micro_batches
         return total
 
-    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor | None:
-        norm = super()._clip_grad_norm(model)
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None) -> torch.Tensor | float | None:
+        norm = super()._get_grad_norm(
+            model, grad_norm
+        )  # asked for before each update, whether gradients are clipped or not
         # with fp16 the loss scaler skips such steps by itself
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
             raise NonFiniteLoss(self._refusal(f"the gradient's norm is {float(norm)}", self._step_ids))
@@ -275,9 +277,11 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
     def _refusal(self, what: str, micro_batches: Sequence[dict[str, Any]]) -> str:
         ids = [row for batch in micro_batches for row in batch["ids"]]
         more = f" and {len(ids) - 20} more" if len(ids) > 20 else ""
+        # DeepSpeed makes its update at the end of the backward pass, before the loss and the norm can be looked at
+        update = "the update was not saved" if self.is_deepspeed_enabled else "no update was made"
         return (
-            f"{what} at step {self.state.global_step + 1}, with the rows {', '.join(ids[:20])}{more}; "
-            "no update was made and the last checkpoint is intact: lower the learning rate, or leave these rows out"
+            f"{what} at step {self.state.global_step + 1}, with the rows {', '.join(ids[:20])}{more}; {update} and the last "
+            "checkpoint is intact: lower the learning rate, or leave these rows out"
         )
 
     def _inputs(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -189,11 +189,20 @@ def test_a_loss_that_is_not_a_number_names_the_rows_and_keeps_the_last_checkpoin
     assert (tmp_path / "checkpoint-5" / "trainer_state.json").exists()
 
 
-def test_an_infinite_gradient_is_refused_too(tmp_path):
-    made = trainer(tmp_path)
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+def test_an_infinite_gradient_is_refused_too(tmp_path, max_grad_norm):
+    made = trainer(tmp_path, max_grad_norm=max_grad_norm)
     made.model.score.bias.register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(NonFiniteLoss, match=r"the gradient's norm is .* at step 1, with the rows c"):
         made.train()
+    assert all(bool(parameter.isfinite().all()) for parameter in made.model.parameters())
+
+
+def test_a_refusal_does_not_promise_what_deepspeed_does_not_keep(tmp_path):
+    made = trainer(tmp_path)
+    assert "no update was made and the last checkpoint is intact" in made._refusal("the loss is nan", [{"ids": ["r"]}])
+    made.is_deepspeed_enabled = True
+    assert "the update was not saved and the last checkpoint" in made._refusal("the loss is nan", [{"ids": ["r"]}])
 
 
 def test_adapters_are_trained_alone_and_merged_into_the_saved_model(tmp_path):
