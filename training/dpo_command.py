@@ -45,6 +45,8 @@ SETTINGS = (
     "ref_model_mixup_alpha",
     "ref_model_sync_steps",
     "disable_dropout",
+    "eval_strategy",  # evaluating draws random numbers, which training then goes on from
+    "eval_steps",
     "max_steps",
     "num_train_epochs",
     "learning_rate",
@@ -185,12 +187,18 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dic
             f"{len(train)} prompts are fewer than the {per_rollout} of one step; give more, or lower "
             "per_device_train_batch_size or gradient_accumulation_steps"
         )
+    if config.eval_strategy != "no" and len(held_out) == 0:
+        raise UserError(
+            f"eval_strategy is {config.eval_strategy.value} and no prompt is held out to evaluate on; set held_out_prompts "
+            f"(now {arguments.held_out_prompts}), or eval_strategy to 'no'"
+        )
     callback = HeldOutCallback(held_out, config.seed) if len(held_out) else None
     trainer = BestOfNDPOTrainer(
         model=policy,
         reward_funcs=_reward_functions(arguments, config),
         args=config,
         train_dataset=train,
+        eval_dataset=None if config.eval_strategy == "no" else held_out,
         processing_class=tokenizer,
         callbacks=[callback] if callback else None,
         peft_config=_adapter(arguments),
@@ -227,6 +235,8 @@ def _write_pairs(
     from wildreward.training.best_of_n_dpo_trainer import BestOfNDPOTrainer
     from wildreward.training.offline_pairs import write_pairs
 
+    if config.eval_strategy != "no":
+        raise UserError("pairs_only trains nothing, so there is nothing to evaluate: set eval_strategy to 'no'")
     config.num_generations_eval = config.num_generations
     config.per_device_eval_batch_size = config.per_device_train_batch_size
     trainer = BestOfNDPOTrainer(

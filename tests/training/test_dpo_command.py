@@ -188,6 +188,20 @@ def test_several_gpus_without_a_launcher_are_refused_before_anything_is_loaded(i
     assert not (tmp_path / "out").exists()
 
 
+def test_evaluation_while_training_is_on_the_held_out_prompts(inputs, tmp_path):
+    flags = ("--max-steps", "2", "--eval-strategy", "steps", "--eval-steps", "1", "--save-steps", "1")
+    train_policy(*configs(inputs, tmp_path / "out", *flags))
+    state = json.loads((tmp_path / "out" / "checkpoint-2" / "trainer_state.json").read_text())
+    assert [row["step"] for row in state["log_history"] if "eval_reward" in row] == [1, 2]
+    with pytest.raises(
+        UserError, match=r"eval_strategy is steps and no prompt is held out .*held_out_prompts \(now 0\)"
+    ):
+        train_policy(*configs(inputs, tmp_path / "none", *flags, "--held-out-prompts", "0"))
+    with pytest.raises(UserError, match="pairs_only trains nothing, so there is nothing to evaluate"):
+        more = ("--pairs-only", "True", "--per-device-eval-batch-size", "8")
+        train_policy(*configs(inputs, tmp_path / "pairs", *flags, *more))
+
+
 def test_user_errors(inputs, tmp_path):
     with pytest.raises(UserError, match=r"the policy .*nothing cannot be loaded"):
         arguments, config = configs(inputs, tmp_path / "a")
