@@ -91,6 +91,13 @@ class TrainDPOArguments:
         default="query",
         metadata={"help": "What a reward server is sent: rendered texts (`query`) or chat messages (`messages`)."},
     )
+    reward_dtype: Literal["auto", "bfloat16", "float16", "float32"] = field(
+        default="auto",
+        metadata={
+            "help": "Weights of a local reward model, which every process holds. `auto`: bfloat16 on a GPU that has it, else "
+            "as saved."
+        },
+    )
     pairs_only: bool = field(
         default=False,
         metadata={
@@ -259,8 +266,16 @@ def _reward_functions(arguments: TrainDPOArguments, config: BestOfNDPOConfig) ->
         if is_url(source):
             functions.append(RewardFunction(source, request=arguments.reward_request))
         else:
-            functions.append(RewardFunction(source, device_map={"": config.device}))
+            dtype = _reward_dtype(arguments.reward_dtype, config.device.type)
+            functions.append(RewardFunction(source, device_map={"": config.device}, dtype=dtype))
     return functions
+
+
+def _reward_dtype(asked: str, device: str) -> str:
+    """What a local reward model is loaded with; `auto` means as saved to transformers."""
+    from wildreward.training.ordinal_reward_config import fast_bf16
+
+    return "bfloat16" if asked == "auto" and device == "cuda" and fast_bf16() else asked
 
 
 def _adapter(arguments: TrainDPOArguments) -> Any:

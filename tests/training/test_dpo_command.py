@@ -16,7 +16,7 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.reward_source import RewardSourceError
 from wildreward.scorer import RewardScorer
-from wildreward.training.dpo_command import CONFIGS, _settings, main, train_policy
+from wildreward.training.dpo_command import CONFIGS, _reward_dtype, _reward_functions, _settings, main, train_policy
 from wildreward.training.dpo_prompts import load_prompts, prompt_of
 from wildreward.training.offline_pairs import preference_rows
 
@@ -89,6 +89,7 @@ def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp
         "--max-prompt-length 8",
         "--held-out-prompts 3",
         "--reward-request messages",
+        "--reward-dtype bfloat16",
         "--num-train-epochs 2",
         "--lr-scheduler-type constant",
         "--weight-decay 0.5",
@@ -200,6 +201,26 @@ def test_evaluation_while_training_is_on_the_held_out_prompts(inputs, tmp_path):
     with pytest.raises(UserError, match="pairs_only trains nothing, so there is nothing to evaluate"):
         more = ("--pairs-only", "True", "--per-device-eval-batch-size", "8")
         train_policy(*configs(inputs, tmp_path / "pairs", *flags, *more))
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "has_bf16", "loaded"),
+    [
+        ("auto", "cuda", True, "bfloat16"),
+        ("auto", "cuda", False, "auto"),
+        ("auto", "cpu", True, "auto"),
+        ("float32", "cuda", True, "float32"),
+    ],
+)
+def test_a_local_reward_model_takes_half_the_memory_on_a_gpu(monkeypatch, asked, device, has_bf16, loaded):
+    monkeypatch.setattr("wildreward.training.ordinal_reward_config.fast_bf16", lambda: has_bf16)
+    assert _reward_dtype(asked, device) == loaded
+
+
+@pytest.mark.parametrize(("asked", "loaded"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_a_local_reward_model_is_loaded_as_asked(inputs, tmp_path, asked, loaded):
+    (function,) = _reward_functions(*configs(inputs, tmp_path, "--reward-dtype", asked))
+    assert {weight.dtype for weight in function._score.scorer.model.parameters()} == {loaded}
 
 
 def test_user_errors(inputs, tmp_path):
