@@ -21,12 +21,10 @@ class RewardCollator:
     Args:
         pad_token_id: what rows are filled with on the right.
         packed: lay rows end to end: `input_ids` (1, T), `position_ids` restarting at 0, `cu_seq_lens_q` (N + 1,).
-        pad_to_multiple_of: round padded lengths up, which compiled models like.
     """
 
     pad_token_id: int
     packed: bool = False
-    pad_to_multiple_of: int | None = None
 
     def __call__(self, step: Sequence[Sequence[Feature]]) -> dict[str, Any]:
         """Collate one step: a list of micro-batches, each a list of features."""
@@ -50,8 +48,6 @@ class RewardCollator:
     def _pad(self, rows: list[torch.Tensor]) -> dict[str, Any]:
         input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_token_id)
         lengths = torch.tensor([len(row) for row in rows])
-        if self.pad_to_multiple_of and (short := -input_ids.shape[1] % self.pad_to_multiple_of):
-            input_ids = torch.nn.functional.pad(input_ids, (0, short), value=self.pad_token_id)
         attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 

@@ -217,11 +217,6 @@ def test_a_process_without_rows_gets_a_row_that_does_not_count():
     assert batch["micro_batches"][0]["sample_weights"].tolist() == [0.0]
 
 
-def test_padding_can_be_rounded_up():
-    batch = RewardCollator(pad_token_id=0, pad_to_multiple_of=8)([features(3, 9)])["micro_batches"][0]
-    assert batch["input_ids"].shape == (2, 16) and batch["attention_mask"].sum().item() == 12
-
-
 def test_json_lines_and_slices_load(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in toy_rows(4)))
