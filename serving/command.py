@@ -19,13 +19,19 @@ class ServeConfig:
     port: int = field(default=8000, metadata={"help": "Port to listen on; 0 for any that is free."})
     revision: str | None = field(default=None, metadata={"help": "Revision of a model from the Hub."})
     dtype: str = field(default="auto", metadata={"help": "Number format of the weights: auto, float32, bfloat16 …"})
-    token_budget: int = field(default=16384, metadata={"help": "Most padded tokens in one forward pass."})
+    token_budget: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most padded tokens in one forward pass, which everyone waits for; default: 16384, and 2048 on a CPU."
+        },
+    )
     max_body_mb: int = field(default=64, metadata={"help": "Largest request, in MB; a larger one gets a 413."})
     max_conversations: int = field(default=1024, metadata={"help": "Most conversations in a request; else a 413."})
     max_waiting: int = field(default=4096, metadata={"help": "Most conversations that wait; beyond that a 429."})
 
 
 CONFIGS = (ServeConfig,)
+CPU_TOKENS, GPU_TOKENS = 2_048, 16_384  # a CPU gains nothing from larger passes, which take it many seconds
 STOP_SECONDS = 30  # that requests get to end once the server is told to stop
 
 
@@ -46,13 +52,14 @@ def main(config: ServeConfig) -> None:
     check_least(*((name, getattr(config, name), 1) for name in names), ("port", config.port, 0))
     if config.port > 65535:
         raise UserError(f"--port is {config.port}; expected at most 65535")
+    device = default_device()
     with _listening(config.host, config.port) as listening:
         scorer = RewardScorer.from_pretrained(
             config.model,
-            token_budget=config.token_budget,
+            token_budget=config.token_budget or (CPU_TOKENS if device == "cpu" else GPU_TOKENS),
             revision=config.revision,
             dtype=config.dtype,
-            device_map=default_device(),
+            device_map=device,
         )
         token = os.environ.get(TOKEN_VARIABLE) or None
         if token is None and config.host not in ("127.0.0.1", "localhost", "::1"):
