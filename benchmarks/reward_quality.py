@@ -1,6 +1,6 @@
 """Does the reward model learn more than simpler means? ROC-AUC on users not trained on: a recipe, a plain script, words.
 
-    python benchmarks/reward_quality.py --dataset runs/sharegpt --output runs/quality
+    python benchmarks/reward_quality.py --dataset runs/sharegpt --output runs/quality [--by conversation]
 
 - `recipe`: `wildreward train-reward` with `--recipe`.
 - `plain`: the same backbone in a loop of fifty lines, as such scripts are written: turns joined and cut on the right,
@@ -10,8 +10,9 @@
 
 One test split of a few hundred users is too small to tell them apart, so all rows are used: the users are dealt into
 folds, each fold is scored by what was trained on the others, ROC-AUC is taken in each fold and averaged. Intervals are
-bootstrapped over users, differences on the same resamples. Finished runs are kept and not done again; several processes
-may share the work (`--part`).
+bootstrapped over users, differences on the same resamples. `--by conversation` deals out conversations instead, which in
+ShareGPT are parts of a chat: what that adds is what a split leaks that puts one user on both sides. Finished runs are
+kept and not done again; several processes may share the work (`--part`).
 """
 
 import argparse
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True, help="folder written by build-dataset, with a test split")
     parser.add_argument("--output", required=True)
     parser.add_argument("--recipe", type=Path, default=Path(__file__).parents[1] / "recipes" / "quickstart-reward.yaml")
+    parser.add_argument("--by", choices=("user", "conversation"), default="user", help="what is dealt into folds")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--measure", type=int, default=None, help="stop after so many folds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -187,7 +189,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     rows = concatenate_datasets([load_rows(arguments.dataset, split) for split in ("train", "test")])
-    users = groups_of({name: rows[name][:] for name in ("user_id", "conversation_id")}, rows["id"][:])
+    names = ("user_id", "conversation_id") if arguments.by == "user" else ("conversation_id",)
+    users = groups_of({name: rows[name][:] for name in names}, rows["id"][:])
     fold = np.asarray([fold_of(user, arguments.folds) for user in users])
     folder, recipe = make_folder(arguments.output), arguments.recipe.read_text()
     seeds = {name: arguments.seeds if name != "words" else [0] for name in arguments.only}
@@ -213,7 +216,7 @@ def main() -> None:
     results = compare({name: values[:, done] for name, values in scores.items()}, positive(rows), fold, users)
     write_json(folder / "quality.json", results)
     (folder / "quality.md").write_text(table(results))
-    counted = f"{len(rows):,} rows of {len(set(users)):,} users in {measured} of {arguments.folds} folds"
+    counted = f"{len(rows):,} rows of {len(set(users)):,} {arguments.by}s in {measured} of {arguments.folds} folds"
     print(f"{counted}\n{table(results)}")
 
 
