@@ -2,10 +2,10 @@
 
     python benchmarks/serve.py [--model runs/quickstart/reward-model] [--dataset runs/quickstart/dataset]
 
-Both serve the same model in a process of their own, and are asked for the same chats of the dataset. The plain server calls
-`RewardScorer.score` in its handler, request by request. First many clients ask for one conversation at a time: how many are
-scored a second, and how long a client waits. Then one client asks for single conversations while another's request with
-hundreds is under way: how long it waits.
+Model and chats are by default those that `make quickstart` leaves. Both serve the same model in a process of their own, and
+are asked for the same chats. The plain server calls `RewardScorer.score` in its handler, request by request. First many
+clients ask for one conversation at a time: how many are scored a second, and how long a client waits. Then one client asks
+for single conversations while another's request with hundreds is under way: how long it waits.
 """
 
 import argparse

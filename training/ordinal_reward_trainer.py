@@ -266,9 +266,8 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         return total
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None) -> torch.Tensor | float | None:
-        norm = super()._get_grad_norm(
-            model, grad_norm
-        )  # asked for before each update, whether gradients are clipped or not
+        # Trainer asks for it before each update, whether gradients are clipped or not
+        norm = super()._get_grad_norm(model, grad_norm)
         # with fp16 the loss scaler skips such steps by itself
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
             raise NonFiniteLoss(self._refusal(f"the gradient's norm is {float(norm)}", self._step_ids))
