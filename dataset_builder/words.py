@@ -17,7 +17,7 @@ _SCRIPTS = (
     ("Greek", re.compile("[\u0370-\u03ff]")),
 )
 _GUESS_CHARS = 400
-LATIN = 0x24F  # the last letter of the Latin alphabets
+LATIN = 0x24F  # the last letter of the Latin alphabets, but for those of Vietnamese and others with two accents
 OTHER_LETTERS = 0.1  # share of the letters from which a text is not taken for English
 
 

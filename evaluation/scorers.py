@@ -338,7 +338,7 @@ def _load_classifier(
     commit = options.get("revision")
     tokenizer = _load_tokenizer(path, trust_remote_code=trust_remote_code, revision=commit)
     limits = (getattr(_text_config(network), "max_position_embeddings", None), position_limit(network.base_model))
-    limit = min(max_length, *(limit for limit in limits if limit))
+    limit = min([max_length, *(limit for limit in limits if limit and limit > 0)])
     # `reads`: scores kept from when another token could be read are not of this model.
     fingerprint = fingerprint_of(identity, {"dtype": options["dtype"], "max_length": limit, "reads": "last"})
     revision, weights = commit and commit.resolved, weights_digest(path)

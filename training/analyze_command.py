@@ -62,8 +62,6 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
         raise UserError(
             f"analyze runs in one process, and was started in {config.world_size}; start it without a launcher"
         )
-    if config.n_gpu > 1:
-        raise UserError(f"analyze runs on one GPU, and {config.n_gpu} are visible; set CUDA_VISIBLE_DEVICES=0")
     if arguments.plot_metric not in METRICS:
         raise UserError(f"plot_metric is {arguments.plot_metric!r}; expected one of {', '.join(METRICS)}")
     _figure_class()  # refuses before hours of training, not after them

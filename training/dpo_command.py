@@ -14,7 +14,7 @@ from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.names import public_name
 from wildreward.settings import claim
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
-from wildreward.training.launch_checks import refuse_data_parallel
+from wildreward.training.launch_checks import use_one_gpu
 from wildreward.training.provenance import dataset_digest, model_digest
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def train_policy(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict
         UserError: what the user can put right: models, prompts, settings that differ from the run to resume.
         RewardSourceError: rewards cannot be had; a checkpoint is saved.
     """
-    refuse_data_parallel(config)
+    use_one_gpu(config)
     folder = make_folder(config.output_dir)
     finished = (folder / RESULTS).exists()  # every process looks for itself, before any waits for another
     if config.process_index > 0:

@@ -1,23 +1,28 @@
-"""How the processes were started: what training cannot do with it is refused before anything is loaded."""
+"""How the processes were started: what training cannot do with it is put right, or refused before anything is loaded."""
 
+import logging
 import os
 
 from transformers import TrainingArguments
 
 from wildreward.errors import UserError
 
+logger = logging.getLogger(__name__)
 
-def refuse_data_parallel(args: TrainingArguments) -> None:
-    """Refuse one process for several GPUs: the Trainer would use `nn.DataParallel`, which cuts steps apart by rows.
 
-    Raises:
-        UserError: saying how to start instead.
+def use_one_gpu(args: TrainingArguments) -> None:
+    """Train on the first of several GPUs that one process sees.
+
+    The Trainer would use `nn.DataParallel`, which cuts steps apart by rows and weighs the parts wrongly.
     """
     if args.n_gpu > 1:
-        raise UserError(
-            f"{args.n_gpu} GPUs are visible to one process; expected one GPU a process: start with `accelerate launch "
-            "-m wildreward …` to use all of them, or set CUDA_VISIBLE_DEVICES=0 to use one"
+        logger.warning(
+            "training on the first of %d GPUs; to use all, start one process for each with accelerate launch "
+            "--num_processes %d -m wildreward …",
+            args.n_gpu,
+            args.n_gpu,
         )
+        args._n_gpu = 1  # there is no public way to say so
 
 
 def refuse_sharded_adapters(args: TrainingArguments) -> None:

@@ -37,7 +37,7 @@ from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.training.backbone_layers import compile_layers
-from wildreward.training.launch_checks import refuse_data_parallel, refuse_sharded_adapters
+from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
@@ -102,8 +102,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
     ) -> None:
         if args is None:
             args = OrdinalRewardConfig("reward-model", **({"eval_strategy": "no"} if eval_dataset is None else {}))
-        if len(set(getattr(model, "hf_device_map", None) or {})) < 2:  # a model spread over GPUs is not copied to them
-            refuse_data_parallel(args)
+        use_one_gpu(args)
         if peft_config is not None or hasattr(model, "peft_config"):
             refuse_sharded_adapters(args)
         if eval_dataset is None and args.eval_strategy != "no":

@@ -30,7 +30,7 @@ from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.settings import claim
 from wildreward.training.backbone_layers import freeze
-from wildreward.training.launch_checks import refuse_data_parallel, refuse_sharded_adapters
+from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, model_digest
@@ -82,15 +82,18 @@ DECISIVE = [
     "neftune_noise_alpha",
     "disable_dropout",
     "max_length",
+    "load_best_model_at_end",
+    "early_stopping_patience",
+]
+# decide, too, where the best checkpoint is taken, or training stops by it
+DECISIVE_FOR_BEST = [
     "eval_strategy",
     "eval_steps",
     "eval_delay",
     "save_strategy",
     "save_steps",
-    "load_best_model_at_end",
     "metric_for_best_model",
     "greater_is_better",
-    "early_stopping_patience",
 ]
 
 
@@ -182,7 +185,7 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
         UserError: see `launch_checks`, `load_rows`, `prepare_features`; the folder belongs to another run or to
             other settings.
     """
-    refuse_data_parallel(config)
+    use_one_gpu(config)
     if arguments.lora_rank:
         refuse_sharded_adapters(config)
     if arguments.streaming:
@@ -370,7 +373,8 @@ def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     settings["dataset_digest"] = dataset_digest(arguments.dataset)
     settings["base_model_digest"] = model_digest(arguments.base_model)
     del settings["estimate"], settings["estimate_sharding"]
-    decisive = {name: getattr(config, name) for name in DECISIVE}
+    by_best = config.load_best_model_at_end or config.early_stopping_patience is not None
+    decisive = {name: getattr(config, name) for name in DECISIVE + (DECISIVE_FOR_BEST if by_best else [])}
     return json.loads(json.dumps(settings | decisive, default=str))
 
 

@@ -94,7 +94,8 @@ class Labeler(ABC):
         name: "cues", "llm", "transformers" or "file".
         version: everything but the content that an answer depends on (prompt version, model, sampling settings).
             The ledger keeps answers of different versions apart.
-        settings: what the user chose of it, by option, so that a message can name what differs.
+        settings: what the user chose of it, by option, so that a message can name what differs. They are published with the
+            dataset's report: no secrets, no paths.
         paid: answers cost time or money, so the pipeline writes each to the ledger and never asks twice.
         judges_refusals: the "refusal" task is supported; otherwise possible refusals keep their level.
         uses_all_cores: one process at a time should label; labelers that are not paid only.

@@ -157,7 +157,9 @@ class LlmLabeler(EndpointLabeler):
             "model": public_name(model),
             "temperature": temperature,
             "max_answer_tokens": max_answer_tokens,
-            "extra_body": extra,
+            "extra_body": settings_digest([extra])
+            if extra
+            else "",  # what is in it may be private, and this is published
             **form.budget.settings(),
         }
 

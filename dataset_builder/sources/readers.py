@@ -269,12 +269,13 @@ def _read_hub(piece: Slice, wanted: Collection[str], losses: Losses) -> Iterator
         if wanted and stream.column_names:
             stream = stream.select_columns([name for name in wanted if name in stream.column_names])
         yield from stream.shard(num_shards=piece.stop, index=piece.start)
-    except (httpx2.HTTPError, ConnectionError, TimeoutError) as error:
-        raise SourceLost(
-            f"{where} could not be read to its end ({_short(error)}); run the same command again: what was read is kept"
-        ) from error
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        losses.add("unreadable_rows", f"{where} cannot be read to its end ({_short(error)})")
+    except (httpx2.HTTPError, pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        told = f"{where} cannot be read to its end ({_short(error)})"
+        # pyarrow's own complaints have no number; those of the network and of this machine do, or a class of their own
+        if isinstance(error, pa.ArrowInvalid | UnicodeDecodeError) or (type(error) is OSError and error.errno is None):
+            losses.add("unreadable_rows", told)
+            return
+        raise SourceLost(f"{told}; run the same command again: what was read is kept") from error
 
 
 def _short(error: BaseException | None) -> str:

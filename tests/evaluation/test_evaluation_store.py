@@ -243,6 +243,18 @@ def padded_classifier(folder, *, config_pad, tokenizer_pad, template_end):
     return folder, tok
 
 
+def test_a_classifier_without_a_limit_of_its_own_keeps_to_the_one_asked_for(tmp_path):
+    from transformers import BloomConfig, BloomForSequenceClassification
+
+    from wildreward.evaluation.scorers import load_scorer
+
+    folder = classifier_folder(tmp_path)
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    config = BloomConfig(vocab_size=size, hidden_size=16, n_layer=1, n_head=2, num_labels=1, pad_token_id=0)
+    BloomForSequenceClassification(config).save_pretrained(folder)
+    assert load_scorer(str(folder), max_length=77).max_length == 77
+
+
 @pytest.mark.parametrize("template_end", ["</s> ", ""])
 @pytest.mark.parametrize(
     ("config_pad", "tokenizer_pad"), [(None, None), (None, "</s>"), (0, None), (0, "</s>"), (3, "<pad>"), (-1, "<pad>")]

@@ -181,14 +181,6 @@ def test_preference_rows_leave_out_prompts_without_a_pair():
     ]
 
 
-def test_several_gpus_without_a_launcher_are_refused_before_anything_is_loaded(inputs, tmp_path):
-    arguments, config = configs(inputs, tmp_path / "out")
-    config._n_gpu = 2
-    with pytest.raises(UserError, match=r"2 GPUs are visible to one process.*accelerate launch"):
-        train_policy(arguments, config)
-    assert not (tmp_path / "out").exists()
-
-
 def test_evaluation_while_training_is_on_the_held_out_prompts(inputs, tmp_path):
     flags = ("--max-steps", "2", "--eval-strategy", "steps", "--eval-steps", "1", "--save-steps", "1")
     train_policy(*configs(inputs, tmp_path / "out", *flags))

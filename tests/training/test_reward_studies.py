@@ -95,12 +95,11 @@ def test_the_command_writes_results_and_a_plot_and_goes_on_after_a_break(dataset
     assert (tmp_path / "out" / "strategy.png").exists()
 
 
-def refusal(dataset, tmp_path, *more, processes=1, gpus=0):
+def refusal(dataset, tmp_path, *more, processes=1):
     flags = ["--dataset", f"{dataset}/data", "--base-model", f"{dataset}/base", "--output-dir", f"{tmp_path}/out"]
     arguments, config = parse("analyze", CONFIGS, [*flags, *more])
     if processes > 1:
         config.__class__ = type("SeveralProcesses", (type(config),), {"world_size": processes})
-    config._n_gpu = gpus
     with pytest.raises(UserError) as caught:
         analyze(arguments, config)
     assert not list(tmp_path.glob("out/runs/*"))
@@ -110,7 +109,6 @@ def refusal(dataset, tmp_path, *more, processes=1, gpus=0):
 def test_what_would_fail_after_training_is_refused_before(dataset, tmp_path, monkeypatch):
     assert "plot_metric is 'auc'; expected one of loss, mae" in refusal(dataset, tmp_path, "--plot-metric", "auc")
     assert "analyze runs in one process, and was started in 2" in refusal(dataset, tmp_path, processes=2)
-    assert "analyze runs on one GPU, and 2 are visible" in refusal(dataset, tmp_path, gpus=2)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert "pip install 'wildreward[plots]'" in refusal(dataset, tmp_path)

@@ -387,11 +387,14 @@ def test_an_undefined_metric_chooses_no_best_checkpoint_and_stops_nothing(tmp_pa
     assert "eval_roc_auc" not in made.evaluate()
 
 
-def test_one_process_trains_on_one_gpu(tmp_path):
+def test_one_process_trains_on_one_gpu(tmp_path, caplog):
+    """As transformers counts two GPUs it copies the model to both, and weighs the parts of a step wrongly."""
     args = config(tmp_path)
     args._n_gpu = 2
-    with pytest.raises(UserError, match="2 GPUs are visible to one process; expected one GPU a process"):
-        OrdinalRewardTrainer(reward_model("llama"), args, toy_dataset(8), processing_class=tokenizer_for("llama"))
+    made = OrdinalRewardTrainer(reward_model("llama"), args, toy_dataset(8), processing_class=tokenizer_for("llama"))
+    assert args.n_gpu == 1 and "training on the first of 2 GPUs" in caplog.text
+    assert not isinstance(made._wrap_model(made.model), torch.nn.DataParallel)
+    made.train()
 
 
 def test_evaluation_needs_rows(tmp_path):
