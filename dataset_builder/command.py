@@ -94,7 +94,8 @@ class BuildDatasetConfig:
     mining_encoder: str = field(
         default="sentence-transformers/all-MiniLM-L6-v2",
         metadata={
-            "help": "Sentence encoder for implicit feedback. The default knows English: texts in other letters than Latin ones (Chinese) are not compared; take a multilingual one for them."
+            "help": "Sentence encoder for implicit feedback. The default knows English: texts in other letters than Latin "
+            "ones (Chinese) are not compared; take a multilingual one for them."
         },
     )
     mining_max_tokens: int = field(default=128, metadata={"help": "Tokens of a message that the encoder reads."})

@@ -153,13 +153,13 @@ class LlmLabeler(EndpointLabeler):
         super().__init__(form, base_url, api_key_env, concurrency, patience)
         settings = [PROMPT_VERSION, model, temperature, max_answer_tokens, repr(form.budget), extra]
         self.version = f"{public_name(model)}@{settings_digest(settings)}"
+        # Settings are published: of further fields, which may hold anything, only a digest.
+        further = settings_digest([extra]) if extra else ""
         self.settings = {
             "model": public_name(model),
             "temperature": temperature,
             "max_answer_tokens": max_answer_tokens,
-            "extra_body": settings_digest([extra])
-            if extra
-            else "",  # what is in it may be private, and this is published
+            "extra_body": further,
             **form.budget.settings(),
         }
 

@@ -106,6 +106,9 @@ def test_a_labeler_that_never_answered_can_be_changed_without_reading_again(tmp_
         assert part.stat().st_mtime_ns == read_at
         with pytest.raises(UserError, match=r"labeler.temperature was 0.0, now 0.7; labeler_version was"):
             build_with(model="good", temperature=0.7)
+        with pytest.raises(UserError, match=r"labeler.extra_body was '', now '\w{12}'; labeler_version") as refused:
+            build_with(model="good", extra_body='{"metadata": {"key": "s3cret"}}')
+        assert "s3cret" not in str(refused.value)
 
 
 def test_an_answer_binds_to_its_labeler(interrupted):
