@@ -1,5 +1,13 @@
 import pytest
 
+from tests.dataset_builder.chats import write_chats
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """120 chats in a JSONL file, and their labels."""
+    return write_chats(tmp_path_factory.mktemp("log"), 120)
+
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
