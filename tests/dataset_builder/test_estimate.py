@@ -1,6 +1,10 @@
-import pytest
+import json
 
-from wildreward.dataset_builder.estimate import Measured, project
+import pytest
+from transformers import AutoTokenizer
+
+from tests.dataset_builder.builds import OFF, build
+from wildreward.dataset_builder.estimate import Measured, mean_prompt_tokens, measure, project
 
 
 def test_projection_by_hand():
@@ -25,3 +29,20 @@ def test_projection_by_hand():
     assert got["requests_per_second"] == pytest.approx(2e6 / 75_000)
     assert got["work_gb"] == pytest.approx(2.0 + 0.46) and got["dataset_gb"] == 0.5
     assert got["hours_without_labels"] == pytest.approx(1e3 / 3600)
+
+
+def test_a_sample_is_counted_by_questions_whatever_their_attempts(log, tmp_path, tiny_encoder):
+    folder, tokenizer = tmp_path / "out", AutoTokenizer.from_pretrained(tiny_encoder)
+    report = build(log, folder, limit=40, **OFF)
+    unasked = measure(folder, tokenizer)
+    assert unasked.turns == unasked.asked == 3.0 and unasked.judged == 0
+    assert unasked.kept == report["kept"] / 40 and unasked.completion_tokens == 40
+    assert unasked.prompt_tokens == mean_prompt_tokens(folder, tokenizer, 400)
+    # 120 turns less the 20 in another language, and 5 refusals judged, in 130 attempts
+    report |= {"requests": 130, "prompt_tokens": 84_000, "completion_tokens": 2_100}
+    report["dropped"] |= {"language": 20}
+    report["refusals"] = {"answered": 3, "false_refusal": 2}
+    (folder / "build_report.json").write_text(json.dumps(report))
+    asked = measure(folder, tokenizer)
+    assert (asked.asked, asked.judged) == (2.5, 0.125)
+    assert (asked.prompt_tokens, asked.completion_tokens) == (800, 20)

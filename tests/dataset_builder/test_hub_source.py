@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset_builder.chats import chat, write_chats
-from tests.hub_double import HubDouble
+from tests.hub_double import Fault, HubDouble
 from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.errors import UserError
 
@@ -153,6 +153,30 @@ def test_a_broken_file_of_a_repository_is_an_error_or_counted(tmp_path):
     assert "pass --on-bad-input skip" in refused
     report = json.loads((tmp_path / "out" / "build_report.json").read_text())
     assert report["conversations"] == 10 and report["input_lost"] == {"unreadable_rows": 1}
+
+
+def test_a_source_that_goes_away_keeps_what_was_read(tmp_path):
+    folder = tmp_path / "repo" / "data"
+    folder.mkdir(parents=True)
+    for place in range(2):
+        rows = list(wildchat_rows(range(place * 10, place * 10 + 10)))
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"train-0000{place}-of-00002.parquet")
+    with HubDouble() as hub, Elsewhere(hub, tmp_path / "home") as elsewhere:
+        elsewhere.upload(tmp_path / "repo")
+        assert elsewhere.build("user/chats", tmp_path / "undisturbed") == ""
+        before = len(hub.requests)
+        assert elsewhere.build("user/chats", tmp_path / "again") == ""
+        asked = sum("/resolve/" in path for _, path in hub.requests[before:])
+        hub.faults.append(Fault("resolve", nth=asked, action=403, times=50))
+        lost = elsewhere.build("user/chats", tmp_path / "out", "--on_bad_input", "skip")
+        kept = sorted(path.name for path in (tmp_path / "out" / "work" / "conversations").iterdir())
+        hub.faults.clear()
+        assert elsewhere.build("user/chats", tmp_path / "out", "--on_bad_input", "skip") == ""
+    assert lost.startswith("shard 1 of the Hub dataset user/chats cannot be read to its end (")
+    assert lost.endswith("; run the same command again: what was read is kept")
+    assert kept == ["00000-00000.parquet", "00000.json"]
+    levels = [pq.read_table(tmp_path / name / "work" / "levels.parquet") for name in ("undisturbed", "out")]
+    assert levels[0].equals(levels[1])
 
 
 def test_files_have_no_revision(tmp_path):
