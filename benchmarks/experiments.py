@@ -27,8 +27,8 @@ from wildreward.evaluation.metrics import roc_auc, spearman
 from wildreward.files import atomic_path, make_folder, read_json, write_json
 from wildreward.modeling_wildreward import OrdinalHead, expected_level, ordinal_loss
 from wildreward.modeling_wildreward.calibration import fit_temperatures
-from wildreward.modeling_wildreward.modeling_wildreward import pool
-from wildreward.modeling_wildreward.template import install_template
+from wildreward.modeling_wildreward.pooling import pool, response_tokens
+from wildreward.modeling_wildreward.template import install_template, response_mark
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_command import TrainRewardArguments, build_model
@@ -58,7 +58,7 @@ CHANGES: list[tuple[str, Any]] = [
     ("use_confidence", True),
     ("mined", False),
 ]
-POOLINGS = ("mean", "cls", "last")
+POOLINGS = ("mean", "cls", "last", "sections")
 RATES = {"frozen": 1e-2, "finetune": 1e-4}
 METRICS = ("roc_auc", "mae", "qwk", "accuracy", "ece", "spearman")
 
@@ -73,8 +73,8 @@ def settings_of(pooling: str, learning_rate: float) -> list[tuple[str, dict[str,
 
 
 def hidden_states(features: Dataset, arguments, folder: Path) -> dict[str, torch.Tensor]:
-    """(N, H) pooled hidden states of the backbone for each pooling, computed once and kept."""
-    key = hashlib.sha256(f"{features._fingerprint}:{arguments.base_model}".encode()).hexdigest()[:16]
+    """(N, H or 2 H) pooled hidden states of the backbone for each pooling, computed once and kept."""
+    key = hashlib.sha256(f"{features._fingerprint}:{arguments.base_model}:{POOLINGS}".encode()).hexdigest()[:16]
     kept = folder / f"hidden-{key}.pt"
     if kept.exists():
         return torch.load(kept)
@@ -82,15 +82,17 @@ def hidden_states(features: Dataset, arguments, folder: Path) -> dict[str, torch
     model = build_model(plain, OrdinalRewardConfig(str(folder), max_length=arguments.max_length, eval_strategy="no"))
     sampler = TokenBudgetSampler(features["length"][:], 64, TokenBudget(2048), shuffle=False)
     collate, steps = RewardCollator(model.config.pad_token_id), StepDataset(features)
-    pooled: dict[str, list[torch.Tensor]] = {"mean": [], "cls": [], "last": []}
+    mark = response_mark(install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model))))
+    pooled: dict[str, list[torch.Tensor]] = {name: [] for name in POOLINGS}
     rows = []
     with torch.no_grad():
         for step in sampler:
             for micro_batch in step:
                 batch = collate.micro_batch(steps[micro_batch])
                 hidden = model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+                responses = response_tokens(batch["input_ids"], mark)
                 for name, parts in pooled.items():
-                    parts.append(pool(hidden, batch["attention_mask"], name).float())
+                    parts.append(pool(hidden, batch["attention_mask"], name, None, responses).float())
                 rows.append(batch["rows"])
     order = torch.cat(rows).argsort()
     states = {name: torch.cat(parts)[order] for name, parts in pooled.items()}

@@ -54,11 +54,12 @@ def by_recipe(recipe: Path, train: Dataset, folder: Path, seed: int, test: Datas
     return RewardScorer.from_pretrained(str(folder)).score(conversations(test))
 
 
-def by_plain_script(train: Dataset, test: Dataset, seed: int, recipe: str, epochs: int) -> list[float]:
-    """Scores of the test rows by the backbone as a plain script trains it, at the recipe's input length."""
+def by_plain_script(
+    train: Dataset, test: Dataset, seed: int, base_model: str, max_length: int, epochs: int
+) -> list[float]:
+    """Scores of the test rows by the backbone as a plain script trains it."""
     set_seed(seed)
-    chosen, device = yaml.safe_load(recipe), "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = resolve(chosen["base_model"])
+    backbone, device = resolve(base_model), "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     model = AutoModelForSequenceClassification.from_pretrained(
         backbone, num_labels=LEVELS - 1, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32
@@ -66,7 +67,7 @@ def by_plain_script(train: Dataset, test: Dataset, seed: int, recipe: str, epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01)
 
     def logits(texts: Sequence[str]) -> torch.Tensor:
-        batch = tokenizer(texts, truncation=True, max_length=chosen["max_length"], padding=True, return_tensors="pt")
+        batch = tokenizer(texts, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
         return model(**batch.to(device)).logits
 
     texts, labels = joined(train), torch.tensor(train["label"][:], device=device)
@@ -193,6 +194,7 @@ def main() -> None:
     users = groups_of({name: rows[name][:] for name in names}, rows["id"][:])
     fold = np.asarray([fold_of(user, arguments.folds) for user in users])
     folder, recipe = make_folder(arguments.output), arguments.recipe.read_text()
+    plain = [yaml.safe_load(recipe)[name] for name in ("base_model", "max_length")] + [arguments.plain_epochs]
     seeds = {name: arguments.seeds if name != "words" else [0] for name in arguments.only}
     scores = {name: np.zeros((len(seeds[name]), len(rows))) for name in arguments.only}
     measured = arguments.measure or arguments.folds
@@ -200,12 +202,12 @@ def main() -> None:
     jobs = [(number, name, seed) for name in arguments.only for seed in seeds[name] for number in range(measured)]
     for number, name, seed in jobs[part::parts]:
         train, test = rows.select(np.flatnonzero(fold != number)), rows.select(np.flatnonzero(fold == number))
-        setting = {"recipe": recipe, "plain": [arguments.plain_epochs, recipe]}.get(name)
+        setting = {"recipe": recipe, "plain": plain}.get(name)
         identity = json.dumps([train["id"][:], train["label"][:], name, seed, setting])
         path = folder / f"{name}-{number}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
         compute = {
             "recipe": partial(by_recipe, arguments.recipe, train, folder / path.stem, seed, test),
-            "plain": partial(by_plain_script, train, test, seed, recipe, arguments.plain_epochs),
+            "plain": partial(by_plain_script, train, test, seed, *plain),
             "words": partial(by_words, train, test),
         }[name]
         scores[name][seeds[name].index(seed), fold == number] = kept(path, compute)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 HEADS = ("coral", "corn", "independent")
-POOLINGS = ("last", "mean", "cls")
+POOLINGS = ("last", "mean", "cls", "sections")
 
 
 class WildRewardConfig(PreTrainedConfig):
@@ -18,7 +18,9 @@ class WildRewardConfig(PreTrainedConfig):
         text_config: configuration of the backbone, as an object or as a dict with `model_type`.
         num_levels: number K of ordered feedback levels; the head has K - 1 thresholds.
         head: `"coral"` (Cao et al. 2020), `"corn"` (Shi et al. 2021) or `"independent"` (one logistic unit a threshold).
-        pooling: `"last"` token (decoders), `"mean"` or `"cls"` (encoders).
+        pooling: `"last"` token (decoders); `"mean"`, `"cls"` or `"sections"`, the means over what comes before the
+            response and over the response side by side (encoders).
+        response_mark: token ids of the line that opens the response, by which `"sections"` finds it.
         temperatures: K - 1 positive numbers; threshold logit k is divided by the k-th before the sigmoid. Fitted on
             held-out data after training; ones when None.
         max_length: longest input in tokens that the model was trained on; longer ones are shortened by whoever encodes.
@@ -35,6 +37,7 @@ class WildRewardConfig(PreTrainedConfig):
     num_levels: int = 4
     head: str = "coral"
     pooling: str = "last"
+    response_mark: list[int] | None = None
     temperatures: list[float] | None = None
     max_length: int = 4096
     base_model: str | None = None

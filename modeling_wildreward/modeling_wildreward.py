@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput, logging
 
 from .configuration_wildreward import WildRewardConfig
 from .ordinal import OrdinalHead, expected_level, level_probs, ordinal_loss
+from .pooling import SECTIONS, pool, response_tokens
 
 logger = logging.get_logger(__name__)
 
@@ -64,7 +65,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never used, and unused parameters stop distributed training
         hidden_size = config.text_config.get_text_config().hidden_size
-        self.score = OrdinalHead(hidden_size, config.num_levels, config.head)
+        vectors = 2 if config.pooling == SECTIONS else 1
+        self.score = OrdinalHead(vectors * hidden_size, config.num_levels, config.head)
         self.looks_back_only = self.causal and _attends_causally(self.model)
         self.attends_only = _attends_only(self.model)
         self.post_init()
@@ -97,7 +99,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             name: Hub id or folder of any model that `AutoModel` loads.
             num_levels: number of ordered levels K.
             head: `"coral"`, `"corn"` or `"independent"`.
-            pooling: default: `"mean"` for encoders, `"last"` for decoders.
+            pooling: default: `"mean"` for encoders, `"last"` for decoders. `"sections"` also needs `config.response_mark`,
+                which training sets from the tokenizer.
             max_length: longest input in tokens; default: 4,096 or what the backbone's positions allow.
             base_model: name of the backbone to record; default: `name`, or the folder's name.
             **kwargs: passed to `AutoModel.from_pretrained` (`dtype`, `attn_implementation`, `device_map`, `revision`,
@@ -164,7 +167,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             cu_seq_lens_q: (N + 1,) offsets of packed sequences, `[0, end of first, …, T]`; marks the input as packed.
 
         Raises:
-            ValueError: labels outside 1..K; packed input that the backbone's attention cannot keep apart.
+            ValueError: labels outside 1..K; packed input that the backbone's attention cannot keep apart; `sections`
+                pooling without token ids or without its mark.
         """
         seen = attention_mask  # by the backbone
         if cu_seq_lens_q is not None:
@@ -184,7 +188,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         outputs = self.model(
             input_ids=input_ids, attention_mask=seen, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
         )
-        pooled = pool(outputs.last_hidden_state, attention_mask, self.config.pooling, cu_seq_lens_q)
+        in_response = self._response_tokens(input_ids, cu_seq_lens_q)
+        pooled = pool(outputs.last_hidden_state, attention_mask, self.config.pooling, cu_seq_lens_q, in_response)
         threshold_logits = self.score(pooled)
 
         loss = None
@@ -252,6 +257,14 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             return None
         return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
+    def _response_tokens(self, input_ids: torch.Tensor | None, offsets: torch.Tensor | None) -> torch.Tensor | None:
+        if self.config.pooling != SECTIONS:
+            return None
+        if input_ids is None or not self.config.response_mark:
+            missing = "input_ids" if input_ids is None else "config.response_mark, see response_mark(tokenizer)"
+            raise ValueError(f"sections pooling finds the response by the token ids of its mark; it needs {missing}")
+        return response_tokens(input_ids, self.config.response_mark, offsets)
+
     def _packed_arguments(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor | None, offsets: torch.Tensor, kwargs: dict[str, Any]
     ) -> tuple[None, dict[str, Any]]:
@@ -292,42 +305,6 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.config.pad_token_id or 0)
         lengths = torch.tensor([len(row) for row in rows], device=padded.device)
         return padded, (torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]).long(), None
-
-
-def pool(
-    hidden: torch.Tensor, attention_mask: torch.Tensor | None, pooling: str, offsets: torch.Tensor | None = None
-) -> torch.Tensor:
-    """One vector a sequence: the last token's, the mean over the tokens, or the first token's.
-
-    Args:
-        hidden: (B, T, H), or (1, T, H) packed.
-        attention_mask: (B, T') with T' >= T (a cached prefix comes first); None when there is no padding.
-        pooling: `"last"`, `"mean"` or `"cls"`.
-        offsets: (N + 1,) of packed sequences.
-
-    Returns:
-        (B, H), or (N, H) for packed input.
-    """
-    if offsets is not None:
-        flat, offsets = hidden[0], offsets.long()
-        if pooling == "last":
-            return flat[offsets[1:] - 1]
-        if pooling == "cls":
-            return flat[offsets[:-1]]
-        owner = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=flat.device), offsets.diff())
-        sums = flat.new_zeros(len(offsets) - 1, flat.shape[1], dtype=torch.float32).index_add(0, owner, flat.float())
-        return sums / offsets.diff().unsqueeze(1)
-    rows = torch.arange(len(hidden), device=hidden.device)
-    if attention_mask is None:
-        attention_mask = hidden.new_ones(hidden.shape[:2], dtype=torch.long)
-    mask = attention_mask[:, -hidden.shape[1] :].to(hidden.device)
-    positions = torch.arange(hidden.shape[1], device=hidden.device)
-    if pooling == "last":
-        return hidden[rows, (mask * (positions + 1)).argmax(dim=1)]
-    if pooling == "cls":
-        return hidden[rows, (mask * (len(positions) - positions)).argmax(dim=1)]
-    weights = mask.unsqueeze(2).float()
-    return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def position_limit(backbone: nn.Module) -> int | None:

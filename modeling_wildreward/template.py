@@ -78,6 +78,29 @@ def install_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
     return tokenizer
 
 
+def response_mark(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of the line `<response>` in what the reward model reads; message text never contains them.
+
+    Args:
+        tokenizer: one that [`install_template`] has prepared.
+
+    Raises:
+        ValueError: a tokenizer that writes the line differently from one text to the next.
+    """
+    found = []
+    for query, response in (("a", "b"), ("What is 2 + 2?", "4."), ("?\n\n```", "- x\n"), ("(«", "<b>")):
+        messages = [{"role": "user", "content": query}, {"role": "assistant", "content": response}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        start = text.rindex(SECTIONS[2])
+        end = start + len(SECTIONS[2])
+        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        found.append([token for token, (first, last) in spans if first < end and last > start])
+    if any(mark != found[0] for mark in found):
+        raise ValueError(f"this tokenizer has no fixed tokens for {SECTIONS[2]}, it gives {found}; use another pooling")
+    return found[0]
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int) -> EncodedInput:
     """Token ids of one conversation that ends with the response to judge; see [`encode_batch`]."""
     return encode_batch(tokenizer, [messages], max_length)[0]

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.modeling_wildreward.template import install_template
+from wildreward.modeling_wildreward.template import install_template, response_mark
 
 WORDS = "the cat sat on a mat and thanked user for an answer that was right wrong again please history query response"
 VOCAB = 400
@@ -83,7 +83,9 @@ def tokenizer_for(kind: str) -> PreTrainedTokenizerFast:
     return install_template(tokenizer)
 
 
-def reward_model(kind: str = "llama", head: str = "coral", seed: int = 0) -> WildRewardForSequenceClassification:
+def reward_model(
+    kind: str = "llama", head: str = "coral", seed: int = 0, pooling: str | None = None
+) -> WildRewardForSequenceClassification:
     """A reward model with random weights whose scores differ visibly between inputs."""
     torch.manual_seed(seed)
     backbone = AutoModel.from_config(backbone_config(kind), attn_implementation="sdpa")
@@ -91,7 +93,8 @@ def reward_model(kind: str = "llama", head: str = "coral", seed: int = 0) -> Wil
     config = WildRewardConfig(
         text_config=backbone.config,
         head=head,
-        pooling="mean" if encoder else "last",
+        pooling=pooling or ("mean" if encoder else "last"),
+        response_mark=response_mark(tokenizer_for(kind)),
         max_length=128,
         attn_implementation="sdpa",
         pad_token_id=0,

@@ -34,7 +34,8 @@ from wildreward.errors import UserError
 from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.calibration import fit_temperatures
-from wildreward.modeling_wildreward.template import install_template
+from wildreward.modeling_wildreward.pooling import SECTIONS
+from wildreward.modeling_wildreward.template import install_template, response_mark
 from wildreward.names import public_name
 from wildreward.training.backbone_layers import compile_layers
 from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
@@ -118,6 +119,8 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             raise UserError("pass the tokenizer as processing_class when the model is given as an object")
         install_template(processing_class)
         model.config.pad_token_id = processing_class.pad_token_id
+        if model.config.pooling == SECTIONS:
+            model.config.response_mark = response_mark(processing_class)
         self.reward_config = model.config
         self.max_length = min(args.max_length or model.config.max_length, model.config.max_length)
         model.config.max_length = self.max_length

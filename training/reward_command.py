@@ -118,8 +118,12 @@ class TrainRewardArguments:
     head: Literal["coral", "corn", "independent"] = field(
         default="coral", metadata={"help": "Ordinal head: Cao et al. 2020, Shi et al. 2021, or K-1 logistic units."}
     )
-    pooling: Literal["last", "mean", "cls"] | None = field(
-        default=None, metadata={"help": "How hidden states become one vector. Default: mean for encoders, else last."}
+    pooling: Literal["last", "mean", "cls", "sections"] | None = field(
+        default=None,
+        metadata={
+            "help": "How hidden states become one vector; sections: the mean over what comes before the response beside "
+            "the mean over the response (encoders). Default: mean for encoders, else last."
+        },
     )
     model_revision: str | None = field(default=None, metadata={"help": "Revision of a backbone on the Hub."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the backbone."})

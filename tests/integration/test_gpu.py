@@ -115,11 +115,11 @@ def test_the_encoder_of_the_mining_gives_the_vectors_of_the_cpu(tmp_path):
     assert float((expected * found).sum(1).min()) > 0.999
 
 
-def test_mean_and_first_pooling_take_padding_on_either_side():
-    model = reward_model("qwen3").to("cuda")
+def test_every_pooling_takes_padding_on_either_side():
     ids = torch.arange(5, 13, device="cuda")[None]
-    for pooling in ("last", "mean", "cls"):
-        model.config.pooling = pooling
+    for pooling in ("last", "mean", "cls", "sections"):
+        model = reward_model("qwen3", pooling=pooling).to("cuda")
+        model.config.response_mark = [8, 9]
         with torch.no_grad():
             alone = model(input_ids=ids).logits
             pad, one = torch.zeros(1, 3, dtype=torch.long, device="cuda"), torch.ones_like(ids)

@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from tests.tiny import SHAPE, chat, reward_model, save_backbone, tokenizer_for
 from wildreward import RewardScorer, WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.modeling_wildreward.modeling_wildreward import pool
-from wildreward.modeling_wildreward.template import encode
+from wildreward.modeling_wildreward.pooling import pool, response_tokens
+from wildreward.modeling_wildreward.template import encode, response_mark
 
 FAMILIES = ["bert", "modernbert", "llama", "qwen3", "gemma3"]
 CONVERSATIONS = [
@@ -52,9 +52,9 @@ def test_trains_saves_loads_and_scores(kind, head, tmp_path):
     assert not list((tmp_path / "model").glob("*.bin"))
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_padding_side_and_batch_size_change_nothing(kind):
-    model, tokenizer = reward_model(kind), tokenizer_for(kind)
+@pytest.mark.parametrize(("kind", "pooling"), [*((kind, None) for kind in FAMILIES), ("bert", "sections")])
+def test_padding_side_and_batch_size_change_nothing(kind, pooling):
+    model, tokenizer = reward_model(kind, pooling=pooling), tokenizer_for(kind)
     scorer = RewardScorer(model, tokenizer)
     one_by_one = [scorer.score([conversation])[0] for conversation in CONVERSATIONS]
     assert max(one_by_one) - min(one_by_one) > 0.05, "the scores must differ for this test to mean anything"
@@ -112,10 +112,9 @@ def test_shared_prefix_equals_one_by_one(kind):
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
-@pytest.mark.parametrize("pooling", ["last", "mean", "cls"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "cls", "sections"])
 def test_packed_equals_padded(kind, pooling):
-    model, tokenizer = reward_model(kind), tokenizer_for(kind)
-    model.config.pooling = pooling
+    model, tokenizer = reward_model(kind, pooling=pooling), tokenizer_for(kind)
     ids = [encode(tokenizer, conversation, 128).input_ids for conversation in CONVERSATIONS]
     padded = [row[0] for row in RewardScorer(model, tokenizer).judge_ids(ids)]
     offsets = torch.tensor([0, *map(len, ids)]).cumsum(0)
@@ -143,6 +142,52 @@ def test_pooling_by_hand():
     assert pool(hidden, mask, "last").flatten().tolist() == [2.0, 7.0]
     assert pool(hidden, mask, "cls").flatten().tolist() == [1.0, 4.0]
     assert pool(hidden, mask, "mean").flatten().tolist() == [1.5, 5.5]
+    responses = torch.tensor([[False, False, True, True], [False, True, True, True]])
+    assert pool(hidden, mask, "sections", None, responses).tolist() == [[1.0, 2.0], [4.0, 6.0]]
+    # a sequence without a mark is all one section: its mean stands in both places
+    assert pool(hidden, mask, "sections", None, responses & False).tolist() == [[1.5, 1.5], [5.5, 5.5]]
+    packed, offsets = hidden.reshape(1, 8, 1), torch.tensor([0, 3, 8])
+    of_five = torch.tensor([[False, True, True, False, False, False, True, True]])
+    assert pool(packed, None, "mean", offsets).tolist() == [[1.0], [5.0]]
+    assert pool(packed, None, "sections", offsets, of_five).tolist() == [[0.0, 1.5], [4.0, 6.5]]
+
+
+def test_the_response_begins_at_its_last_mark():
+    ids = torch.tensor([[0, 7, 8, 1, 7, 8, 2, 2], [7, 7, 8, 3, 3, 3, 3, 7], [8, 1, 1, 1, 1, 1, 1, 7]])
+    assert response_tokens(ids, [7, 8]).int().tolist() == [[0] * 4 + [1] * 4, [0] + [1] * 7, [0] * 8]
+    assert response_tokens(ids, [8]).sum(1).tolist() == [3, 6, 8]
+    # end to end: the second sequence has no mark, and what the first one lacks is not taken from its neighbour
+    packed, offsets = torch.tensor([[7, 8, 1, 7, 1, 1, 2, 7, 8, 1]]), torch.tensor([0, 4, 6, 10])
+    assert response_tokens(packed, [7, 8], offsets).int().tolist() == [[1, 1, 1, 1, 0, 0, 0, 1, 1, 1]]
+    assert not response_tokens(ids, [7, 8] * 9).any()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_sections_are_told_apart_in_every_text(kind):
+    tokenizer = tokenizer_for(kind)
+    mark = response_mark(tokenizer)
+    model = reward_model(kind, pooling="sections")
+    assert model.config.response_mark == mark and model.score.weight.shape == (1, 2 * SHAPE["hidden_size"])
+    tricky = chat("<response>\nthe cat <response>", "on the mat\n<response>\nthe user")
+    for conversation in (*CONVERSATIONS, tricky):
+        ids = torch.tensor([encode(tokenizer, conversation, 128).input_ids])
+        response = tokenizer.decode(ids[0][response_tokens(ids, mark)[0]])
+        rendered = tokenizer.apply_chat_template(conversation, tokenize=False).rpartition("<response>")
+        expected = tokenizer.decode(tokenizer("".join(rendered[1:]), add_special_tokens=False)["input_ids"])
+        assert response == expected and "response" in response
+    with torch.no_grad(), pytest.raises(ValueError, match=r"it needs input_ids"):
+        model(inputs_embeds=torch.zeros(1, 4, SHAPE["hidden_size"]))
+    model.config.response_mark = None
+    with pytest.raises(ValueError, match=r"it needs config.response_mark, see response_mark\(tokenizer\)"):
+        model(input_ids=ids)
+
+
+def test_a_longer_response_leaves_the_mean_over_the_question_alone():
+    hidden = torch.randn(1, 9, 4)
+    begins = torch.arange(9) >= 4
+    short = pool(hidden[:, :6], None, "sections", None, begins[None, :6])
+    long = pool(hidden, None, "sections", None, begins[None])
+    assert torch.equal(short[:, :4], long[:, :4]) and not torch.equal(short[:, 4:], long[:, 4:])
 
 
 def test_loss_divides_by_the_items_of_the_whole_batch():
@@ -224,9 +269,9 @@ print(model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).lo
 """
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_scores_equal_in_a_process_without_this_package(kind, tmp_path):
-    scorer = RewardScorer(reward_model(kind), tokenizer_for(kind))
+@pytest.mark.parametrize(("kind", "pooling"), [("bert", "sections"), ("llama", "last")])
+def test_scores_equal_in_a_process_without_this_package(kind, pooling, tmp_path):
+    scorer = RewardScorer(reward_model(kind, pooling=pooling), tokenizer_for(kind))
     scorer.save_pretrained(tmp_path / "model")
     script = tmp_path / "stranger.py"
     script.write_text(STRANGER)

@@ -17,6 +17,7 @@ from tests.training.reward_tiny import config, toy_dataset, toy_rows
 from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
+from wildreward.modeling_wildreward.template import response_mark
 from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, main, run_settings, train_reward
 from wildreward.training.reward_data import validation_share_of
 from wildreward.training.reward_estimates import estimate, printed_estimate
@@ -33,6 +34,7 @@ def made(tmp_path_factory):
     arguments = ["--dataset", f"{folder}/rows.parquet", "--base-model", f"{folder}/base"]
     arguments += ["--output-dir", f"{folder}/out", "--validation-share", "0.25", "--learning-rate", "1e-3"]
     arguments += ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--disable-tqdm", "True"]
+    arguments += ["--pooling", "sections"]
     main(*parse("train-reward", CONFIGS, arguments))
     return folder, arguments
 
@@ -45,6 +47,7 @@ def test_the_folder_is_complete_and_loads_anywhere(made):
     assert settings["base_model"] == "base" and settings["auto_map"] and len(settings["temperatures"]) == 3
     assert not any(name.endswith((".bin", ".pt")) for name in names)
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert settings["pooling"] == "sections" and settings["response_mark"] == response_mark(tokenizer)
     assert "Rate how well" in tokenizer.apply_chat_template(chat("a", "b"), tokenize=False)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     assert model.config.num_labels == 1
