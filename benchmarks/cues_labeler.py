@@ -43,6 +43,7 @@ from wildreward.dataset_builder.labelers.second_opinion import (
     second_opinion,
 )
 from wildreward.evaluation.bootstrap import bootstrap
+from wildreward.files import atomic_path, make_folder
 
 DATA = Path(wildreward.dataset_builder.__file__).parent / "data"
 LABELS = DATA / "feedback_dev.jsonl"
@@ -151,7 +152,8 @@ def turns(wanted: set[str] | None = None) -> Iterator[tuple[str, str, str, str]]
 
 def write_openings(path: Path) -> None:
     """What a plain list of opening words says of all follow-ups, as a labels file for `build-dataset`."""
-    with open(path, "w", encoding="utf-8") as handle:
+    make_folder(path.parent)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for turn_id, *texts in turns():
             handle.write(json.dumps({"id": turn_id, "level": by_opening(Example({}, *texts)).level}) + "\n")
 

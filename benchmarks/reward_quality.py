@@ -194,7 +194,7 @@ def main() -> None:
     users = groups_of({name: rows[name][:] for name in names}, rows["id"][:])
     fold = np.asarray([fold_of(user, arguments.folds) for user in users])
     folder, recipe = make_folder(arguments.output), arguments.recipe.read_text()
-    plain = [yaml.safe_load(recipe)[name] for name in ("base_model", "max_length")] + [arguments.plain_epochs]
+    plain = [yaml.safe_load(recipe).get(name) for name in ("base_model", "max_length")] + [arguments.plain_epochs]
     seeds = {name: arguments.seeds if name != "words" else [0] for name in arguments.only}
     scores = {name: np.zeros((len(seeds[name]), len(rows))) for name in arguments.only}
     measured = arguments.measure or arguments.folds

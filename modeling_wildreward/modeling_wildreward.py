@@ -181,6 +181,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             if position_ids is None:
                 seen = None if self._causality_hides_padding(attention_mask) else attention_mask
                 position_ids = self._positions(seen)
+        in_response = self._response_tokens(input_ids, cu_seq_lens_q)
         optional = {"token_type_ids": token_type_ids, "position_ids": position_ids, "past_key_values": past_key_values}
         kwargs |= {name: value for name, value in optional.items() if value is not None}
         if "use_cache" in inspect.signature(self.model.forward).parameters:
@@ -188,7 +189,6 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         outputs = self.model(
             input_ids=input_ids, attention_mask=seen, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
         )
-        in_response = self._response_tokens(input_ids, cu_seq_lens_q)
         pooled = pool(outputs.last_hidden_state, attention_mask, self.config.pooling, cu_seq_lens_q, in_response)
         threshold_logits = self.score(pooled)
 
@@ -261,8 +261,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         if self.config.pooling != SECTIONS:
             return None
         if input_ids is None or not self.config.response_mark:
-            missing = "input_ids" if input_ids is None else "config.response_mark, see response_mark(tokenizer)"
-            raise ValueError(f"sections pooling finds the response by the token ids of its mark; it needs {missing}")
+            remedy = "pass input_ids" if input_ids is None else "set config.response_mark to response_mark(tokenizer)"
+            raise ValueError(f"sections pooling finds the response by the token ids of its mark; {remedy}")
         return response_tokens(input_ids, self.config.response_mark, offsets)
 
     def _packed_arguments(

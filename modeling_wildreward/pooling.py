@@ -39,39 +39,44 @@ def pool(
     mask, positions = attention_mask[:, -length:].to(device), torch.arange(length, device=device)
     if pooling in ("last", "cls"):
         if offsets is not None:
-            return hidden[0, offsets[1:].long() - 1 if pooling == "last" else offsets[:-1].long()]
+            offsets = offsets.long()
+            return hidden[0, offsets[1:] - 1] if pooling == "last" else hidden[0, offsets[:-1]]
         from_the_end = positions + 1 if pooling == "last" else length - positions
         return hidden[torch.arange(len(hidden), device=device), (mask * from_the_end).argmax(dim=1)]
-    whole, _ = _mean(hidden, mask, offsets)
+    packed = None if offsets is None else (_owners(offsets, device, length), len(offsets) - 1)
+    whole, _ = _mean(hidden, mask, packed)
     if pooling != SECTIONS:
         return whole
     means = []
     for part in (~in_response, in_response):
-        mean, count = _mean(hidden, mask * part.to(device), offsets)
+        mean, count = _mean(hidden, mask * part.to(device), packed)
         means.append(torch.where(count > 0, mean, whole))
     return torch.cat(means, dim=1)
 
 
 def _mean(
-    hidden: torch.Tensor, weights: torch.Tensor, offsets: torch.Tensor | None
+    hidden: torch.Tensor, weights: torch.Tensor, packed: tuple[torch.Tensor, int] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted mean (N, H) over each sequence's tokens, in float32, and the sum (N, 1) of its weights."""
+    """Weighted mean (N, H) over each sequence's tokens, in float32, and the sum (N, 1) of its weights.
+
+    `packed`: (T,) the sequence that each token belongs to, and N.
+    """
     weights = weights.unsqueeze(2).float()
     sums, counts = hidden.float() * weights, weights
-    if offsets is None:
+    if packed is None:
         sums, counts = sums.sum(dim=1), counts.sum(dim=1)
     else:
-        owner, sequences = _owners(offsets, hidden.device), len(offsets) - 1
+        owner, sequences = packed
         sums, counts = (
             values.new_zeros(sequences, values.shape[2]).index_add(0, owner, values[0]) for values in (sums, counts)
         )
     return sums / counts.clamp(min=1), counts
 
 
-def _owners(offsets: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """(T,) the sequence that each packed token belongs to."""
-    offsets = offsets.long().to(device)
-    return torch.repeat_interleave(torch.arange(len(offsets) - 1, device=device), offsets.diff())
+def _owners(offsets: torch.Tensor, device: torch.device, length: int) -> torch.Tensor:
+    """(T,) the sequence that each of `length` packed tokens belongs to."""
+    sizes = offsets.long().to(device).diff()
+    return torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes, output_size=length)
 
 
 def response_tokens(input_ids: torch.Tensor, mark: Sequence[int], offsets: torch.Tensor | None = None) -> torch.Tensor:
@@ -94,6 +99,6 @@ def response_tokens(input_ids: torch.Tensor, mark: Sequence[int], offsets: torch
     if offsets is None:
         last = places.amax(dim=1, keepdim=True)  # (B, 1)
     else:
-        owner = _owners(offsets, input_ids.device)
+        owner = _owners(offsets, input_ids.device, input_ids.shape[1])
         last = places.new_full((len(offsets) - 1,), -1).scatter_reduce(0, owner, places[0], "amax")[owner].unsqueeze(0)
     return (last >= 0) & (positions >= last)

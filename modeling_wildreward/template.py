@@ -25,9 +25,13 @@ from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, Any]
 
-SECTIONS = ("<history>", "<query>", "<response>", "<user>", "<assistant>", "<system>", "<tool>")
+RESPONSE = "<response>"
+SECTIONS = ("<history>", "<query>", RESPONSE, "<user>", "<assistant>", "<system>", "<tool>")
 OPENINGS = "<≮＜﹤"  # what Unicode normalization can turn into `<`
 INSTEAD = "«"
+# Queries and responses beside which a tokenizer might write the mark between them differently.
+PROBES = [("a", "b"), ("What is 2 + 2?", "4."), ("?\n\n```", "```py"), ("(«", "<b>"), ("x", "")]
+PROBES += [("a.", response) for response in ("// x", "//", "/usr", "/* x */", "-", "# x", ">", "你好", "\u00e9", "1")]
 GAP = " … "
 NEAR = 8  # tokens by which the sizes of single messages may miss the size of their rendering
 QUERY_SHARE = 0.25  # of the tokens of an input: what a long query keeps beside a response that is too long itself
@@ -79,25 +83,26 @@ def install_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
 
 
 def response_mark(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of the line `<response>` in what the reward model reads; message text never contains them.
+    """Token ids of the mark `<response>` in what the reward model reads; message text never contains them.
 
     Args:
         tokenizer: one that [`install_template`] has prepared.
 
     Raises:
-        ValueError: a tokenizer that writes the line differently from one text to the next.
+        ValueError: a tokenizer that writes the mark differently from one text to the next, as some do that join the end
+            of a line to the signs which begin the next.
     """
     found = []
-    for query, response in (("a", "b"), ("What is 2 + 2?", "4."), ("?\n\n```", "- x\n"), ("(«", "<b>")):
+    for query, response in PROBES:
         messages = [{"role": "user", "content": query}, {"role": "assistant", "content": response}]
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        start = text.rindex(SECTIONS[2])
-        end = start + len(SECTIONS[2])
+        start = text.rindex(RESPONSE)
+        end = start + len(RESPONSE)
         spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         found.append([token for token, (first, last) in spans if first < end and last > start])
     if any(mark != found[0] for mark in found):
-        raise ValueError(f"this tokenizer has no fixed tokens for {SECTIONS[2]}, it gives {found}; use another pooling")
+        raise ValueError(f"this tokenizer has no fixed tokens for {RESPONSE}, it gives {found}; use another pooling")
     return found[0]
 
 
@@ -297,7 +302,7 @@ def _reserved(tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
     special |= {token for token in tokenizer.all_special_tokens if len(token) > 1}
     marks = sorted({"<|" if token.startswith("<|") else token for token in special if len(token) > 1})
     variants = ["< response>", "<RESPONSE>", "＜response＞"]
-    exact, *others = tokenizer([SECTIONS[2], *variants], add_special_tokens=False)["input_ids"]
+    exact, *others = tokenizer([RESPONSE, *variants], add_special_tokens=False)["input_ids"]
     if exact in others:
         return [*([mark, INSTEAD] for mark in OPENINGS), *split_marks(mark for mark in marks if mark[0] != "<")]
     return split_marks([*SECTIONS, *marks])

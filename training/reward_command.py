@@ -25,7 +25,8 @@ from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.model_card import write_model_card
-from wildreward.modeling_wildreward import WildRewardForSequenceClassification
+from wildreward.modeling_wildreward import WildRewardForSequenceClassification, response_mark
+from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.settings import claim
@@ -222,6 +223,8 @@ def _train(
             revision=arguments.model_revision,
             trust_remote_code=arguments.trust_remote_code,
         )
+        if model.config.pooling == SECTIONS:  # refused before the dataset is read where the tokenizer cannot do it
+            response_mark(install_template(tokenizer))
     train, validation, left_out = load_splits(arguments, config, tokenizer, model.config.max_length)
     labels = (validation if arguments.streaming else train)["label"][:]
     model.score.set_prior(level_frequencies(labels, arguments.num_levels))

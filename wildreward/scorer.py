@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
-from wildreward.modeling_wildreward import WildRewardForSequenceClassification, WildRewardOutput
+from wildreward.modeling_wildreward import WildRewardForSequenceClassification, WildRewardOutput, response_mark
+from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.modeling_wildreward.template import Message, encode_batch, install_template, shared_prefix_length
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class RewardScorer:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.token_budget = token_budget
+        if model.config.pooling == SECTIONS and not model.config.response_mark:
+            model.config.response_mark = response_mark(tokenizer)
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | os.PathLike, *, token_budget: int = TOKEN_BUDGET, **kwargs: Any) -> Self:

@@ -5,12 +5,20 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, Gemma3TextConfig
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Gemma3TextConfig,
+    PreTrainedTokenizerFast,
+)
 
 from tests.tiny import SHAPE, chat, reward_model, save_backbone, tokenizer_for
 from wildreward import RewardScorer, WildRewardConfig, WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.pooling import pool, response_tokens
-from wildreward.modeling_wildreward.template import encode, response_mark
+from wildreward.modeling_wildreward.template import encode, install_template, response_mark
 
 FAMILIES = ["bert", "modernbert", "llama", "qwen3", "gemma3"]
 CONVERSATIONS = [
@@ -175,11 +183,32 @@ def test_sections_are_told_apart_in_every_text(kind):
         rendered = tokenizer.apply_chat_template(conversation, tokenize=False).rpartition("<response>")
         expected = tokenizer.decode(tokenizer("".join(rendered[1:]), add_special_tokens=False)["input_ids"])
         assert response == expected and "response" in response
-    with torch.no_grad(), pytest.raises(ValueError, match=r"it needs input_ids"):
+    with torch.no_grad(), pytest.raises(ValueError, match=r"its mark; pass input_ids"):
         model(inputs_embeds=torch.zeros(1, 4, SHAPE["hidden_size"]))
     model.config.response_mark = None
-    with pytest.raises(ValueError, match=r"it needs config.response_mark, see response_mark\(tokenizer\)"):
+    with pytest.raises(ValueError, match=r"set config.response_mark to response_mark\(tokenizer\)"):
         model(input_ids=ids)
+
+
+def test_a_tokenizer_that_joins_the_mark_to_what_follows_is_refused():
+    # the pattern of Tekken and of o200k: the slashes that begin a response may go into the token that ends the mark
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*letters, ">Ċ", "//", ">Ċ//"]
+    merges = [(">", "Ċ"), ("/", "/"), (">Ċ", "//")]
+    bpe = Tokenizer(models.BPE({piece: row for row, piece in enumerate(pieces)}, merges))
+    pattern = Regex(r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\p{L}+|\p{N}|\s+")
+    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, "isolated"), bytes_of])
+    tokenizer = install_template(PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="!", eos_token="!"))
+    with pytest.raises(ValueError, match=r"has no fixed tokens for <response>.*use another pooling"):
+        response_mark(tokenizer)
+
+
+def test_a_scorer_tells_a_fresh_model_where_responses_begin():
+    model = reward_model("bert", pooling="sections")
+    known = RewardScorer(model, tokenizer_for("bert")).score(CONVERSATIONS)
+    model.config.response_mark = None
+    assert RewardScorer(model, tokenizer_for("bert")).score(CONVERSATIONS) == known
 
 
 def test_a_longer_response_leaves_the_mean_over_the_question_alone():
