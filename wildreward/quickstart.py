@@ -57,7 +57,6 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
     train = ["--dataset", dataset, "--base-model", config.base_model, "--output-dir", reward_model]
     # as recipes/quickstart-reward.yaml: short inputs, cut in the middle, to spare a laptop
     train += ["--max-length", "256", "--keep-cut-responses", "True", "--learning-rate", "1e-4"]
-    train += ["--pooling", "sections"] if config.base_model == MINILM else []  # not for decoders
     train += ["--per-device-train-batch-size", "8"]
     train += ["--tokens-per-device", "4096", "--eval-steps", "0.5", "--save-steps", "0.5", "--report-to", "none"]
     train += ["--dataset-num-proc", str(config.num_workers)]
