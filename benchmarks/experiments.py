@@ -27,6 +27,7 @@ from wildreward.evaluation.metrics import roc_auc, spearman
 from wildreward.files import atomic_path, make_folder, read_json, write_json
 from wildreward.modeling_wildreward import OrdinalHead, expected_level, ordinal_loss
 from wildreward.modeling_wildreward.calibration import fit_temperatures
+from wildreward.modeling_wildreward.configuration_wildreward import POOLINGS
 from wildreward.modeling_wildreward.pooling import pool, response_tokens
 from wildreward.modeling_wildreward.template import install_template, response_mark
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
@@ -58,7 +59,6 @@ CHANGES: list[tuple[str, Any]] = [
     ("use_confidence", True),
     ("mined", False),
 ]
-POOLINGS = ("mean", "cls", "last", "sections")
 RATES = {"frozen": 1e-2, "finetune": 1e-4}
 METRICS = ("roc_auc", "mae", "qwk", "accuracy", "ece", "spearman")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/reward_quality.py --dataset runs/sharegpt --output runs/quality [--by conversation]
 
-- `recipe`: `wildreward train-reward` with `--recipe`.
+- `recipe`: `wildreward train-reward` with `--recipe`; `against`: the same with another recipe, where one is given.
 - `plain`: the same backbone in a loop of fifty lines, as such scripts are written: turns joined and cut on the right,
   batches padded, one logit a threshold, one epoch of AdamW.
 - `words`: logistic regression on words and pairs of words (tf-idf) of query and response. It reads no order and no
@@ -42,7 +42,8 @@ from wildreward.training.reward_data import groups_of, load_rows, validation_sha
 
 LEVELS = 4
 FOLD_SEED = 4711  # not the recipe's own: its held-out users must come from all folds it trains on
-CONTESTANTS = ("recipe", "plain", "words")
+RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart-reward.yaml"
+CONTESTANTS = ("recipe", "against", "plain", "words")
 
 
 def by_recipe(recipe: Path, train: Dataset, folder: Path, seed: int, test: Dataset) -> list[float]:
@@ -176,40 +177,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="folder written by build-dataset, with a test split")
     parser.add_argument("--output", required=True)
-    parser.add_argument("--recipe", type=Path, default=Path(__file__).parents[1] / "recipes" / "quickstart-reward.yaml")
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--against", type=Path, default=None, metavar="RECIPE", help="a second recipe")
     parser.add_argument("--by", choices=("user", "conversation"), default="user", help="what is dealt into folds")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--measure", type=int, default=None, help="stop after so many folds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--plain-epochs", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=None, help="default: all that are given")
     parser.add_argument(
         "--part",
         default=None,
         help="such as 0/4: do only every fourth run; afterwards run once without it for the table",
     )
     arguments = parser.parse_args()
+    only = arguments.only or [name for name in CONTESTANTS if name != "against" or arguments.against]
+    if "against" in only and not arguments.against:
+        parser.error("--only against needs the second recipe; give it with --against")
     rows = concatenate_datasets([load_rows(arguments.dataset, split) for split in ("train", "test")])
     names = ("user_id", "conversation_id") if arguments.by == "user" else ("conversation_id",)
     users = groups_of({name: rows[name][:] for name in names}, rows["id"][:])
     fold = np.asarray([fold_of(user, arguments.folds) for user in users])
-    folder, recipe = make_folder(arguments.output), arguments.recipe.read_text()
-    plain = [yaml.safe_load(recipe).get(name) for name in ("base_model", "max_length")] + [arguments.plain_epochs]
-    seeds = {name: arguments.seeds if name != "words" else [0] for name in arguments.only}
-    scores = {name: np.zeros((len(seeds[name]), len(rows))) for name in arguments.only}
+    folder, paths = make_folder(arguments.output), {"recipe": arguments.recipe, "against": arguments.against}
+    recipes = {name: yaml.safe_load(path.read_text()) for name, path in paths.items() if path}
+    plain = [recipes["recipe"].get(name) for name in ("base_model", "max_length")] + [arguments.plain_epochs]
+    seeds = {name: arguments.seeds if name != "words" else [0] for name in only}
+    scores = {name: np.zeros((len(seeds[name]), len(rows))) for name in only}
     measured = arguments.measure or arguments.folds
     part, parts = part_of(arguments.part, parser)
-    jobs = [(number, name, seed) for name in arguments.only for seed in seeds[name] for number in range(measured)]
+    jobs = [(number, name, seed) for name in only for seed in seeds[name] for number in range(measured)]
     for number, name, seed in jobs[part::parts]:
         train, test = rows.select(np.flatnonzero(fold != number)), rows.select(np.flatnonzero(fold == number))
-        setting = {"recipe": recipe, "plain": plain}.get(name)
-        identity = json.dumps([train["id"][:], train["label"][:], name, seed, setting])
-        path = folder / f"{name}-{number}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+        kind = "recipe" if name in recipes else name  # a recipe's runs are the same on either side
+        setting = {**recipes, "plain": plain}.get(name)
+        identity = json.dumps([train["id"][:], train["label"][:], kind, seed, setting], sort_keys=True)
+        path = folder / f"{kind}-{number}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
         compute = {
-            "recipe": partial(by_recipe, arguments.recipe, train, folder / path.stem, seed, test),
+            "recipe": partial(by_recipe, paths.get(name), train, folder / path.stem, seed, test),
             "plain": partial(by_plain_script, train, test, seed, *plain),
             "words": partial(by_words, train, test),
-        }[name]
+        }[kind]
         scores[name][seeds[name].index(seed), fold == number] = kept(path, compute)
     if parts > 1:
         return

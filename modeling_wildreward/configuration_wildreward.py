@@ -20,7 +20,7 @@ class WildRewardConfig(PreTrainedConfig):
         head: `"coral"` (Cao et al. 2020), `"corn"` (Shi et al. 2021) or `"independent"` (one logistic unit a threshold).
         pooling: `"last"` token (decoders); `"mean"`, `"cls"` or `"sections"`, the means over what comes before the
             response and over the response side by side (encoders).
-        response_mark: token ids of the line that opens the response, by which `"sections"` finds it.
+        response_mark: token ids of `<response>` in an input, the mark by which `"sections"` finds it.
         temperatures: K - 1 positive numbers; threshold logit k is divided by the k-th before the sigmoid. Fitted on
             held-out data after training; ones when None.
         max_length: longest input in tokens that the model was trained on; longer ones are shortened by whoever encodes.

@@ -84,7 +84,7 @@ def response_tokens(input_ids: torch.Tensor, mark: Sequence[int], offsets: torch
 
     Args:
         input_ids: (B, T), padded on either side; or (1, T), N sequences packed end to end.
-        mark: token ids of the line that opens the response.
+        mark: token ids of the mark that opens the response.
         offsets: (N + 1,) of packed sequences.
 
     Returns:

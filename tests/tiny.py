@@ -1,7 +1,7 @@
 """Tiny models and tokenizers made in the process, so that tests need no download."""
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
     BertConfig,
@@ -61,6 +61,17 @@ def encoder_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
+def joining_tokenizer() -> PreTrainedTokenizerFast:
+    """One that, like Tekken, may join the end of a line to slashes which begin the next: `>`, newline and `//`."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces, merges = [*letters, ">Ċ", "//", ">Ċ//"], [(">", "Ċ"), ("/", "/"), (">Ċ", "//")]
+    tokenizer = Tokenizer(models.BPE({piece: row for row, piece in enumerate(pieces)}, merges))
+    words = pre_tokenizers.Split(Regex(r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\p{L}+|\p{N}|\s+"), "isolated")
+    of_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, of_bytes])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="!", eos_token="!")
+
+
 def backbone_config(kind: str):
     """Random-weight configuration of a family: bert, modernbert, llama, qwen3 or gemma3."""
     causal = {"num_key_value_heads": 2, "pad_token_id": 0, "max_position_embeddings": 1024}
@@ -94,7 +105,7 @@ def reward_model(
         text_config=backbone.config,
         head=head,
         pooling=pooling or ("mean" if encoder else "last"),
-        response_mark=response_mark(tokenizer_for(kind)),
+        response_mark=response_mark(tokenizer_for(kind)) if pooling == "sections" else None,
         max_length=128,
         attn_implementation="sdpa",
         pad_token_id=0,

@@ -223,8 +223,9 @@ def _train(
             revision=arguments.model_revision,
             trust_remote_code=arguments.trust_remote_code,
         )
-        if model.config.pooling == SECTIONS:  # refused before the dataset is read where the tokenizer cannot do it
-            response_mark(install_template(tokenizer))
+        install_template(tokenizer)
+        if model.config.pooling == SECTIONS:
+            response_mark(tokenizer)  # for its refusal, before the dataset is read
     train, validation, left_out = load_splits(arguments, config, tokenizer, model.config.max_length)
     labels = (validation if arguments.streaming else train)["label"][:]
     model.score.set_prior(level_frequencies(labels, arguments.num_levels))

@@ -79,16 +79,22 @@ def wildchat_rows(numbers):
         }
 
 
+def write_repository(repository, **options):
+    """20 conversations in two parquet files, and the folder they are in."""
+    folder = repository / "data"
+    folder.mkdir(parents=True)
+    for place in range(2):
+        rows = list(wildchat_rows(range(place * 10, place * 10 + 10)))
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"train-0000{place}-of-00002.parquet", **options)
+    return folder
+
+
 def settings_of(output):
     return json.loads((output / "build_report.json").read_text())["settings"]
 
 
 def test_a_wildchat_repository_is_streamed_like_a_folder(tmp_path):
-    folder = tmp_path / "repo" / "data"
-    folder.mkdir(parents=True)
-    for place in range(2):
-        rows = list(wildchat_rows(range(place * 10, place * 10 + 10)))
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"train-0000{place}-of-00002.parquet")
+    folder = write_repository(tmp_path / "repo")
     with HubDouble() as hub, Elsewhere(hub, tmp_path / "home") as elsewhere:
         elsewhere.upload(tmp_path / "repo")
         assert elsewhere.build("user/chats", tmp_path / "hub") == ""
@@ -137,11 +143,7 @@ def test_a_revision_can_be_pinned_and_a_moved_branch_is_noticed(tmp_path):
 
 
 def test_a_broken_file_of_a_repository_is_an_error_or_counted(tmp_path):
-    folder = tmp_path / "repo" / "data"
-    folder.mkdir(parents=True)
-    for place in range(2):
-        rows = list(wildchat_rows(range(place * 10, place * 10 + 10)))
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"train-0000{place}-of-00002.parquet", compression="zstd")
+    folder = write_repository(tmp_path / "repo", compression="zstd")
     broken = bytearray((folder / "train-00001-of-00002.parquet").read_bytes())
     broken[100:1500] = bytes(1400)
     (folder / "train-00001-of-00002.parquet").write_bytes(broken)
@@ -156,11 +158,7 @@ def test_a_broken_file_of_a_repository_is_an_error_or_counted(tmp_path):
 
 
 def test_a_source_that_goes_away_keeps_what_was_read(tmp_path):
-    folder = tmp_path / "repo" / "data"
-    folder.mkdir(parents=True)
-    for place in range(2):
-        rows = list(wildchat_rows(range(place * 10, place * 10 + 10)))
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"train-0000{place}-of-00002.parquet")
+    write_repository(tmp_path / "repo")
     with HubDouble() as hub, Elsewhere(hub, tmp_path / "home") as elsewhere:
         elsewhere.upload(tmp_path / "repo")
         assert elsewhere.build("user/chats", tmp_path / "undisturbed") == ""

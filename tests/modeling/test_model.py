@@ -5,17 +5,9 @@ import sys
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    Gemma3TextConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, Gemma3TextConfig
 
-from tests.tiny import SHAPE, chat, reward_model, save_backbone, tokenizer_for
+from tests.tiny import SHAPE, chat, joining_tokenizer, reward_model, save_backbone, tokenizer_for
 from wildreward import RewardScorer, WildRewardConfig, WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.pooling import pool, response_tokens
 from wildreward.modeling_wildreward.template import encode, install_template, response_mark
@@ -164,7 +156,7 @@ def test_the_response_begins_at_its_last_mark():
     ids = torch.tensor([[0, 7, 8, 1, 7, 8, 2, 2], [7, 7, 8, 3, 3, 3, 3, 7], [8, 1, 1, 1, 1, 1, 1, 7]])
     assert response_tokens(ids, [7, 8]).int().tolist() == [[0] * 4 + [1] * 4, [0] + [1] * 7, [0] * 8]
     assert response_tokens(ids, [8]).sum(1).tolist() == [3, 6, 8]
-    # end to end: the second sequence has no mark, and what the first one lacks is not taken from its neighbour
+    # end to end: the second sequence has no mark
     packed, offsets = torch.tensor([[7, 8, 1, 7, 1, 1, 2, 7, 8, 1]]), torch.tensor([0, 4, 6, 10])
     assert response_tokens(packed, [7, 8], offsets).int().tolist() == [[1, 1, 1, 1, 0, 0, 0, 1, 1, 1]]
     assert not response_tokens(ids, [7, 8] * 9).any()
@@ -190,18 +182,13 @@ def test_sections_are_told_apart_in_every_text(kind):
         model(input_ids=ids)
 
 
-def test_a_tokenizer_that_joins_the_mark_to_what_follows_is_refused():
-    # the pattern of Tekken and of o200k: the slashes that begin a response may go into the token that ends the mark
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [*letters, ">Ċ", "//", ">Ċ//"]
-    merges = [(">", "Ċ"), ("/", "/"), (">Ċ", "//")]
-    bpe = Tokenizer(models.BPE({piece: row for row, piece in enumerate(pieces)}, merges))
-    pattern = Regex(r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\p{L}+|\p{N}|\s+")
-    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, "isolated"), bytes_of])
-    tokenizer = install_template(PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="!", eos_token="!"))
-    with pytest.raises(ValueError, match=r"has no fixed tokens for <response>.*use another pooling"):
-        response_mark(tokenizer)
+def test_a_tokenizer_without_a_fixed_mark_is_refused():
+    with pytest.raises(ValueError, match=r"no fixed tokens for <response>, but \[.*'>Ċ'\] or .*use another pooling"):
+        response_mark(install_template(joining_tokenizer()))
+    foreign = tokenizer_for("bert")
+    foreign.chat_template = "{{ messages[0].content }}"
+    with pytest.raises(ValueError, match="is not the reward model's; call install_template first"):
+        response_mark(foreign)
 
 
 def test_a_scorer_tells_a_fresh_model_where_responses_begin():

@@ -12,7 +12,7 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Qwen3Config
 
-from tests.tiny import chat, save_backbone
+from tests.tiny import chat, joining_tokenizer, save_backbone
 from tests.training.reward_tiny import config, toy_dataset, toy_rows
 from wildreward.commands import parse
 from wildreward.errors import UserError
@@ -197,6 +197,16 @@ def test_options_without_effect_are_refused_with_those_that_have_one(tmp_path, f
     given = ["--dataset", "x", "--base-model", "y", "--output-dir", str(tmp_path), *flags.split()]
     with pytest.raises(UserError, match=rf"without effect on reward training, remove: {name} \(.*{instead}"):
         parse("train-reward", CONFIGS, given)
+
+
+def test_sections_are_refused_before_the_dataset_is_read_where_the_tokenizer_cannot_tell_them_apart(tmp_path):
+    save_backbone("llama", tmp_path / "base")
+    joining_tokenizer().save_pretrained(tmp_path / "base")
+    arguments = TrainRewardArguments(
+        dataset=str(tmp_path / "none"), base_model=str(tmp_path / "base"), pooling="sections"
+    )
+    with pytest.raises(UserError, match=r"cannot load the backbone '.*base': its tokenizer has no fixed tokens"):
+        train_reward(arguments, config(tmp_path / "out"))
 
 
 def test_frozen_layers_and_adapters_are_refused_together():
