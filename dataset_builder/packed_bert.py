@@ -16,6 +16,10 @@ from wildreward.files import read_json
 
 Weights = dict[str, torch.Tensor]
 
+# Rows of tokens are filled up to a multiple of this. For each number of rows that it meets, a matrix product in bfloat16
+# makes itself a kernel, which takes time and stays in memory.
+STRIDE = 64
+
 
 class PackedBert:
     """A BERT encoder from a folder with `config.json`, `tokenizer.json` and `model.safetensors`.
@@ -68,8 +72,9 @@ class PackedBert:
     def hidden_states(self, texts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, ...]:
         """The last layer's states of each text (L, hidden)."""
         lengths = [len(text) for text in texts]
-        tokens = torch.tensor([token for text in texts for token in text], dtype=torch.long)
-        positions = torch.cat([torch.arange(length) for length in lengths])
+        spare = -sum(lengths) % STRIDE
+        tokens = torch.tensor([token for text in texts for token in text] + [0] * spare, dtype=torch.long)
+        positions = torch.cat([*map(torch.arange, lengths), torch.zeros(spare, dtype=torch.long)])
         hidden = embedding(tokens, self.words) + embedding(positions, self.places) + self.first_kind  # (T, H)
         hidden = self._normed(hidden, self.norm)
         for layer in self.layers:
@@ -77,11 +82,11 @@ class PackedBert:
             hidden = self._normed(linear(mixed, *layer.out).add_(hidden), layer.out_norm)
             inner = torch.ops.aten.gelu_(linear(hidden, *layer.up))
             hidden = self._normed(linear(inner, *layer.down).add_(hidden), layer.down_norm)
-        return hidden.split(lengths)
+        return hidden[: sum(lengths)].split(lengths)
 
     def _attend(self, qkv: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """Attention inside each text: (T, 3H) → (T, H)."""
-        mixed = torch.empty(len(qkv), self.hidden_size, dtype=qkv.dtype)
+        mixed = torch.zeros(len(qkv), self.hidden_size, dtype=qkv.dtype)
         start = 0
         for length, group in groupby(lengths):
             count = len(list(group))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wildreward.dataset_builder.embedding import Embedder, length_batches
 from wildreward.dataset_builder.encoder_files import check_encoder, is_plain_bert
-from wildreward.dataset_builder.packed_bert import PackedBert
+from wildreward.dataset_builder.packed_bert import STRIDE, PackedBert
 from wildreward.errors import UserError
 
 TEXTS = ["How do tides work?", "a", "What makes the sea rise and fall twice a day?", "Bake a cake " * 100, "", "a"]
@@ -46,6 +46,16 @@ def test_packed_texts_get_the_vectors_that_transformers_computes(tiny_encoder):
     with torch.inference_mode():
         alone = [model(torch.tensor([row])).last_hidden_state[0].mean(0) for row in ids]
     assert torch.allclose(packed(ids), torch.stack(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("spare", [0, 1, STRIDE - 1])
+def test_filling_a_row_of_tokens_up_changes_no_vector(tiny_encoder, spare):
+    import torch
+
+    packed = PackedBert(Path(tiny_encoder), torch.float32, max_tokens=32)
+    texts = [[5, 6, 7, 8]] * (STRIDE // 4 - 1) + [[9] * 4] + ([[7] * (STRIDE - spare)] if spare else [])
+    alone = torch.cat([packed([text]) for text in texts])
+    assert -sum(map(len, texts)) % STRIDE == spare and torch.allclose(packed(texts), alone, atol=1e-6)
 
 
 def test_other_models_than_bert_are_left_to_transformers(tiny_encoder, tmp_path):
