@@ -103,7 +103,10 @@ class BuildDatasetConfig:
         default="drop", metadata={"help": "Turns with personal data in any message: leave out, mask, or keep."}
     )
     near_duplicates: float = field(
-        default=0.9, metadata={"help": "Similarity from which turns count as copies; 0: exact copies only."}
+        default=0.9,
+        metadata={
+            "help": "Similarity of queries and of responses from which turns count as copies; 0: exact copies only."
+        },
     )
     test_fraction: float = field(default=0.1, metadata={"help": "Share of users held out for test."})
     seed: int = field(default=0, metadata={"help": "Seed of the split."})

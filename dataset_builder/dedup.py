@@ -1,9 +1,10 @@
 """Exact and near-duplicate turns. What a turn is compared by travels as a few 64-bit numbers, not as text.
 
 Near-duplicates are found by MinHash over word triples: the share of equal entries of two signatures estimates how many
-triples the turns share. Signatures are cut into bands, and only turns that agree in a whole band are compared. Of turns
-that resemble each other, the one whose id hashes lowest stays, so the outcome does not depend on the order or the number
-of shards.
+triples two texts share. Queries and responses both have to resemble each other: two answers to one request are what a
+reward model learns from, however long the request they share. Signatures of responses are cut into bands, and only turns
+that agree in a whole band are compared. Of turns that resemble each other, the one whose id hashes lowest stays, so the
+outcome does not depend on the order or the number of shards.
 """
 
 import math
@@ -16,7 +17,9 @@ import numpy as np
 from wildreward.dataset_builder.parts import hash64
 from wildreward.dataset_builder.records import DUPLICATE, NEAR_DUPLICATE, Turn
 
-PERMUTATIONS = 64
+VERSION = 2  # raise when other turns count as near-duplicates
+PERMUTATIONS = 64  # of each text
+TEXTS = 2  # of a turn: query and response
 BANDS = (8, 16, 32)  # more of them find what resembles less, and compare more turns
 SHINGLE = 3
 _TOKEN = re.compile("[\u3400-\u9fff]|\\w+")
@@ -39,9 +42,9 @@ def exact_key(turn: Turn) -> int:
 
 
 def signature(turn: Turn) -> np.ndarray:
-    """MinHash of query and response (64 × uint32): the share of equal entries estimates the Jaccard similarity."""
-    tokens = _TOKEN.findall(f"{turn.query} {turn.response}".lower())[:_MAX_TOKENS]
-    return minhash(shingle_hashes(tokens))
+    """MinHash of query and of response (2, 64), uint32: the share of equal entries estimates the Jaccard similarity."""
+    texts = (turn.query, turn.response)
+    return np.stack([minhash(shingle_hashes(_TOKEN.findall(text.lower())[:_MAX_TOKENS])) for text in texts])
 
 
 def shingle_hashes(tokens: Sequence[str]) -> np.ndarray:
@@ -80,8 +83,8 @@ def find_duplicates(
     Args:
         ids: of all instances.
         exact: `exact_key` of each.
-        signatures: (N, 64) `signature` of each, or None to look for exact copies only.
-        threshold: smallest estimated Jaccard similarity of near-duplicates.
+        signatures: (N, 2, 64) `signature` of each, or None to look for exact copies only.
+        threshold: smallest estimated Jaccard similarity of near-duplicates, of their queries and of their responses.
     """
     bands = bands_for(threshold)
     rows = PERMUTATIONS // bands
@@ -96,9 +99,10 @@ def find_duplicates(
         seen.add(exact[row])
         if signatures is None:
             continue
-        keys = [bytes([band]) + signatures[row, band * rows : (band + 1) * rows].tobytes() for band in range(bands)]
+        response = signatures[row, -1]
+        keys = [bytes([band]) + response[band * rows : (band + 1) * rows].tobytes() for band in range(bands)]
         near = {other for key in keys for other in holders.get(key, ())}
-        if near and (signatures[list(near)] == signatures[row]).mean(axis=1).max() >= threshold:
+        if near and (signatures[list(near)] == signatures[row]).mean(axis=2).min(axis=1).max() >= threshold:
             dropped[row] = NEAR_DUPLICATE
             continue
         for key in keys:
@@ -110,7 +114,7 @@ def bands_for(threshold: float) -> int:
     """Into how many bands to cut signatures, so that no pair with an estimate from `threshold` on is missed.
 
     Such a pair differs in at most 64 - 64·threshold entries; where there are more bands than that, one agrees. For
-    thresholds t up to 0.5 the most bands are taken: two random turns agree in one of them with probability 1 - (1 - t²)³²,
+    thresholds t up to 0.5 the most bands are taken: two random responses agree in one of them with probability 1 - (1 - t²)³²,
     0.95 at t = 0.3.
     """
     differing = PERMUTATIONS - math.ceil(PERMUTATIONS * threshold)

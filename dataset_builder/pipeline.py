@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wildreward.bundled import MINILM, resolve
-from wildreward.dataset_builder import stages, steps
+from wildreward.dataset_builder import dedup, stages, steps
 from wildreward.dataset_builder.costs import Prices
 from wildreward.dataset_builder.encoder_files import check_encoder
 from wildreward.dataset_builder.filters import Limits
@@ -225,6 +225,7 @@ def prepare(
         "mining_max_tokens": mining_max_tokens,
         "personal_data": personal_data,
         "near_duplicates": near_duplicates,
+        "near_duplicates_version": dedup.VERSION,
         "limits": vars(plan.rules.limits),
         "test_fraction": test_fraction,
         "seed": seed,

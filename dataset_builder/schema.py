@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from wildreward.dataset_builder.dedup import PERMUTATIONS
+from wildreward.dataset_builder.dedup import PERMUTATIONS, TEXTS
 from wildreward.dataset_builder.labelers.base import ChatMessage
 from wildreward.dataset_builder.records import LEVEL_TO_LABEL, Turn
 
@@ -57,7 +57,7 @@ PAIRS = pa.schema([*_PAIR, ("first", pa.string()), ("second", pa.string())])
 SIMILARITIES = pa.schema([*_PAIR, ("cosine", pa.float32())])
 # An instance with what is needed to find duplicates and to put it on its side of the split.
 CANDIDATE = pa.schema(
-    [*INSTANCE, ("split", pa.string()), ("exact_key", pa.int64()), ("signature", pa.binary(4 * PERMUTATIONS))]
+    [*INSTANCE, ("split", pa.string()), ("exact_key", pa.int64()), ("signature", pa.binary(4 * TEXTS * PERMUTATIONS))]
 )
 
 

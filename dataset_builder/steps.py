@@ -271,7 +271,7 @@ def write_table(path: Path, rows: list[dict[str, Any]], schema: str) -> None:
 
 
 def _candidate_row(plan: Plan, turn: Turn) -> dict[str, Any]:
-    from wildreward.dataset_builder.dedup import PERMUTATIONS, exact_key, signature
+    from wildreward.dataset_builder.dedup import PERMUTATIONS, TEXTS, exact_key, signature
     from wildreward.dataset_builder.privacy import published_name
     from wildreward.dataset_builder.schema import instance_row
     from wildreward.dataset_builder.split import split_of
@@ -281,5 +281,5 @@ def _candidate_row(plan: Plan, turn: Turn) -> dict[str, Any]:
         "user_id": published_name(turn.conversation.user_id, plan.naming_key),
         "split": split_of(turn.conversation, plan.seed, plan.test_fraction),
         "exact_key": exact_key(turn),
-        "signature": signature(turn).tobytes() if plan.near_duplicates else bytes(4 * PERMUTATIONS),
+        "signature": signature(turn).tobytes() if plan.near_duplicates else bytes(4 * TEXTS * PERMUTATIONS),
     }

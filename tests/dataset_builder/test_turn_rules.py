@@ -341,8 +341,8 @@ def test_signature_estimates_the_overlap_of_word_triples():
     assert (base == minhash(shingle_hashes([f"y{i}" for i in range(300)]))).mean() < 0.1
 
 
-def turn_of(text):
-    return conversation(QUERY, text, "ok").turns()[0]
+def turn_of(text, query=QUERY):
+    return conversation(query, text, "ok").turns()[0]
 
 
 def test_near_duplicates_are_found_and_different_turns_kept():
@@ -353,6 +353,14 @@ def test_near_duplicates_are_found_and_different_turns_kept():
     dropped = find_duplicates(["a", "b", "c", "d"], exact, signatures, 0.9)
     assert len(dropped) == 2 and 3 not in dropped and "near_duplicate" in dropped.values()
     assert list(find_duplicates(["a", "b", "c", "d"], exact, None, 0.0).values()) == ["duplicate"]
+
+
+def test_two_answers_to_a_long_request_and_one_answer_to_two_requests_are_no_duplicates():
+    document = " ".join(f"word{i}" for i in range(5000))
+    answers = [" ".join(f"{name}{i}" for i in range(30)) for name in ("summary", "refusal")]
+    turns = [turn_of(answers[0], document), turn_of(answers[1], document), turn_of(answers[0], "Who wrote that book?")]
+    exact, signatures = [exact_key(turn) for turn in turns], np.array([signature(turn) for turn in turns])
+    assert not find_duplicates(["a", "b", "c"], exact, signatures, 0.5)
 
 
 @settings(max_examples=30)
@@ -379,9 +387,9 @@ def test_no_pair_from_the_threshold_on_is_missed(threshold, rng):
     alike, unlike = first.copy(), first.copy()
     alike[places[:most]] += 1000
     unlike[places] += 2000
-    found = find_duplicates(["a", "b"], [1, 2], np.array([first, alike]), threshold)
-    assert list(found.values()) == ["near_duplicate"]
-    assert not find_duplicates(["a", "b"], [1, 2], np.array([first, unlike]), threshold)
+    for other, expected in ((alike, ["near_duplicate"]), (unlike, [])):
+        signatures = np.array([[first, first], [other, other]])  # of query and response
+        assert list(find_duplicates(["a", "b"], [1, 2], signatures, threshold).values()) == expected
 
 
 @pytest.mark.parametrize("shared", [0.3, 0.4, 0.5])
@@ -394,7 +402,7 @@ def test_low_thresholds_still_find_nearly_all(shared):
         second = rng.integers(0, 2**32, PERMUTATIONS, dtype=np.uint32)
         places = rng.choice(PERMUTATIONS, equal, replace=False)
         second[places] = first[places]
-        found += len(find_duplicates(["a", "b"], [1, 2], np.array([first, second]), shared))
+        found += len(find_duplicates(["a", "b"], [1, 2], np.array([[first, first], [first, second]]), shared))
     assert found >= 180
 
 
