@@ -166,7 +166,16 @@ def main(config: BuildDatasetConfig) -> None:
 
 
 def labeler_options(config: BuildDatasetConfig) -> dict:
-    """The options of the chosen labeler among the config's fields."""
+    """The options of the chosen labeler among the config's fields.
+
+    Raises:
+        UserError: an option names what another labeler works with.
+    """
+    asks = ("llm", "transformers")
+    for option, labelers in (("labels", ("file",)), ("model", asks), ("base_url", asks)):
+        if getattr(config, option) and config.labeler not in labelers:
+            expected = " or ".join(f"--labeler {name}" for name in labelers)
+            raise UserError(f"--{option} has no effect with --labeler {config.labeler}; expected {expected}")
     if config.labeler == "file":
         return {"labels": config.labels}
     if config.labeler == "cues":
@@ -202,6 +211,7 @@ def summary(report: dict, output: str) -> str:
     for title, counts in (
         ("not used", lost),
         ("unlabelled", report["unlabelled"]),
+        ("left out", report["dropped"]),
         ("refusals not judged", report["refusals_not_judged"]),
     ):
         if counts:

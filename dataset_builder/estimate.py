@@ -9,6 +9,7 @@ Everything but the speeds of the GPU is measured: on a dataset folder that was b
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -18,6 +19,7 @@ from typing import Any
 from wildreward.bundled import MINILM
 from wildreward.dataset_builder.parts import read_part
 from wildreward.dataset_builder.turns import extract, request_for
+from wildreward.errors import UserError
 from wildreward.files import read_json
 
 COMPLETION_TOKENS = 40
@@ -39,7 +41,15 @@ class Measured:
 
 
 def measure(dataset: Path, tokenizer: Any, prompts: int = 400) -> Measured:
-    """Take the figures from a finished dataset folder."""
+    """Take the figures from a finished dataset folder.
+
+    Raises:
+        UserError: it is none, or its `work/` is gone.
+    """
+    if not (dataset / "build_report.json").is_file():
+        raise UserError(f"{dataset} has no build_report.json; expected a folder that build-dataset finished")
+    if not any((dataset / "work" / "conversations").glob("*.parquet")):
+        raise UserError(f"{dataset}/work/conversations is gone or empty; build the sample again and keep its work/")
     report = read_json(dataset / "build_report.json")
     conversations, turns = report["conversations"], report["turns"]
     asked = turns - sum(report["dropped"].get(reason, 0) for reason in ("language", "too_long"))
@@ -112,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--tokenizer", default=MINILM)
     options = parser.parse_args(arguments)
+    for name in ("conversations", "prompt_speed", "completion_speed", "gpus"):
+        if getattr(options, name) <= 0:
+            parser.error(f"--{name.replace('_', '-')} must be above 0, got {getattr(options, name)}")
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -131,4 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

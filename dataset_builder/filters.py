@@ -24,10 +24,15 @@ SHORT_QUERY = "short_query"
 
 _IMAGE = re.compile(
     r"""\b(?:
-        (?:draw|paint|sketch|illustrate|render)\s+(?:me\s+|us\s+)?(?:an?|the|some|my|this|it)\b
-          (?!\s+(?:conclusions?|comparisons?|parallels?|distinctions?|lines?\s+between|analog(?:y|ies)|inferences?|lessons?|attention))
-      | (?:generate|create|make|design|produce|give|show|send|need|want)\s+(?:\w+\s+){0,3}?
+        (?:draw|paint|sketch)\s+(?:me\s+|us\s+)?(?:an?|the|some|my|this|it)\b
+          (?!\s+(?:\w+\s+)?(?:conclusions?|comparisons?|parallels?|distinctions?|lines?\s+between|analog(?:y|ies)|inferences?|lessons?|attention
+            |proofs?|outlines?|arguments?|plots?|charts?|histograms?|samples?|cards?|numbers?|names?))
+      | illustrate\s+(?:me\s+|us\s+)?(?:an?|the|this|my)\s+(?:\w+\s+)?(?:book|story|scene|cover|character|poem)\b
+      | (?:generate|create|make|design|produce|render|give|show|send|need|want)\s+
+          (?!(?:\w+\s+){0,3}?(?:(?:docker|container|disk|base|boot|iso|vm|system)\s+images?|(?:clear|clearer|big|bigger|full|fuller|better|whole|overall|complete)\s+picture)\b)
+          (?:\w+\s+){0,3}?
           (?:image|picture|photo(?:graph)?|drawing|painting|illustration|artwork|portrait|wallpaper|logo)s?\b
+          (?!\s+(?:classif|recogni|process|segment|detect|files?|tags?|urls?|formats?|viewer|gallery|upload|slider|carousel|component|datasets?|loader|element|src|path))
       | (?:midjourney|dall[-·\s]?e(?:\s*[23])?|stable\s+diffusion|image\s+prompts?|text[-\s]to[-\s]image)
     )\b
     | (?:画|绘制|绘画)(?:一|个|张|幅|只|出)|生成(?:一)?(?:张|幅|个)?(?:图片|图像|照片|插画)|文生图
@@ -38,7 +43,7 @@ _BROWSING = re.compile(
     r"""(?:https?://|\bwww\.)\S
     | \b(?:browse|google|look\s+up|search)\s+(?:for\s+\w+\s+)?(?:on\s+|in\s+)?(?:the\s+)?(?:web|internet|online|google|bing)\b
     | \b(?:search|browse|surf)\s+(?:the\s+)?(?:web|internet|net)\b
-    | \b(?:this|the|following|that|my)\s+(?:link|url|web\s?page)\b
+    | \b(?:this|the|following|that|my)\s+(?:link|url|web\s?page)\b(?!\s+(?:between|from|to)\b)
     | \bweb\s+(?:search\s+results|browsing)\b
     | (?:搜索|查询|浏览)(?:一下)?(?:网络|互联网|网页|网上)|(?:上网|联网)(?:搜索|查)|(?:这个|以下)(?:链接|网址|网页)
     """,
@@ -46,7 +51,7 @@ _BROWSING = re.compile(
 )
 _IDENTITY = re.compile(
     r"""\b(?:
-        (?:who|what)\s+(?:(?:exactly\s+)?are\s+you|(?:made|created|built|trained|developed|designed)\s+you)\b
+        (?:who|what)\s+(?:(?:exactly\s+)?are\s+you(?!\s+(?:\w+ing|up|on)\b)|(?:made|created|built|trained|developed|designed)\s+you)\b
       | are\s+you\s+(?:an?\s+)?(?:chat\s?gpt|gpt\S*|openai|claude|bard|bing|gemini|llama|ai|a\.i\.|robot|bot|human|real|sentient|conscious|alive)\b
       | (?:which|what)\s+(?:(?:language|ai|gpt)\s+)?(?:model|version)\s+(?:\w+\s+){0,2}(?:are\s+you|of\s+(?:chat)?gpt|do\s+you\s+use)\b
       | (?:your|ur)\s+(?:knowledge|training)\s+(?:cut[-\s]?off|data)\b
@@ -59,7 +64,8 @@ _IDENTITY = re.compile(
 )
 _FILES = re.compile(
     r"""\b(?:
-        (?:attached|uploaded|attaching|uploading)\b
+        (?<!feel\ )(?<!felt\ )(?<!very\ )(?<!too\ )(?<!so\ )(?<!get\ )(?<!got\ )(?<!become\ )(?<!emotionally\ )(?<!deeply\ )attached\b
+      | (?:uploaded|attaching|uploading)\b
       | (?:this|the|that|my|these|following|above|below)\s+(?:attached\s+|uploaded\s+)?
           (?:pdf|image|picture|photo|screenshot|video|audio|recording|spreadsheet|attachment|attachments|screen\s?shots?|docx?|xlsx?|pptx?)\b
       | (?:watch|listen\s+to|see|open|read|view)\s+(?:this|the|my)\s+(?:file|video|clip|podcast|episode|song|image|photo|pdf|attachment)\b

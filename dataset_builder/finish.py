@@ -121,7 +121,7 @@ def _count_answer(turn: Turn, verdict: str | None, reason: str, counts: Counter)
         counts[f"unlabelled.{turn.reason or 'unknown'}"] += 1
     else:
         counts[f"levels.{turn.level}"] += 1
-        if needs_judge(turn):
+        if verdict or needs_judge(turn):
             counts[f"refusals.{verdict or NOT_JUDGED}"] += 1
             if not verdict:
                 counts[f"unjudged.{reason or NO_JUDGE}"] += 1

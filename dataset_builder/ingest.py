@@ -110,9 +110,15 @@ def naming_key(parts: list[Path]) -> str:
 
 
 def check_users(parts: list[Path]) -> None:
-    """Say so when most conversations seem to be one user's: then they are not split, or all end up on one side."""
+    """Say so when no conversation has a user, or most seem to be one user's: the split is then not what it should be."""
     columns = (read_columns(part, ["user_id"])["user_id"].to_pylist() for part in parts)
     users = np.fromiter((int(user, 16) for column in columns for user in column if user), np.uint64)
+    if not len(users):
+        logger.warning(
+            "no conversation says who its user is, so a user of several may be in both train and test; if a column tells "
+            "users apart, name it with --user-column"
+        )
+        return
     _, counts = np.unique(users, return_counts=True)
     if len(users) >= ENOUGH_TO_SPLIT and counts.max() > len(users) / 2:
         logger.warning(

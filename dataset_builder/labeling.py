@@ -37,9 +37,9 @@ _NOT_ASKED = Answer("", None, reason=NOT_ASKED, attempts=0)
 
 def label_free(turns: Iterable[Turn], labeler: Labeler, task: Task) -> list[Answer]:
     """Ask a labeler that costs nothing about all turns of one part; an empty answer where nothing is asked."""
-    turns = list(turns)
-    answers = labeler.label_many(request_for(turn, task, with_key=False) for turn in turns if _asked(turn, task))
-    return [next(answers) if _asked(turn, task) else _NOT_ASKED for turn in turns]
+    asked = [(turn, _asked(turn, task, labeler)) for turn in turns]
+    answers = labeler.label_many(request_for(turn, task, with_key=False) for turn, needed in asked if needed)
+    return [next(answers) if needed else _NOT_ASKED for _, needed in asked]
 
 
 def label_paid(
@@ -146,11 +146,11 @@ def _done(folder: Path, part: Path) -> bool:
     return (folder / part.name).exists()
 
 
-def _asked(turn: Turn, task: Task) -> bool:
+def _asked(turn: Turn, task: Task, labeler: Labeler) -> bool:
     """Dropped turns are never asked about."""
     from wildreward.dataset_builder.refusals import needs_judge
 
-    return turn.dropped is None and (task == "feedback" or needs_judge(turn))
+    return turn.dropped is None and (task == "feedback" or needs_judge(turn, labeler.knows_refusals))
 
 
 @dataclass
@@ -186,7 +186,7 @@ class _Stream:
     """Feeds a labeler with requests from part after part, and hands its answers to the parts that wait for them."""
 
     def __init__(self, parts: list[Path], turns_of: TurnsOf, labeler: Labeler, task: Task, folder: Path) -> None:
-        self.parts, self.turns_of, self.task, self.folder = parts, turns_of, task, folder
+        self.parts, self.turns_of, self.labeler, self.task, self.folder = parts, turns_of, labeler, task, folder
         self.version = _version(labeler)
         self.waiting: dict[str, list[_OpenPart]] = {}
         self.open: list[_OpenPart] = []
@@ -197,7 +197,7 @@ class _Stream:
             current = _OpenPart(part, Ledger(_ledger_path(self.folder, part), self.version))
             self.open.append(current)
             for turn in self.turns_of(part):
-                if not _asked(turn, self.task):
+                if not _asked(turn, self.task, self.labeler):
                     current.keys.append("")
                     continue
                 request = request_for(turn, self.task)

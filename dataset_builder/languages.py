@@ -23,15 +23,18 @@ NAMES = {
     "zh": "Chinese",
     "zho": "Chinese",
 }
+UNKNOWN = frozenset(
+    {"", "?", "-", "auto", "n/a", "na", "nan", "nolang", "none", "null", "und", "undefined", "unknown", "xx"}
+)
 
 
 def language_name(given: str | None) -> str | None:
-    """The English name for a code with or without its region; anything else as it is.
+    """The English name for a code with or without its region; None for what says that nobody knows; else as it is.
 
     >>> language_name("zh_CN")
     'Chinese'
     """
-    if given is None:
+    if given is None or given.strip().lower() in UNKNOWN:
         return None
     code = given.lower().replace("_", "-").partition("-")[0]
     return NAMES.get(code, given)

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def prepare(
     revision: str | None = None,
     on_bad_input: str = "error",
     limit: int | None = None,
-    languages: tuple[str, ...] | list[str] = ("English", "Chinese"),
+    languages: str | Sequence[str] = ("English", "Chinese"),
     max_words: int = 4096,
     mining_window: int = 2,
     mining_threshold: float = 0.5,
@@ -192,12 +192,12 @@ def prepare(
             )
         check_encoder(mining_encoder)
     found_layout = find_layout(_first_columns(slices, source), name=layout, columns=columns, where=source)
-    _check_files(slices, found_layout, losses)
+    _check_files(slices, found_layout, columns or Columns(), losses)
     plan = steps.Plan(
         folder=output / "work",
         layout=found_layout,
         skip_bad_input=losses.skip,
-        languages=list(languages),
+        languages=[languages] if isinstance(languages, str) else list(languages),
         max_words=max_words,
         labeler=labeler,
         labeler_options=labeler_options or {},
@@ -274,10 +274,12 @@ def _first_columns(slices: list[Slice], source: str) -> set[str]:
     )
 
 
-def _check_files(slices: list[Slice], layout: Layout, losses: Losses) -> None:
-    """A folder may hold files of two kinds: those that do not fit would be lost row by row."""
-    for path in lacking(slices, layout.required):
-        expected = ", ".join(layout.required)
+def _check_files(slices: list[Slice], layout: Layout, given: Columns, losses: Losses) -> None:
+    """A folder may hold files of two kinds: those that do not fit would be lost row by row, or lose their users."""
+    named = [name for key, name in vars(given).items() if name and key not in ("role", "content")]
+    needed = list(dict.fromkeys([*layout.required, *named]))
+    for path in lacking(slices, needed):
+        expected = ", ".join(needed)
         losses.add("other_columns", f"{path} does not have the columns of the other files ({layout.name}: {expected})")
 
 

@@ -15,16 +15,21 @@ NO_JUDGE = "no_judge"
 MAX_REFUSAL_WORDS = 150
 _HEAD_CHARS = 400
 
-_CANNOT = r"(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|won['’]t|will not|unable to|not able to|not comfortable)"
+# Blanks are written as \s: the pattern that this goes into leaves plain ones out.
+_CANNOT = (
+    r"(?:can(?:no|['’])?t|can\s+not|could(?:n['’]t|\s+not)|won['’]t|will\s+not|(?:un|not\s+)able\s+to|not\s+comfortable|"
+    r"not\s+going\s+to)"
+)
 _ENGLISH = re.compile(
     rf"""\b(?:
         i(?:['’]m|\ am)?\s+(?:really\s+|so\s+|very\s+)?sorry\b[^.!?]{{0,60}}\b{_CANNOT}
-      | i\s+(?:simply\s+|just\s+|really\s+)?{_CANNOT}\s+(?:(?:and|or)\s+(?:will\s+not|won['’]t)\s+)?
-        (?:be\s+able\s+to\s+)?(?:\w+\s+)?(?:help|assist|provide|create|generate|write|comply|fulfil+|engage|discuss|support|do\s+that|continue|answer|produce|offer|participate)
+      | i(?:['’]m|\ am)?\s+(?:simply\s+|just\s+|really\s+)?{_CANNOT}\s+(?:(?:and|or)\s+(?:will\s+not|won['’]t)\s+)?
+        (?:be\s+able\s+to\s+)?(?:\w+\s+)?(?:help|assist|provide|give\s+you|share|explain\s+how|tell\s+you\s+how|create|generate|write|comply|fulfil+|engage|discuss|support|do\s+that|continue|answer|produce|offer|participate)
       | i(?:['’]m|\ am)\s+(?:unable|not\s+able|not\s+comfortable|not\s+allowed|not\s+programmed|not\s+permitted)\b
       | i\s+must\s+(?:decline|refuse)
       | (?:goes|is|would\s+be)\s+against\s+(?:my|openai['’]?s?|our)\s+(?:\w+\s+)?(?:guidelines|polic(?:y|ies)|programming|principles)
       | (?:violates?|violating)\s+(?:\w+\s+){{0,3}}(?:guidelines|polic(?:y|ies))
+      | (?:this|the|an?)\s+(?:ai\s+)?(?:assistant|model)\s+(?:is\s+)?{_CANNOT}
       | as\s+an\s+(?:ai|artificial)\b[^.!?]{{0,80}}\b(?:{_CANNOT}|not\s+capable|do\s+not|don['’]t)
     )
     | (?:\bnot|n['’]t)\s+(?:appropriate|ethical|something\s+i\s+can)
@@ -33,7 +38,7 @@ _ENGLISH = re.compile(
 )
 _CHINESE = re.compile(
     "(?:抱歉|对不起|很遗憾|不好意思)[^。!?]{0,30}(?:不能|无法|不可以|没有办法|不便)"
-    "|我(?:不能|无法|不可以)(?:提供|协助|帮助|生成|创作|回答|满足|参与|讨论)"
+    "|我(?:不能|无法|不可以|不会)(?:为[你您]|给[你您]|向[你您])?(?:提供|协助|帮|生成|创作|回答|满足|参与|讨论)"
     "|违反(?:了)?[^。]{0,12}(?:准则|政策|规定|原则|法律)"
 )
 
@@ -46,9 +51,16 @@ def looks_like_refusal(response: str) -> bool:
     return bool(_ENGLISH.search(head) or _CHINESE.search(head)) and count_words(response) <= MAX_REFUSAL_WORDS
 
 
-def needs_judge(turn: Turn) -> bool:
-    """Only refusals with negative feedback are judged."""
-    return turn.dropped is None and turn.level in (1, 2) and looks_like_refusal(turn.response)
+def needs_judge(turn: Turn, knows_refusals: bool = False) -> bool:
+    """Only refusals with negative feedback are judged.
+
+    Args:
+        turn: labelled.
+        knows_refusals: the judge says itself which responses are refusals, whatever their wording.
+    """
+    if turn.dropped is not None or turn.level not in (1, 2):
+        return False
+    return knows_refusals or looks_like_refusal(turn.response)
 
 
 def apply_verdict(turn: Turn) -> None:

@@ -13,6 +13,8 @@ Each stage is one executor that depends on the one before; each of its tasks tak
 see the same folder. What a killed task had finished is not done again. The rows are those of a local build.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +100,8 @@ def run_stages(
         executor_class: a datatrove executor class.
         build: the arguments of `build_dataset`, except `num_workers`.
         tasks: ranks of each stage; parts are dealt out among them.
-        logging_dir: where datatrove keeps its logs and completion marks; one folder for each stage is made in it.
+        logging_dir: where datatrove keeps its logs and completion marks; in it one folder is made for each build (by its
+            output and settings), and in that one for each stage.
         per_stage: options for one stage only, such as a GPU for "compare" or fewer tasks for "label", where every rank
             opens its own connections to the endpoint.
         options: for every executor.
@@ -106,6 +109,8 @@ def run_stages(
     job = prepare(**build)
     with FolderLock(job.plan.folder):
         claim(job)
+    identity = json.dumps([str(job.output.resolve()), job.settings], sort_keys=True)
+    logs = Path(logging_dir) / hashlib.sha256(identity.encode()).hexdigest()[:12]
     runs: list[StageRun] = []
     for stage in STAGES:
         given = {**options, **(per_stage or {}).get(stage, {})}
@@ -113,7 +118,7 @@ def run_stages(
         executor = executor_class(
             pipeline=[BuildStage(job, stage)],
             tasks=count,
-            logging_dir=str(Path(logging_dir) / stage),
+            logging_dir=str(logs / stage),
             depends=runs[-1].executor if runs else None,
             **given,
         )

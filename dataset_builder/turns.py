@@ -41,7 +41,7 @@ def extract(conversations: Iterable[Conversation], languages: list[str]) -> Iter
         conversations: examined, with unique ids.
         languages: names or codes to keep; an unknown language is kept; empty: keep all.
     """
-    kept = {language_name(language).lower() for language in languages}
+    kept = {(language_name(language) or language).lower() for language in languages}
     for conversation in conversations:
         for turn in conversation.turns():
             language = turn.language

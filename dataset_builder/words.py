@@ -3,12 +3,12 @@
 import re
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_HAN_LETTER = re.compile(f"[{_HAN}]")
+HAN_LETTER = re.compile(f"[{_HAN}]")
 _WORD = re.compile(f"[{_HAN}]|[^\\s{_HAN}]+")
 _SCRIPTS = (
     ("Japanese", re.compile("[\u3040-\u30ff]")),
     ("Korean", re.compile("[\uac00-\ud7af]")),
-    ("Chinese", _HAN_LETTER),
+    ("Chinese", HAN_LETTER),
     ("Russian", re.compile("[\u0400-\u04ff]")),
     ("Arabic", re.compile("[\u0600-\u06ff]")),
     ("Hebrew", re.compile("[\u0590-\u05ff]")),
@@ -31,7 +31,7 @@ def has_other_letters(text: str) -> bool:
 
 def count_words(text: str) -> int:
     """Words of `text`; each Chinese character is one."""
-    if text.isascii() or not _HAN_LETTER.search(text):
+    if text.isascii() or not HAN_LETTER.search(text):
         return len(text.split())
     return len(_WORD.findall(text))
 

@@ -25,14 +25,15 @@ def duplicates_among(folder: Path, parts: Sequence[Path], near: float) -> dict[s
         parts: all parts.
         near: similarity of near-duplicates, 0 for exact ones only.
     """
-    tables = [read_columns(folder / part.name, ["id", "exact_key", "signature"]) for part in parts]
+    tables = [read_columns(folder / part.name, ["id", "level", "exact_key", "signature"]) for part in parts]
     ids = [id_ for table in tables for id_ in table["id"].to_pylist()]
     exact = [key for table in tables for key in table["exact_key"].to_pylist()]
     packed = b"".join(value for table in tables for value in table["signature"].to_pylist())
     signatures = np.frombuffer(packed, np.uint32).reshape(len(ids), TEXTS, PERMUTATIONS) if near else None
+    positive = [level >= 4 for table in tables for level in table["level"].to_pylist()]
     where = [(part.name, row) for part, table in zip(parts, tables, strict=True) for row in range(len(table))]
     dropped: dict[str, dict[int, str]] = {}
-    for index, reason in find_duplicates(ids, exact, signatures, near).items():
+    for index, reason in find_duplicates(ids, exact, positive, signatures, near).items():
         name, row = where[index]
         dropped.setdefault(name, {})[row] = reason
     return dropped

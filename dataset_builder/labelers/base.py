@@ -98,6 +98,7 @@ class Labeler(ABC):
             dataset's report: no secrets, no paths.
         paid: answers cost time or money, so the pipeline writes each to the ledger and never asks twice.
         judges_refusals: the "refusal" task is supported; otherwise possible refusals keep their level.
+        knows_refusals: is asked about every response with negative feedback, not only about those worded like a refusal.
         uses_all_cores: one process at a time should label; labelers that are not paid only.
     """
 
@@ -106,6 +107,7 @@ class Labeler(ABC):
     settings: Mapping[str, Any] = MappingProxyType({})
     paid: bool = False
     judges_refusals: bool = False
+    knows_refusals: bool = False
     uses_all_cores: bool = False
 
     @abstractmethod

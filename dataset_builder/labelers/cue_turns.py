@@ -9,6 +9,7 @@ from wildreward.dataset_builder.labelers.cue_approvals import APPROVAL
 from wildreward.dataset_builder.labelers.cue_chinese import simplified
 from wildreward.dataset_builder.labelers.cue_failures import ERROR_HINTS, ERROR_TEXT
 from wildreward.dataset_builder.labelers.cue_tables import FILLER, Cue
+from wildreward.dataset_builder.words import HAN_LETTER
 
 HEAD, TAIL = 420, 160  # characters of a long follow-up that are read
 MAX_CLAUSES = 16
@@ -204,10 +205,17 @@ class Turn:
         return _ASKS.search(self.response[-160:]) is None or (not self.asked and _FIRM_NO.match(self.raw) is not None)
 
 
+def _beside_chinese(text: str, mark: re.Match[str]) -> bool:
+    return (
+        mark.group() in ",;:"
+        and HAN_LETTER.match(text[mark.start() - 1 : mark.start()] or text[mark.end()]) is not None
+    )
+
+
 def _breaks(text: str) -> Iterator[tuple[int, int, str]]:
     for found in _BREAK.finditer(text):
         mark = found.group()
-        # a stop inside a word ("app.css", "3:15") ends nothing
-        if len(mark) > 1 or mark in "!?\n¶¦。！？；，" or found.end() == len(text):
+        # a stop inside a word ("app.css", "3:15") ends nothing; Chinese, typed without blanks, has no such words
+        if len(mark) > 1 or mark in "!?\n¶¦。！？；，" or found.end() == len(text) or _beside_chinese(text, found):
             yield found.start(), found.end(), mark
     yield len(text), len(text), ""

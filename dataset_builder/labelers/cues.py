@@ -15,7 +15,7 @@ from wildreward.dataset_builder.labelers.cue_needs import APOLOGY, GATES, NEEDS
 from wildreward.dataset_builder.labelers.cue_tables import Cue
 from wildreward.dataset_builder.labelers.cue_turns import HEAD, MAX_CLAUSES, PUNCTUATION, Clause, Turn
 
-CUES_VERSION = "4"
+CUES_VERSION = "5"
 
 CONTRASTS = frozenset({"but", "however", "although", "except", "though", "yet"})
 _LETTER = re.compile(

@@ -30,7 +30,7 @@ class FileLabeler(Labeler):
     """Looks each turn up by the hash of its id in sorted arrays: 14 bytes a row, however long the ids."""
 
     name = "file"
-    judges_refusals = True
+    judges_refusals = knows_refusals = True
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

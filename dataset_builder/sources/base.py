@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wildreward.dataset_builder import records
@@ -38,6 +38,7 @@ class Layout:
         name: what the user calls it.
         required: columns that tell this layout from the others.
         columns: where each part of a conversation is found; a `user` of None means that there is none.
+        other_names: of a column (by its field in `columns`), looked for in this order where it is missing.
         user_from_id: the user is the id without its part number (`<id>_<n>`, the id of seven letters and digits).
         message_language: key of a message's language, if messages carry one.
     """
@@ -45,6 +46,7 @@ class Layout:
     name: str
     required: tuple[str, ...]
     columns: Columns
+    other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     user_from_id: bool = False
     message_language: str | None = None
 
@@ -54,7 +56,13 @@ class Layout:
         own = vars(self.columns)
         renamed = {own[key]: value for key, value in vars(merged).items() if own[key]}
         required = tuple(renamed.get(name, name) for name in self.required)
-        return Layout(self.name, required, merged, self.user_from_id, self.message_language)
+        return replace(self, required=required, columns=merged)
+
+    def among(self, found: Collection[str]) -> "Layout":
+        """This layout with another name for each of its columns that the source calls so."""
+        missing = {key: names for key, names in self.other_names.items() if getattr(self.columns, key) not in found}
+        named = {key: next((name for name in names if name in found), None) for key, names in missing.items()}
+        return replace(self, columns=replace(self.columns, **{key: name for key, name in named.items() if name}))
 
     def wanted(self) -> list[str]:
         """Top-level columns worth reading."""
@@ -104,7 +112,8 @@ def hashed_user(user: str | None) -> str | None:
 def check_messages(
     raw: Iterable[Any], role_key: str, content_key: str, language_key: str | None
 ) -> tuple[list[ChatMessage], list[str | None] | None, bool] | Rejected:
-    """Normalise roles and check order and content. Leading assistant messages (the answer to something unknown) go.
+    """Normalise roles and check order and content. What the assistant says before the user (a greeting, or the
+    answer to something unknown) goes.
 
     Returns:
         messages, their languages (None when no message has one), whether the tail was cut for its size; or `Rejected`.
@@ -123,7 +132,7 @@ def check_messages(
             return Rejected(records.EMPTY_CONTENT)
         if not isinstance(content, str):
             return Rejected(records.NON_STRING_CONTENT)
-        if not messages and role == "assistant":
+        if role == "assistant" and not any(earlier.role == "user" for earlier in messages[:2]):
             continue
         if not content or content.isspace():
             return Rejected(records.EMPTY_CONTENT)

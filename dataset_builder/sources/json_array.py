@@ -1,8 +1,9 @@
 """Reading a large JSON array of objects through a sliding window, also from the middle and past damage.
 
-A range of bytes stands for the records that *begin* in it, so ranges can be read side by side. The first record of a
-range is found by trying: a place that decodes as an object with the expected key is a record, because text inside a
-JSON string cannot hold an unescaped quote. The same search finds the next whole record after a corrupt one.
+A range of bytes stands for the records that *begin* in it, so ranges can be read side by side. Ranges begin where records
+do: one pass over the file counts brackets, which tells a record from an object inside one. In a damaged file the first
+record of a range, and the next whole one after a corrupt one, is found by trying: a place that decodes as an object with
+the expected key, because text inside a JSON string cannot hold an unescaped quote.
 """
 
 import codecs
@@ -12,12 +13,78 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 CHUNK = 4 << 20
 # A record that is still incomplete with so much text at hand may be corrupt: look for a whole one behind it.
 SUSPICIOUS = 8 << 20
 _START = re.compile(r"(?:^|[\[,}])\s*(?=\{)")
 _SPACE = re.compile(r"[\s,]*")
+_QUOTE, _BACKSLASH = 2, ord("\\")
+_KINDS = np.zeros(256, np.int8)
+_KINDS[[ord(sign) for sign in "[{"]], _KINDS[[ord(sign) for sign in "]}"]], _KINDS[ord('"')] = 1, -1, _QUOTE
 _decode = json.JSONDecoder().raw_decode
+
+
+def record_starts(file: Path, length: int) -> list[int]:
+    """Bytes at which ranges of about `length` bytes should begin: 0, and then the first record behind each multiple.
+
+    Where the brackets do not come out even any more, because the file is damaged, there are none.
+    """
+    starts, wanted, depth, offset = [0], length, 0, 0
+    in_text = escaped = False
+    with open(file, "rb") as handle:
+        while data := handle.read(CHUNK):
+            places, classes, in_text, escaped = _brackets(np.frombuffer(data, np.uint8), in_text, escaped)
+            depths = depth + np.cumsum(classes)
+            opening = places[(classes > 0) & (depths == 2)] + offset  # a record, in the array
+            while len(behind := opening[opening >= wanted]):
+                starts.append(int(behind[0]))
+                wanted = (starts[-1] // length + 1) * length
+            depth = int(depths[-1]) if len(depths) else depth
+            offset += len(data)
+    return starts
+
+
+def _brackets(data: np.ndarray, in_text: bool, escaped: bool) -> tuple[np.ndarray, np.ndarray, bool, bool]:
+    """Where brackets stand outside strings, with 1 for those that open and -1 for those that close.
+
+    Args:
+        data: (N,) bytes, a part of a JSON file.
+        in_text: it begins inside a string.
+        escaped: its first byte is escaped.
+
+    Returns:
+        places and classes of the brackets, and `in_text` and `escaped` of what follows.
+    """
+    kinds = _KINDS[data]
+    places = np.flatnonzero(kinds)
+    kinds = kinds[places]
+    quotes = kinds == _QUOTE
+    candidates = places[quotes]
+    # a quote after an odd number of backslashes ends nothing
+    live = np.ones(len(candidates), bool)
+    active, back = np.arange(len(candidates)), 1
+    while len(active):
+        before = candidates[active] - back
+        outside = before < 0
+        slash = np.where(outside, escaped and back == candidates[active] + 1, data[np.maximum(before, 0)] == _BACKSLASH)
+        active = active[slash]
+        live[active] ^= True
+        active, back = active[candidates[active] - back >= 0], back + 1
+    toggles = np.zeros(len(places), np.int64)
+    toggles[quotes] = live
+    inside = (np.cumsum(toggles) + in_text) % 2 == 1
+    structural = ~quotes & ~inside
+    whole = data.tobytes()
+    run = len(whole) - len(whole.rstrip(b"\\"))
+    run += escaped and run == len(whole)
+    return (
+        places[structural],
+        kinds[structural].astype(np.int64),
+        bool(inside[-1]) if len(inside) else in_text,
+        run % 2 == 1,
+    )
 
 
 def read_array(

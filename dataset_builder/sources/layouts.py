@@ -26,6 +26,7 @@ MESSAGES = Layout(
     name="messages",
     required=("messages",),
     columns=Columns("messages", "id", "user", "language", "model", "role", "content"),
+    other_names={"id": ("conversation_id", "conversation_hash"), "user": ("user_id", "userId", "uid", "hashed_ip")},
 )
 LONGEST_NAME, MOST_NAMES = 40, 30
 LAYOUTS = {layout.name: layout for layout in (WILDCHAT, LMSYS, SHAREGPT, MESSAGES)}
@@ -53,7 +54,7 @@ def find_layout(found: Collection[str], *, name: str = "auto", columns: Columns 
     given = [value for key, value in vars(columns).items() if value and key not in ("role", "content")]
     for layout in candidates:
         if set(layout.required) <= set(found) and set(given) <= set(found):
-            return layout
+            return layout.among(found)
     absent = [f"{name} (--{key}-column)" for key, name in vars(columns).items() if name in given and name not in found]
     but = f", but not {', '.join(absent)}" if absent else ""
     expected = "; or ".join(f"{layout.name}: {', '.join(layout.required)}" for layout in candidates)

@@ -7,16 +7,20 @@ is counted in `Losses` when the user asked to skip it.
 
 import json
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from wildreward.dataset_builder.sources.json_array import read_array
+from wildreward.dataset_builder.sources.json_array import read_array, record_starts
 from wildreward.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 JSON_SLICE = 16 << 20
 JSONL_SLICE = 64 << 20
@@ -87,11 +91,11 @@ def find_slices(source: str, losses: Losses, revision: str | None = None) -> lis
 def _files_in(folder: Path, losses: Losses) -> list[Path]:
     """The files of a folder that are read; others that may hold chats are a loss. Hidden ones count if there are no others."""
     known, other = [], []
-    for path in sorted(folder.rglob("*")):
+    for path in _walk(folder):
         suffix = path.suffix.lower()
-        if suffix in FORMATS and path.name not in _METADATA and not path.is_dir():
+        if suffix in FORMATS and path.name not in _METADATA:
             known.append(path)
-        elif OTHER_DATA.fullmatch(suffix) and not path.is_dir():
+        elif OTHER_DATA.fullmatch(suffix):
             other.append(path)
     other = [p for p in _visible(other, folder) if p.suffix.lower() != ".txt" or not p.stem.lower().startswith(_PROSE)]
     names = ", ".join(str(path.relative_to(folder)) for path in other[:3]) + (" …" if len(other) > 3 else "")
@@ -102,6 +106,20 @@ def _files_in(folder: Path, losses: Losses) -> list[Path]:
         losses.add("files_not_read", f"{message}; unpack or convert them, or move them elsewhere", len(other))
         logger.warning("%s; they are not read", message)
     return _visible(known, folder) or known
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, also behind links; a folder that is reached twice counts once."""
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(parent, name) for name in names]
+    return sorted(found)
 
 
 def _visible(paths: list[Path], folder: Path) -> list[Path]:
@@ -124,20 +142,24 @@ def _slices_of(file: Path, losses: Losses) -> list[Slice]:
         return []
     # A line that is an array is no record: in a file of lines, too, an array of objects is what the file consists of.
     if re.match(rb"\[" if kind == "json" else rb"\[\s*\{", head.lstrip(b"\xef\xbb\xbf \t\r\n")):
-        return _ranges("json", file, JSON_SLICE)
-    return _ranges("jsonl", file, JSONL_SLICE)
+        return _ranges("json", file, record_starts(file, JSON_SLICE))
+    return _ranges("jsonl", file, range(0, file.stat().st_size, JSONL_SLICE))
 
 
 def columns_of(piece: Slice, losses: Losses) -> set[str]:
-    """Top-level column names: a parquet schema, or the keys of the first record; none if that is not an object."""
+    """Top-level column names: a parquet schema, or the keys of the first records; none if the first is not an object."""
     if piece.kind == "parquet":
         import pyarrow.parquet as pq
 
         return set(pq.read_schema(piece.path).names)
-    first = next(iter(read_slice(piece, [], losses)), None)
+    records = read_slice(piece, [], losses)
+    first = next(records, None)
     if first is not None and not isinstance(first, dict):
         losses.add("not_a_record", f"{piece.path} begins with a {type(first).__name__}")
-    return set(first) if isinstance(first, dict) else set()
+    if not isinstance(first, dict):
+        return set()
+    others = islice(records, FIRST_RECORDS - 1)
+    return {*first, *(key for record in others if isinstance(record, dict) for key in record)}
 
 
 def lacking(pieces: Iterable[Slice], required: Collection[str]) -> list[str]:
@@ -166,9 +188,8 @@ def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]
     return _read_hub(piece, wanted, losses)
 
 
-def _ranges(kind: Literal["json", "jsonl"], file: Path, length: int) -> list[Slice]:
-    size = file.stat().st_size
-    edges = [*range(0, size, length), size]
+def _ranges(kind: Literal["json", "jsonl"], file: Path, starts: Iterable[int]) -> list[Slice]:
+    edges = [*starts, file.stat().st_size]
     return [Slice(kind, str(file), start, stop) for start, stop in pairwise(edges)]
 
 
@@ -196,12 +217,51 @@ def _read_parquet(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[d
 
     with pq.ParquetFile(piece.path) as file:
         columns = [name for name in wanted if name in file.schema_arrow.names] or None
+        groups = list(range(piece.start, piece.stop))
+        left = sum(file.metadata.row_group(group).num_rows for group in groups)
         try:
-            groups = list(range(piece.start, piece.stop))
             for batch in file.iter_batches(batch_size=256, row_groups=groups, columns=columns):
-                yield from batch.to_pylist()
-        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            losses.add("unreadable_rows", f"{piece.path} cannot be read to its end ({_short(error)})")
+                left -= len(batch)
+                yield from _rows(batch, piece.path, losses)
+        except (pa.ArrowInvalid, OSError) as error:
+            losses.add("unreadable_rows", f"{piece.path} cannot be read to its end ({_short(error)})", left)
+
+
+def _rows(batch: "pa.RecordBatch", path: str, losses: Losses) -> Iterator[dict]:
+    """The rows of a batch; those that hold bytes which are no text are lost, not their neighbours."""
+    import pyarrow as pa
+
+    # points in time, which Python's own types cannot all hold, are not needed: they come as numbers
+    schema = pa.schema([(column.name, _without_times(column.type)) for column in batch.schema])
+    if schema != batch.schema.remove_metadata():
+        batch = batch.cast(schema)
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for place in range(len(batch)):
+        try:
+            row = batch.slice(place, 1).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            losses.add("unreadable_rows", f"{path} has a row that is not UTF-8 ({_short(error)})")
+        else:
+            yield row
+
+
+def _without_times(kind: "pa.DataType") -> "pa.DataType":
+    """The type with numbers in place of dates, times and durations."""
+    import pyarrow as pa
+
+    if pa.types.is_temporal(kind):
+        return pa.int64() if kind.bit_width == 64 else pa.int32()
+    if pa.types.is_struct(kind):
+        return pa.struct([(part.name, _without_times(part.type)) for part in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(pa.field(kind.value_field.name, _without_times(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(pa.field(kind.value_field.name, _without_times(kind.value_type)))
+    return kind
 
 
 def _read_jsonl(piece: Slice, losses: Losses) -> Iterator[Any]:

@@ -35,6 +35,7 @@ TRACEBACK = "Traceback (most recent call last):\n  File \"total.py\", line 1, in
         ("You are amazing", PROSE, 5),
         ("谢谢", PROSE, 5),
         ("很好，谢谢你", PROSE, 5),
+        ("很好,谢谢", PROSE, 5),
         ("Muchas gracias", PROSE, 5),
         # positive engagement: approval, and on it goes
         ("Great, now add a second paragraph about the Terror", PROSE, 4),
@@ -45,6 +46,9 @@ TRACEBACK = "Traceback (most recent call last):\n  File \"total.py\", line 1, in
         # error correction
         ("That's wrong, it ended in 1799", PROSE, 2),
         ("The second line is incorrect.", PROSE, 2),
+        ("谢谢,但是不对", PROSE, 2),
+        ("不对,应该是5", PROSE, 2),
+        ("好的谢谢，但结果是错的", PROSE, 2),
         ("it doesn't work", CODE, 2),
         ("still the same error", CODE, 2),
         ("I get this error: list index out of range", CODE, 2),

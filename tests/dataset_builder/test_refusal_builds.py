@@ -66,11 +66,13 @@ def test_verdicts_of_a_labels_file_decide_and_what_has_none_is_counted(log, tmp_
     assert "**1 were not judged** (not_in_labels_file 1)" in text
 
 
-def test_a_verdict_about_what_is_no_refusal_changes_nothing(log, tmp_path):
-    report = build(log, tmp_path / "out", "file", labels=str(labels(tmp_path, ["justified_refusal"] * 8)))
-    assert report["refusals"] == {"justified_refusal": 4} and report["refusals_not_judged"] == {}
+def test_verdicts_of_a_labels_file_count_whatever_a_refusal_is_worded_like(log, tmp_path):
+    verdicts = [*[None] * 3, *["justified_refusal"] * 3, None, None]
+    report = build(log, tmp_path / "out", "file", labels=str(labels(tmp_path, verdicts)))
+    assert report["refusals"] == {"justified_refusal": 3, "not_judged": 3}
     rows = kept(tmp_path / "out")
-    assert [rows[f"chat{number}_turn0"] for number in range(8)] == [(5, "refusal")] * 4 + [(2, "explicit")] * 4
+    sources = [rows[f"chat{number}_turn0"][1] for number in range(8)]
+    assert sources == ["refusal" if verdict else "explicit" for verdict in verdicts]
 
 
 def test_the_levels_of_one_build_serve_another_with_their_verdicts(log, tmp_path):

@@ -13,6 +13,8 @@ from tests.dataset_builder.chats import conversation
 from wildreward.dataset_builder import filters, privacy
 from wildreward.dataset_builder.dedup import (
     PERMUTATIONS,
+    TEXTS,
+    band_keys,
     exact_key,
     find_duplicates,
     minhash,
@@ -99,6 +101,17 @@ def test_two_conversations_with_mining_do_not_mix():
         "That isn't appropriate for me to write.",
         "I'm afraid this isn’t something I can do.",
         "I won't be able to help with that.",
+        "I will not help you build a weapon.",
+        "I can not help you with that request.",
+        "I could not provide instructions for this.",
+        "I'm sorry, I will not do that.",
+        "I'm sorry, but this assistant is unable to help.",
+        "This assistant is not able to discuss that.",
+        "I can't give you instructions on how to do that.",
+        "I can't share such details.",
+        "I'm not going to help with this.",
+        "我不能帮你做这件事。",
+        "我无法为您提供这些内容。",
         "I cannot and will not provide that.",
         "很抱歉，我无法提供这方面的帮助。",
         "对不起，我不能满足您的要求。",
@@ -122,6 +135,7 @@ def test_a_justified_refusal_does_not_take_over_how_sure_the_complaint_was():
         "Sorry about that! Here is the corrected code: print('hello')",
         "You can use try/except so that the program will not stop when it cannot open the file.",
         "I can't wait to help you with that! First, open the settings.",
+        "I could not agree more: bread needs time. The model is able to learn this, too.",
         "The word count cannot exceed 500, so I shortened the text.",
         "抱歉刚才弄错了，正确的答案是四十二。",
         "I'm sorry, but I can't help. " + "However, here is a long story. " * 60,
@@ -177,6 +191,18 @@ def reason_for(query=QUERY, response=LONG, history=(), **limits):
         ("Can you draw a comparison between the two novels?", None),
         ("Withdraw the money from the account, how does that work?", None),
         ("Imagine you are a pirate and greet your crew", None),
+        ("How do I render the list of users in React?", None),
+        ("illustrate the concept of inflation with an example", None),
+        ("illustrate the story with something fitting please", filters.IMAGE_GENERATION),
+        ("sketch the proof of the first theorem", None),
+        ("Create a small Docker image for this service", None),
+        ("make an image classifier in PyTorch please", None),
+        ("give me a clear picture of the economic situation", None),
+        ("give me a picture of the economic minister", filters.IMAGE_GENERATION),
+        ("what is the link between smoking and cancer?", None),
+        ("what are you doing tonight? translate this please", None),
+        ("and what are you? please tell me", filters.IDENTITY),
+        ("I feel very attached to my old dog", None),
         ("summarise https://example.org/page for me please", filters.BROWSING),
         ("search the web for the newest phone prices please", filters.BROWSING),
         ("Implement a binary search for this sorted list", None),
@@ -264,6 +290,11 @@ def test_languages_are_guessed_by_script_and_kept_by_name():
         ("user@example.com is an example, 555-0123 is fiction", {}),
         ("in 2021-03-04 at 10:20:30, version 1.2.3.4, id 1234567890123", {}),
         ("@decorator and a@b and 3.14159265358979", {}),
+        ("logo@2x.jpg, git@github.com:foo/bar.git and ubuntu@ec2.amazonaws.com", {}),
+        ("2**34 is 17179869184, and +100 200 300 400 is a sum; rows 212 736 5000 881", {}),
+        ("1-212-736-5000 or 212 736 5000, 010-62751234, 86-13812345678", {"phone": 4}),
+        ("证件号 11010519491231002X, 不是 110105194912310021", {"citizen_id": 1}),
+        ("amex 3782 822463 10005, _john@gmail.com_ and john@gmail.com1", {"card": 1, "email": 2}),
         ("order 4111 1111 1111 1112 has a wrong check digit", {}),
     ],
 )
@@ -350,9 +381,9 @@ def test_near_duplicates_are_found_and_different_turns_kept():
     turns = [turn_of(text), turn_of(text + " end"), turn_of(text), turn_of(" ".join(f"other{i}" for i in range(200)))]
     signatures = np.array([signature(turn) for turn in turns])
     exact = [exact_key(turn) for turn in turns]
-    dropped = find_duplicates(["a", "b", "c", "d"], exact, signatures, 0.9)
+    dropped = find_duplicates(["a", "b", "c", "d"], exact, [True] * 4, signatures, 0.9)
     assert len(dropped) == 2 and 3 not in dropped and "near_duplicate" in dropped.values()
-    assert list(find_duplicates(["a", "b", "c", "d"], exact, None, 0.0).values()) == ["duplicate"]
+    assert list(find_duplicates(["a", "b", "c", "d"], exact, [True] * 4, None, 0.0).values()) == ["duplicate"]
 
 
 def test_two_answers_to_a_long_request_and_one_answer_to_two_requests_are_no_duplicates():
@@ -360,7 +391,31 @@ def test_two_answers_to_a_long_request_and_one_answer_to_two_requests_are_no_dup
     answers = [" ".join(f"{name}{i}" for i in range(30)) for name in ("summary", "refusal")]
     turns = [turn_of(answers[0], document), turn_of(answers[1], document), turn_of(answers[0], "Who wrote that book?")]
     exact, signatures = [exact_key(turn) for turn in turns], np.array([signature(turn) for turn in turns])
-    assert not find_duplicates(["a", "b", "c"], exact, signatures, 0.5)
+    assert not find_duplicates(["a", "b", "c"], exact, [True] * 3, signatures, 0.5)
+
+
+def test_signs_count_and_copies_with_opposite_feedback_stay():
+    plus, minus = (signature(turn_of(f"a {sign} b", "What is the sum of a and b?")) for sign in "+-")
+    assert (plus[0] == minus[0]).all() and (plus[1] == minus[1]).mean() < 0.5
+    code = "def total(values):\n" + "\n".join(f"    step{i} = values[{i}]" for i in range(80))
+    turns = [turn_of(f"{code}\n    return a {sign} b") for sign in "+-"]
+    exact, signatures = [exact_key(turn) for turn in turns], np.array([signature(turn) for turn in turns])
+    assert list(find_duplicates(["a", "b"], exact, [True, True], signatures, 0.9).values()) == ["near_duplicate"]
+    assert not find_duplicates(["a", "b"], exact, [True, False], signatures, 0.9)
+
+
+def test_one_answer_to_many_questions_is_not_compared_with_all_of_them():
+    """As a service's canned answers are: only turns that also agree in a band of the query are looked at."""
+    rng = np.random.default_rng(0)
+    signatures = rng.integers(0, 2**32, (200, TEXTS, PERMUTATIONS), dtype=np.uint32)
+    signatures[:, 1] = signatures[0, 1]
+    keys = band_keys(signatures, 16, np.ones(200, bool))
+    assert len(np.unique(keys)) == keys.size
+    signatures[7, 0, 4:8] = signatures[3, 0, 4:8]
+    keys = band_keys(signatures, 16, np.ones(200, bool))
+    assert np.argwhere(keys[7] == keys[3]).tolist() == [[1]] and len(np.unique(keys)) == keys.size - 1
+    keys = band_keys(signatures, 16, np.arange(200) == 3)
+    assert len(np.unique(keys)) == keys.size
 
 
 @settings(max_examples=30)
@@ -370,8 +425,9 @@ def test_which_copy_stays_does_not_depend_on_the_order(order):
     turns = [turn_of(text) for text in texts]
     ids = [f"id{row}" for row in range(12)]
     exact, signatures = [exact_key(turn) for turn in turns], np.array([signature(turn) for turn in turns])
-    reference = {ids[row]: reason for row, reason in find_duplicates(ids, exact, signatures, 0.8).items()}
-    shuffled = find_duplicates([ids[i] for i in order], [exact[i] for i in order], signatures[list(order)], 0.8)
+    side = [True] * 12
+    reference = {ids[row]: reason for row, reason in find_duplicates(ids, exact, side, signatures, 0.8).items()}
+    shuffled = find_duplicates([ids[i] for i in order], [exact[i] for i in order], side, signatures[list(order)], 0.8)
     assert {ids[order[row]]: reason for row, reason in shuffled.items()} == reference
 
 
@@ -380,29 +436,33 @@ def test_which_copy_stays_does_not_depend_on_the_order(order):
 def test_no_pair_from_the_threshold_on_is_missed(threshold, rng):
     """However the entries that differ are spread: banding must not lose what the comparison would find."""
     most = PERMUTATIONS - math.ceil(PERMUTATIONS * threshold)
-    places = rng.sample(range(PERMUTATIONS), most + 1)
+    places = [rng.sample(range(PERMUTATIONS), most + 1) for _ in range(TEXTS)]
     if rng.random() < 0.5:  # as many bands as possible are hit
-        places = sorted(range(PERMUTATIONS), key=lambda place: (place % 8, place))[: most + 1]
-    first = np.arange(PERMUTATIONS, dtype=np.uint32)
-    alike, unlike = first.copy(), first.copy()
-    alike[places[:most]] += 1000
-    unlike[places] += 2000
-    for other, expected in ((alike, ["near_duplicate"]), (unlike, [])):
-        signatures = np.array([[first, first], [other, other]])  # of query and response
-        assert list(find_duplicates(["a", "b"], [1, 2], signatures, threshold).values()) == expected
+        spread = sorted(range(PERMUTATIONS), key=lambda place: (place % 8, place))
+        places = [spread[: most + 1], spread[-most - 1 :]]
+    first = np.tile(np.arange(PERMUTATIONS, dtype=np.uint32), (TEXTS, 1))
+    alike = first.copy()
+    for text, differing in enumerate(places):
+        alike[text, differing[:most]] += 1000
+    for text, differing in enumerate(places):
+        unlike = alike.copy()
+        unlike[text, differing] += 2000
+        assert not find_duplicates(["a", "b"], [1, 2], [True, True], np.array([first, unlike]), threshold)
+    found = find_duplicates(["a", "b"], [1, 2], [True, True], np.array([first, alike]), threshold)
+    assert list(found.values()) == ["near_duplicate"]
 
 
 @pytest.mark.parametrize("shared", [0.3, 0.4, 0.5])
 def test_low_thresholds_still_find_nearly_all(shared):
-    """Bands of two entries of 64: pairs that share a third of their triples are found in 19 of 20 cases."""
+    """Bands of one entry of 64: nearly all pairs whose texts both share a third of their triples are found."""
     rng, equal = np.random.default_rng(0), math.ceil(PERMUTATIONS * shared)
     found = 0
     for _ in range(200):
-        first = rng.integers(0, 2**32, PERMUTATIONS, dtype=np.uint32)
-        second = rng.integers(0, 2**32, PERMUTATIONS, dtype=np.uint32)
-        places = rng.choice(PERMUTATIONS, equal, replace=False)
-        second[places] = first[places]
-        found += len(find_duplicates(["a", "b"], [1, 2], np.array([[first, first], [first, second]]), shared))
+        first, second = rng.integers(0, 2**32, (2, TEXTS, PERMUTATIONS), dtype=np.uint32)
+        for text in range(TEXTS):
+            places = rng.choice(PERMUTATIONS, equal, replace=False)
+            second[text, places] = first[text, places]
+        found += len(find_duplicates(["a", "b"], [1, 2], [True, True], np.array([first, second]), shared))
     assert found >= 180
 
 

@@ -1,0 +1,221 @@
+"""Sources as teams have them: odd bytes and times in parquet, objects inside records, links, request logs, other names."""
+
+import datetime
+import json
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.dataset_builder.builds import OFF
+from tests.dataset_builder.chats import conversation, write_jsonl
+from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.sources import json_array, readers
+from wildreward.dataset_builder.sources.base import Columns
+from wildreward.dataset_builder.sources.json_array import record_starts
+from wildreward.dataset_builder.sources.layouts import MESSAGES, find_layout
+from wildreward.dataset_builder.sources.readers import Losses, find_slices, read_slice
+from wildreward.dataset_builder.split import split_of
+from wildreward.errors import UserError
+
+ANSWER = "Here is an answer with more than ten words in it, about number {} and nothing else at all."
+
+
+def messages(number, turns=1, **more):
+    found = [{"role": "user", "content": f"Please tell me all about the thing number {number} today", **more}]
+    for turn in range(turns):
+        found.append({"role": "assistant", "content": f"{ANSWER.format(number)} {turn}", **more})
+        found.append({"role": "user", "content": f"No, that is wrong, you forgot half of it ({number}.{turn})", **more})
+    return found
+
+
+def read_all(path, skip=False):
+    losses = Losses(skip)
+    rows = [row for piece in find_slices(str(path), losses) for row in read_slice(piece, ["messages"], losses)]
+    return rows, losses.counts
+
+
+def build(source, output, **options):
+    settings = {"labeler": "cues", "labeler_options": {"classifier": False}, "near_duplicates": 0, **OFF, **options}
+    return build_dataset(str(source), output, **settings)
+
+
+def sides(output):
+    files = sorted((output / "data").glob("*.parquet"))
+    rows = ((path.name.partition("-")[0], row) for path in files for row in pq.read_table(path).to_pylist())
+    return {row["id"]: (split, row) for split, row in rows}
+
+
+# Reading
+
+
+def test_a_byte_that_is_no_text_costs_its_row_only(tmp_path):
+    texts = pa.array([f"text {i}".encode() if i != 5 else b"caf\xe9" for i in range(600)])
+    text = pa.Array.from_buffers(pa.string(), 600, texts.buffers())
+    pq.write_table(pa.table({"messages": text}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet has a row that is not UTF-8"):
+        read_all(tmp_path)
+    rows, lost = read_all(tmp_path, skip=True)
+    assert [row["messages"] for row in rows] == [f"text {i}" for i in range(600) if i != 5]
+    assert lost == {"unreadable_rows": 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_points_in_time_inside_messages_do_not_matter(tmp_path, workers):
+    kind = pa.struct([("role", pa.string()), ("content", pa.string()), ("at", pa.timestamp("ns"))])
+    moment = datetime.datetime(2026, 1, 1)
+    chats = pa.array([messages(number, at=moment) for number in range(4)], pa.list_(kind))
+    late = pa.array([10**13] * 4, pa.timestamp("s"))  # of a year that Python does not know
+    pq.write_table(
+        pa.table({"messages": chats, "id": [f"c{i}" for i in range(4)], "language": late}), tmp_path / "a.parquet"
+    )
+    report = build(tmp_path / "a.parquet", tmp_path / "out", languages=[], num_workers=workers)
+    assert report["kept"] == 4
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text('ab"\\[]{},: \n', max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('k"\\{', max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(JSON, min_size=1, max_size=12), st.integers(1, 60), st.integers(2, 40), st.sampled_from(["\n", "", " \n "])
+)
+def test_ranges_of_an_array_begin_at_records_whatever_is_inside(tmp_path_factory, values, length, chunk, space):
+    records = [json.dumps({"id": number, "x": value}) for number, value in enumerate(values)]
+    text = f"{space}[{space}" + f"{space},{space}".join(records) + f"{space}]{space}"
+    path = tmp_path_factory.getbasetemp() / "array.json"
+    path.write_text(text)
+    begins, at = [], len(space) * 2 + 1
+    for record in records:
+        begins.append(at)
+        at += len(record) + 2 * len(space) + 1
+    expected, wanted = [0], length
+    for begin in begins:
+        if begin >= wanted:
+            expected.append(begin)
+            wanted = (begin // length + 1) * length
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_array, "CHUNK", chunk)
+        assert record_starts(path, length) == expected
+
+
+def test_lists_of_messages_inside_a_record_are_no_records(tmp_path, monkeypatch):
+    """As where an answer was generated again: `branches` holds objects with `messages`, too."""
+    monkeypatch.setattr(readers, "JSON_SLICE", 700)
+    rows = [{"id": i, "messages": messages(i), "branches": [{"messages": messages(i, 2)}] * 3} for i in range(40)]
+    (tmp_path / "nest.json").write_text(json.dumps(rows))
+    found, lost = read_all(tmp_path)
+    assert len(find_slices(str(tmp_path), Losses())) > 10
+    assert found == rows and not lost
+
+
+def test_folders_behind_links_are_read_once(tmp_path):
+    real, folder = tmp_path / "real", tmp_path / "logs"
+    real.mkdir(), folder.mkdir()
+    write_jsonl(real / "a.jsonl", [{"id": "a"}])
+    write_jsonl(folder / "b.jsonl", [{"id": "b"}])
+    (folder / "2024").symlink_to(real)
+    (folder / "again").symlink_to(real)
+    (real / "round").symlink_to(folder)
+    assert [row["id"] for row in read_all(folder)[0]] == ["a", "b"]
+
+
+# Whose a conversation is
+
+
+def test_columns_are_found_in_the_first_records_and_under_other_names(tmp_path):
+    rows = [
+        {"conversation_id": f"c{i}", "messages": messages(i)} | ({"user_id": f"u{i % 3}"} if i else {})
+        for i in range(12)
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    build(tmp_path / "a.jsonl", tmp_path / "out", test_fraction=0.5)
+    found = sides(tmp_path / "out")
+    assert {f"c{i}_turn0" for i in range(12)} == set(found)
+    users = {}
+    for number in range(1, 12):
+        split, row = found[f"c{number}_turn0"]
+        users.setdefault(number % 3, set()).add((split, row["user_id"]))
+    assert all(len(seen) == 1 for seen in users.values())
+    layout = find_layout({"messages", "id", "user", "user_id"}, name="auto", columns=Columns(user="user_id"), where="x")
+    assert (layout.columns.user, layout.columns.id) == ("user_id", "id")
+
+
+def test_a_file_without_the_named_user_column_is_refused(tmp_path):
+    for name, column in (("a", "user_id"), ("b", "uid")):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{column: "u", "messages": messages(i)} for i in range(3)])
+    with pytest.raises(UserError, match=r"b\.jsonl does not have the columns .*messages, user_id"):
+        build(tmp_path, tmp_path.parent / "out", columns=Columns(user="user_id"))
+
+
+def test_a_log_without_users_says_so(tmp_path, caplog):
+    write_jsonl(tmp_path / "a.jsonl", [{"id": f"c{i}", "who": "me", "messages": messages(i)} for i in range(3)])
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path / "a.jsonl", tmp_path / "out")
+    assert "no conversation says who its user is" in caplog.text and "--user-column" in caplog.text
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 50), st.integers(1, 4), st.integers(1, 4))
+def test_one_chat_logged_again_and_again_stays_on_one_side(number, shorter, longer):
+    """A log of requests has it under an id of each request, every time a turn longer."""
+    texts = [message["content"] for message in messages(number, max(shorter, longer))]
+    first, second = (
+        conversation(*texts[: 2 * turns + 1], source_id=f"request{turns}", conversation_id=f"request{turns}")
+        for turns in (shorter, longer)
+    )
+    assert split_of(first, 7, 0.5) == split_of(second, 7, 0.5)
+
+
+def test_other_chats_without_users_fall_on_both_sides():
+    found = {split_of(conversation(*[m["content"] for m in messages(number)]), 7, 0.5) for number in range(40)}
+    assert found == {"train", "test"}
+
+
+# What is kept
+
+
+def test_a_greeting_after_the_system_message_is_left_out():
+    system, greeting = {"role": "system", "content": "Be kind."}, {"role": "assistant", "content": "Hello!"}
+    got = MESSAGES.to_conversation({"messages": [system, greeting, *messages(1)]})
+    assert [message.role for message in got.messages] == ["system", "user", "assistant", "user"]
+
+
+def test_a_language_that_nobody_knows_is_kept(tmp_path):
+    names = ("unknown", "und", "", "French", "en")
+    rows = [{"id": name or "empty", "language": name, "messages": messages(i)} for i, name in enumerate(names)]
+    report = build(write_jsonl(tmp_path / "a.jsonl", rows), tmp_path / "out", languages="English")
+    assert report["kept"] == 4 and report["dropped"] == {"language": 1}
+
+
+@pytest.mark.parametrize("option", ["labels", "model", "base_url"])
+def test_options_of_another_labeler_are_refused(option):
+    from wildreward.dataset_builder.command import BuildDatasetConfig, labeler_options
+
+    config = BuildDatasetConfig(source="x", output="y", labeler="cues", **{option: "z"})
+    with pytest.raises(UserError, match=rf"--{option} has no effect with --labeler cues; expected --labeler"):
+        labeler_options(config)
+
+
+def test_two_builds_may_share_a_folder_for_logs(tmp_path):
+    pytest.importorskip("datatrove")
+    from datatrove.executor import LocalPipelineExecutor
+
+    from wildreward.dataset_builder.scale import run_stages
+
+    for name in ("first", "second"):
+        source = write_jsonl(
+            tmp_path / f"{name}.jsonl", [{"id": f"{name}{i}", "messages": messages(i)} for i in range(3)]
+        )
+        options = {"labeler": "cues", "labeler_options": {"classifier": False}, **OFF}
+        build = {"source": str(source), "output": str(tmp_path / name), **options}
+        run_stages(LocalPipelineExecutor, build, tasks=1, logging_dir=str(tmp_path / "logs"))
+        assert (Path(tmp_path) / name / "build_report.json").exists()
