@@ -36,7 +36,7 @@ from wildreward.training.reward_command import TrainRewardArguments, build_model
 from wildreward.training.reward_data import hold_out, level_frequencies, load_rows, prepare_features, usable_rows
 from wildreward.training.reward_metrics import reward_metrics
 from wildreward.training.reward_weights import sample_weights, threshold_weights
-from wildreward.training.studies import train_and_measure
+from wildreward.training.studies import hold_out_users, train_and_measure
 from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler
 
 BASE = {
@@ -182,7 +182,8 @@ def finetune_run(
         logging_strategy="no", report_to="none", rows_per_step=arguments.rows_per_step,
         **{name: value for name, value in chosen.items() if name not in known},
     )  # fmt: skip
-    return train_and_measure(what, how, rows, data["test"], folder, seed)
+    train, held_out = hold_out_users(rows, what.validation_share, seed, what.max_validation_rows)
+    return train_and_measure(what, how, train, held_out, data["test"], folder, seed)
 
 
 def length_confounder(data: dict[str, Any]) -> dict[str, float]:

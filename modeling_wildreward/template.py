@@ -68,13 +68,13 @@ def install_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
         if tokenizer.eos_token is None:
             raise ValueError("the tokenizer has no pad_token and no eos_token; set one before training a reward model")
         tokenizer.pad_token = tokenizer.eos_token
-    start, end = _surrounding_tokens(tokenizer)
+    start, end = frame_of(tokenizer)
     source = resources.files(__package__).joinpath("reward_template.jinja").read_text(encoding="utf-8")
     header = "".join(
         f"{{%- set {name} = {_jinja(value)} -%}}\n"
         for name, value in (
             ("start", start),
-            ("end", end or tokenizer.eos_token or ""),
+            ("end", end),
             ("reserved", _reserved(tokenizer)),
         )
     )
@@ -288,12 +288,13 @@ def _text(message: Message) -> str:
     return "\n".join(part["text"] if part.get("type") == "text" else f"[{part.get('type')}]" for part in content)
 
 
-def _surrounding_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The special tokens that the tokenizer's own post-processing puts before and after a text."""
+def frame_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What stands before and after every input: the special tokens that the tokenizer's own post-processing puts there;
+    without one at the end, `eos_token`."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a")["input_ids"]
     at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    return tokenizer.decode(full[:at]), tokenizer.decode(full[at + len(bare) :])
+    return tokenizer.decode(full[:at]), tokenizer.decode(full[at + len(bare) :]) or tokenizer.eos_token or ""
 
 
 def _reserved(tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:

@@ -14,7 +14,11 @@ from wildreward.errors import UserError
 from wildreward.files import FolderLock, atomic_path, make_folder, write_json
 from wildreward.settings import claim
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.reward_command import TrainRewardArguments, run_settings
+from wildreward.training.reward_command import (
+    TrainRewardArguments,
+    refuse_what_is_done_otherwise,
+    run_settings,
+)
 from wildreward.training.reward_data import load_rows
 
 if TYPE_CHECKING:
@@ -62,6 +66,11 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
         raise UserError(
             f"analyze runs in one process, and was started in {config.world_size}; start it without a launcher"
         )
+    refuse_what_is_done_otherwise(config)
+    given = [name for name in ("estimate", "streaming") if getattr(arguments, name)]
+    given += ["early_stopping_patience"] if config.early_stopping_patience is not None else []
+    if given:
+        raise UserError(f"without effect on a study, remove: {', '.join(given)}")
     if arguments.plot_metric not in METRICS:
         raise UserError(f"plot_metric is {arguments.plot_metric!r}; expected one of {', '.join(METRICS)}")
     _figure_class()  # refuses before hours of training, not after them

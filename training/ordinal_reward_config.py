@@ -8,6 +8,8 @@ import torch
 from transformers import TrainingArguments
 
 from wildreward.errors import UserError
+from wildreward.settings import check_least
+from wildreward.training.reward_metrics import LESS_IS_BETTER, WATCHED
 from wildreward.training.reward_weights import LevelWeighting, ThresholdWeighting
 
 # Fields of TrainingArguments for which the trainer has its own ways, and what to use or know instead.
@@ -25,6 +27,7 @@ _WITHOUT_EFFECT = {
     "batch_eval_metrics": "metrics are computed over all rows",
     "bf16_full_eval": "evaluation computes as bf16 says",
     "fp16_full_eval": "evaluation computes as fp16 says",
+    "average_tokens_across_devices": "losses are divided by the rows of a step on all processes",
 }
 
 
@@ -117,12 +120,17 @@ class OrdinalRewardConfig(TrainingArguments):
     save_steps: float = field(default=0.25, metadata={"help": "Steps between checkpoints; below 1: share of all."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept beside the best one."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Return to the best checkpoint at the end."})
-    metric_for_best_model: str | None = field(default="roc_auc", metadata={"help": "What `best` means."})
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of that metric is better."})
+    metric_for_best_model: str | None = field(
+        default="roc_auc", metadata={"help": f"What `best` means: {', '.join(WATCHED)}."}
+    )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "Whether more of that metric is better. Default: as the metric is meant."}
+    )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "See torch DDP."})
 
     def __post_init__(self) -> None:
         self._refuse_what_has_no_effect()
+        self._check_values()
         if self.bf16 is None:
             self.bf16 = not self.fp16 and fast_bf16()
         if not torch.cuda.is_available() and not self.use_cpu and not torch.backends.mps.is_available():
@@ -145,6 +153,29 @@ class OrdinalRewardConfig(TrainingArguments):
             raise ValueError(
                 f"rows_per_step is {self.rows_per_step} for {self.world_size} processes; expected at least one row each"
             )
+
+    def _check_values(self) -> None:
+        """Refuse what would be found out late, and say which way the metric for the best model goes."""
+        check_least(
+            ("tokens_per_device", self.tokens_per_device, 1),
+            ("rows_per_step", self.rows_per_step, 1),
+            ("max_length", self.max_length, 1),
+            ("shuffle_buffer", self.shuffle_buffer, 1),
+            ("seed", self.seed, 0),
+            ("early_stopping_patience", self.early_stopping_patience, 1),
+        )
+        if self.early_stopping_patience is not None and self.eval_strategy == "no":
+            raise UserError("early_stopping_patience counts evaluations, and eval_strategy is 'no'; set one of the two")
+        if self.metric_for_best_model is None:
+            return
+        # several evaluation datasets: `<dataset>_<metric>`
+        name = next((known for known in WATCHED if f"_{self.metric_for_best_model}".endswith(f"_{known}")), None)
+        if name is None:
+            raise UserError(
+                f"metric_for_best_model is {self.metric_for_best_model!r}; expected one of {', '.join(WATCHED)}"
+            )
+        if self.greater_is_better is None:
+            self.greater_is_better = name not in LESS_IS_BETTER
 
     def _refuse_what_has_no_effect(self) -> None:
         defaults = {item.name: item.default for item in dataclasses.fields(self)}

@@ -251,13 +251,15 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Forward and backward over the step's micro-batches; gradients are exchanged with the last one only."""
+        """Forward and backward over the step's micro-batches; gradients are exchanged with the last one only (FSDP: each)."""
         micro_batches = inputs["micro_batches"]
         losses = []
         for turn, batch in enumerate(micro_batches):
             last = turn == len(micro_batches) - 1
             self.accelerator.gradient_state._set_sync_gradients(last)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model=model):
+            # FSDP exchanges after each pass: otherwise every process would hold the whole gradient until the last
+            exchanged = last or self.is_fsdp_enabled
+            with contextlib.nullcontext() if exchanged else self.accelerator.no_sync(model=model):
                 losses.append(super().training_step(model, self._inputs(batch), num_items_in_batch))
         losses = torch.stack(losses)
         total = losses.sum()

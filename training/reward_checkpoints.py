@@ -44,10 +44,14 @@ class StopsWhereItStopped:
     """For trainers: resumed from a checkpoint of the last step, train nothing more, only do what comes after training.
 
     `transformers.Trainer` asks whether to stop after each step only, so it would make one more; and where training had
-    stopped early, it would forget that it had.
+    stopped early, it would forget that it had. It also knows the best checkpoint by its path alone, and forgets it when the
+    folder was moved.
     """
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+        if self.state.best_global_step and is_complete(best):
+            self.state.best_model_checkpoint = str(best)
         stopped_early = any(
             isinstance(callback, EarlyStoppingCallback)
             and callback.early_stopping_patience_counter >= callback.early_stopping_patience

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from wildreward.modeling_wildreward import WildRewardForSequenceClassification, 
 from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
-from wildreward.settings import claim
+from wildreward.settings import check_least, check_settings, claim
 from wildreward.training.backbone_layers import freeze
 from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
@@ -37,6 +38,7 @@ from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, model_digest
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
 from wildreward.training.reward_data import (
+    check_columns,
     groups_of,
     hold_out,
     level_frequencies,
@@ -51,6 +53,7 @@ from wildreward.training.reward_stream import refuse_for_streams
 logger = logging.getLogger(__name__)
 
 SUMMARY = "training_summary.json"
+LONGEST_REASON = 400  # transformers lists all classes it knows
 # what decides the resulting weights, and which checkpoint they are taken from; everything else may change between a killed
 # run and the one that goes on
 DECISIVE = [
@@ -96,6 +99,15 @@ DECISIVE_FOR_BEST = [
     "metric_for_best_model",
     "greater_is_better",
 ]
+
+
+# Fields of TrainingArguments that a trainer in Python understands, and what the commands have instead.
+INSTEAD = {
+    "push_to_hub": "run wildreward push --path DIR --repo-id ID when the model is there",
+    "hub_token": "set HF_TOKEN in the environment; a token in the settings would be written down with them",
+    "resume_from_checkpoint": "run the same command again, it goes on from its last checkpoint",
+    "save_only_model": "without the optimizer's state a run that was killed could not go on as if undisturbed",
+}
 
 
 @dataclass
@@ -151,6 +163,13 @@ class TrainRewardArguments:
     )
 
     def __post_init__(self) -> None:
+        check_least(
+            ("lora_rank", self.lora_rank, 0),
+            ("frozen_layers", self.frozen_layers, 0),
+            ("max_validation_rows", self.max_validation_rows, 1),
+            ("num_levels", self.num_levels, 2),
+            ("estimate", self.estimate, 0),
+        )
         if self.lora_rank and self.frozen_layers:
             raise UserError(
                 f"frozen_layers is {self.frozen_layers} and lora_rank is {self.lora_rank}; under adapters all layers are "
@@ -165,7 +184,8 @@ def main(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> None:
     """Run the command and print where the model is and how good it is on the held-out users."""
     if arguments.estimate:
         stage = {"none": 0, "zero2": 2, "zero3": 3}[arguments.estimate_sharding]
-        print(printed_estimate(estimate(arguments, config, devices=arguments.estimate, zero_stage=stage)))
+        with naming_the_backbone(arguments.base_model):
+            print(printed_estimate(estimate(arguments, config, devices=arguments.estimate, zero_stage=stage)))
         return
     folder = config.output_dir
     summary = train_reward(arguments, config)
@@ -191,6 +211,7 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
             other settings.
     """
     use_one_gpu(config)
+    refuse_what_is_done_otherwise(config)
     if arguments.lora_rank:
         refuse_sharded_adapters(config)
     if arguments.streaming:
@@ -203,6 +224,8 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
         return read_json(folder / SUMMARY) if finished else _train(arguments, config, folder, work, {})
     with FolderLock(work):
         settings = run_settings(arguments, config)
+        if finished and not (work / "settings.json").exists():  # work/ may be deleted
+            check_settings(work, read_json(folder / SUMMARY)["arguments"])
         with claim(work, settings, begun=lambda: finished or last_complete_checkpoint(work)):
             if not finished:
                 return _train(arguments, config, folder, work, settings)
@@ -212,25 +235,27 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
         return read_json(folder / SUMMARY)
 
 
+def refuse_what_is_done_otherwise(config: OrdinalRewardConfig) -> None:
+    """Refuse the Trainer's options that the commands have another way for (`UserError` naming each with that way)."""
+    given = [f"{name} ({remedy})" for name, remedy in INSTEAD.items() if getattr(config, name)]
+    if given:
+        raise UserError(f"not possible here, remove: {'; '.join(given)}")
+
+
 def _train(
     arguments: TrainRewardArguments, config: OrdinalRewardConfig, folder: Path, work: Path, settings: dict[str, Any]
 ) -> dict[str, Any]:
     started = time.monotonic()
     model = build_model(arguments, config)
     with naming_the_backbone(arguments.base_model):
-        tokenizer = AutoTokenizer.from_pretrained(
-            resolve(arguments.base_model),
-            revision=arguments.model_revision,
-            trust_remote_code=arguments.trust_remote_code,
-        )
-        install_template(tokenizer)
+        tokenizer = load_tokenizer(arguments)
         if model.config.pooling == SECTIONS:
             response_mark(tokenizer)  # for its refusal, before the dataset is read
     train, validation, left_out = load_splits(arguments, config, tokenizer, model.config.max_length)
     labels = (validation if arguments.streaming else train)["label"][:]
     model.score.set_prior(level_frequencies(labels, arguments.num_levels))
     inner = copy.copy(config)
-    inner.output_dir = str(work)
+    inner.output_dir = str(work.resolve())  # the state of a checkpoint names the best one by its path
     trainer = OrdinalRewardTrainer(
         model=model,
         args=inner,
@@ -261,7 +286,7 @@ def _train(
         "temperatures": trainer.reward_config.temperatures,
         "validation": _named(metrics),
         "validation_uncalibrated": _named(uncalibrated),
-        "log": [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry],
+        "log": [_finite(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry],
         "seconds": round(time.monotonic() - started, 1),
         "versions": {
             name: importlib.metadata.version(name) for name in ("wildreward", "torch", "transformers", "datasets")
@@ -297,13 +322,21 @@ def build_model(arguments: TrainRewardArguments, config: OrdinalRewardConfig) ->
     return model
 
 
+def load_tokenizer(arguments: TrainRewardArguments) -> PreTrainedTokenizerBase:
+    """The backbone's tokenizer with the reward model's template."""
+    options = {"revision": arguments.model_revision, "trust_remote_code": arguments.trust_remote_code}
+    return install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), **options))
+
+
 @contextlib.contextmanager
 def naming_the_backbone(name: str) -> Iterator[None]:
     """Turn what loading says about missing or broken files into an error that names the backbone."""
     try:
         yield
-    except (ValueError, OSError, SafetensorError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())
+        if len(reason) > LONGEST_REASON:
+            reason = f"{reason[:LONGEST_REASON]}…"
         raise UserError(f"cannot load the backbone {name!r}: {reason}") from error
 
 
@@ -333,8 +366,9 @@ def load_splits(
     train, validation = hold_out(features, arguments.validation_share, config.seed, arguments.max_validation_rows)
     if len(train) == 0 or len(validation) == 0:
         raise UserError(
-            f"holding out {arguments.validation_share:.0%} of the users leaves {len(train)} rows to train on and "
-            f"{len(validation)} to validate on; use more users, or another validation_share"
+            f"holding out {arguments.validation_share:.0%} of the users, {arguments.max_validation_rows} rows at most, leaves "
+            f"{len(train)} rows to train on and {len(validation)} to validate on; use more users, or another "
+            "validation_share or max_validation_rows"
         )
     return train, validation, left_out
 
@@ -344,18 +378,24 @@ def _streamed_splits(
 ) -> tuple[IterableDataset, Dataset, dict[str, int]]:
     """The same split by group as for stored rows, decided row by row; what is left out of the validation rows."""
 
-    def held_out(row: dict[str, Any]) -> bool:
-        single = {name: [row.get(name)] for name in ("user_id", "conversation_id")}
-        return validation_share_of(groups_of(single, [str(row.get("id"))])[0], seed) < arguments.validation_share
+    check_columns(list(next(iter(rows.take(1)), {})))
 
-    read = list(rows.filter(held_out).take(arguments.max_validation_rows))
+    def held_out(row: dict[str, Any], index: int) -> bool:
+        single = {name: [row.get(name)] for name in ("user_id", "conversation_id")}
+        group = groups_of(single, [str(row.get("id") or f"row {index}")])[0]
+        return validation_share_of(group, seed) < arguments.validation_share
+
+    def trained_on(row: dict[str, Any], index: int) -> bool:
+        return not held_out(row, index)
+
+    read = list(rows.filter(held_out, with_indices=True).take(arguments.max_validation_rows))
     validation = [row for row in read if row.get("label") is not None]
     if not validation:
         raise UserError(
             f"holding out {arguments.validation_share:.0%} of the streamed users leaves no row with a label to validate on"
         )
     left_out = {"no label, held out": len(read) - len(validation)} if len(read) > len(validation) else {}
-    return rows.filter(lambda row: not held_out(row)), Dataset.from_list(validation), left_out
+    return rows.filter(trained_on, with_indices=True), Dataset.from_list(validation), left_out
 
 
 def adapters(arguments: TrainRewardArguments) -> Any:
@@ -384,6 +424,11 @@ def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     by_best = config.load_best_model_at_end or config.early_stopping_patience is not None
     decisive = {name: getattr(config, name) for name in DECISIVE + (DECISIVE_FOR_BEST if by_best else [])}
     return json.loads(json.dumps(settings | decisive, default=str))
+
+
+def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+    """A log entry without what JSON has no number for, such as the norm of a step that fp16's loss scaler skipped."""
+    return {name: value for name, value in entry.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
 def _named(metrics: dict[str, float]) -> dict[str, float]:

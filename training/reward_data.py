@@ -22,11 +22,11 @@ from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from wildreward.errors import UserError, described
-from wildreward.modeling_wildreward.template import EncodedInput, encode_batch
+from wildreward.modeling_wildreward.template import RESPONSE, EncodedInput, encode_batch, frame_of
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 2  # raise when the meaning of a prepared feature changes: old caches are then not read
+PREPARATION = 3  # raise when the meaning of a prepared feature changes: old caches are then not read
 USABLE, NO_LABEL, RESPONSE_CUT = 0, 1, 2
 STATUS = {NO_LABEL: "no label", RESPONSE_CUT: "response longer than max_length"}
 
@@ -158,7 +158,9 @@ def _encode_rows(
     batch: dict[str, list], ids: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[EncodedInput]:
     if "messages" not in batch:
-        return [_encode_text(text, row, tokenizer, max_length) for text, row in zip(batch["text"], ids, strict=True)]
+        frame = frame_of(tokenizer)
+        texts = zip(batch["text"], ids, strict=True)
+        return [_encode_text(text, row, tokenizer, max_length, frame) for text, row in texts]
     histories = batch.get("history") or [None] * len(ids)
     conversations = [
         [*_chat(history, row), *_chat(messages, row)]
@@ -189,14 +191,25 @@ def _chat(messages: Any, row: str) -> list[dict[str, Any]]:
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-def _encode_text(text: Any, row: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedInput:
-    """A rendered input ends with the response, so a long one loses its beginning, but not its first special token."""
+def _encode_text(
+    text: Any, row: str, tokenizer: PreTrainedTokenizerBase, max_length: int, frame: tuple[str, str]
+) -> EncodedInput:
+    """A rendered input ends with the response, so a long one loses its beginning, but not its first special token.
+
+    It is framed by the special tokens that the template writes, where it does not have them already: otherwise the model
+    would be trained on other ids than it is asked about later.
+    """
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"row {row} of the dataset cannot be used: expected a text to read, found {described(text)}")
-    ids = tokenizer(text, verbose=False)["input_ids"]
+    start, end = frame
+    text = text if text.startswith(start) else start + text
+    text = text if text.rstrip().endswith(end) else text + end
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if len(ids) <= max_length:
         return EncodedInput(ids)
-    return EncodedInput(ids[:1] + ids[1 - max_length :], dropped_messages=1)
+    mark = text.rfind(RESPONSE)
+    response = [] if mark < 0 else tokenizer(text[mark:], add_special_tokens=False, verbose=False)["input_ids"]
+    return EncodedInput(ids[:1] + ids[1 - max_length :], dropped_messages=1, cut_response=len(response) >= max_length)
 
 
 def _label(value: Any, row: str, num_levels: int) -> int:
@@ -283,10 +296,12 @@ def hold_out(features: Dataset, share: float, seed: int, most: int | None = None
     groups, inverse = np.unique(np.asarray(features["group"][:], dtype=object).astype(str), return_inverse=True)
     places = np.asarray([validation_share_of(group, seed) for group in groups])
     if most is not None:
-        order = np.argsort(places)
-        within = np.cumsum(np.bincount(inverse, minlength=len(groups))[order]) <= most
-        limit = places[order[np.flatnonzero(within)[-1]]] if within.any() else 0.0
-        share = min(share, float(np.nextafter(limit, 1.0)))
+        sizes = np.bincount(inverse, minlength=len(groups))
+        for group in np.argsort(places):  # a group that does not fit is passed over
+            if places[group] < share and sizes[group] > most:
+                places[group] = 1.0
+            elif places[group] < share:
+                most -= sizes[group]
     held = (places < share)[inverse]
     return features.select(np.flatnonzero(~held)), features.select(np.flatnonzero(held))
 

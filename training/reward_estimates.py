@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, Qwen3Config
 
 from wildreward.bundled import resolve
+from wildreward.training.backbone_layers import layers_of
 
 if TYPE_CHECKING:
     from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
@@ -76,11 +77,19 @@ def estimate(
     text = shape.get_text_config()
     parameters = sum(weight.numel() for weight in backbone.parameters())
     embeddings = sum(m.weight.numel() for m in backbone.modules() if isinstance(m, torch.nn.Embedding))
-    trained = _lora_weights(backbone, arguments.lora_rank) if arguments.lora_rank else parameters
+    trained = parameters
+    if arguments.lora_rank:
+        trained = _lora_weights(backbone, arguments.lora_rank)
+    elif arguments.frozen_layers:
+        frozen = layers_of(backbone)[: arguments.frozen_layers]
+        trained -= embeddings + sum(weight.numel() for layer in frozen for weight in layer.parameters())
     share = [1.0 / devices if zero_stage >= stage else 1.0 for stage in (1, 2, 3)]
-    width = BYTES[arguments.dtype]
-    # under autocast the bfloat16 copies of a layer's weights live only while it is computed
+    # under autocast the bfloat16 copies of a layer's weights live only while it is computed; DeepSpeed, which ZeRO-2 is
+    # reached by, keeps the model itself in bfloat16, and its share of a float32 copy
+    deepspeed = zero_stage == 2 and bool(config.bf16)
+    width = 2 if deepspeed else BYTES[arguments.dtype]
     weights = (parameters * width + (trained * 4 if arguments.lora_rank else 0)) * share[2]
+    weights += trained * 4 * share[0] if deepspeed else 0
     gradients = trained * (4 if arguments.lora_rank else width) * share[1]
     optimizer = trained * 8.0 * share[0]
     activations = _activations(text, config, arguments)

@@ -6,6 +6,8 @@ from wildreward.evaluation.metrics import expected_calibration_error, ordinal_me
 from wildreward.modeling_wildreward import expected_level, level_probs, positive_from
 
 REPORTED = ("mae", "qwk", "roc_auc", "accuracy", "spearman")
+WATCHED = (*REPORTED, "ece", "loss")  # after each evaluation
+LESS_IS_BETTER = ("mae", "ece", "loss")
 
 
 def reward_metrics(

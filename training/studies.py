@@ -1,7 +1,7 @@
 """The paper's analyses of data: which rows of a feedback dataset make the better reward model.
 
-A study is a list of variants (rows to train on), the same training for each, and one untouched test split to measure
-on. Every finished run is kept as a file, so that an interrupted study goes on where it was.
+A study is a list of variants (rows to train on), the same training and the same held-out users for each, and one untouched
+test split to measure on. Every finished run is kept as a file, so that an interrupted study goes on where it was.
 """
 
 import copy
@@ -14,22 +14,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
-from transformers import AutoTokenizer
 
-from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.files import read_json, write_json
-from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
-from wildreward.training.reward_command import TrainRewardArguments, adapters, build_model
+from wildreward.training.reward_command import (
+    TrainRewardArguments,
+    adapters,
+    build_model,
+    load_tokenizer,
+    naming_the_backbone,
+)
 from wildreward.training.reward_data import (
     groups_of,
     hold_out,
     level_frequencies,
     prepare_features,
     usable_rows,
-    validation_share_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -135,17 +137,24 @@ def check_apart(variants: list[Variant]) -> None:
             )
 
 
-def check_held_out(variants: list[Variant], share: float, seeds: list[int]) -> None:
-    """Refuse variants in which a seed holds out all users or none (`UserError` naming the first)."""
-    for variant in variants:
-        groups = set(_users(variant.rows))
-        for seed in seeds:
-            held = sum(validation_share_of(group, seed) < share for group in groups)
-            if held in (0, len(groups)):
-                raise UserError(
-                    f"of the {len(groups)} users of the variant {variant.key}, seed {seed} holds out {held} for "
-                    f"calibration; use more users, another validation_share (now {share}), or other seeds"
-                )
+def hold_out_users(rows: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
+    """Rows to make variants of, and those of the users that calibrate every variant.
+
+    They are held out before the variants are made: those that are to be equally large stay so.
+
+    Raises:
+        UserError: all users or none are held out.
+    """
+    grouped = rows if "group" in rows.column_names else rows.add_column("group", _users(rows).tolist())
+    train, held = hold_out(grouped, share, seed, most)
+    if not len(train) or not len(held):
+        raise UserError(
+            f"of {len(rows)} rows, seed {seed} holds out {len(held)} for calibration; use more users, another "
+            f"validation_share (now {share}) or max_validation_rows (now {most}), or other seeds"
+        )
+    if grouped is not rows:
+        train, held = train.remove_columns("group"), held.remove_columns("group")
+    return train, held
 
 
 def _same_rows(one: Dataset, other: Dataset) -> bool:
@@ -154,21 +163,27 @@ def _same_rows(one: Dataset, other: Dataset) -> bool:
 
 
 def train_and_measure(
-    arguments: TrainRewardArguments, config: OrdinalRewardConfig, rows: Dataset, test: Dataset, folder: Path, seed: int
+    arguments: TrainRewardArguments,
+    config: OrdinalRewardConfig,
+    rows: Dataset,
+    held_out: Dataset,
+    test: Dataset,
+    folder: Path,
+    seed: int,
 ) -> dict[str, float]:
-    """Train on `rows` with one seed, calibrate on held-out users of them, and return the metrics on `test`."""
+    """Train on `rows` with one seed, calibrate on `held_out`, and return the metrics on `test`."""
     settings = copy.copy(config)
     settings.seed = seed
     settings.output_dir = str(folder)
-    tokenizer = install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model)))
     model = build_model(arguments, settings)
+    with naming_the_backbone(arguments.base_model):
+        tokenizer = load_tokenizer(arguments)
     length, levels = model.config.max_length, arguments.num_levels
-    features, _ = usable_rows(
-        prepare_features(rows, tokenizer, length, levels, config.dataset_num_proc), config.keep_cut_responses
+    train, validation, measured = (
+        usable_rows(prepare_features(part, tokenizer, length, levels, config.dataset_num_proc), keep)[0]
+        # every variant answers for all of the test split
+        for part, keep in ((rows, config.keep_cut_responses), (held_out, config.keep_cut_responses), (test, True))
     )
-    train, validation = hold_out(features, arguments.validation_share, seed, arguments.max_validation_rows)
-    measured = prepare_features(test, tokenizer, length, levels, config.dataset_num_proc)
-    measured, _ = usable_rows(measured, keep_cut_responses=True)  # every variant answers for all of the test split
     model.score.set_prior(level_frequencies(train["label"][:], levels))
     trainer = OrdinalRewardTrainer(
         model, settings, train, validation, processing_class=tokenizer, peft_config=adapters(arguments)
@@ -198,9 +213,9 @@ def run_study(
         UserError: two variants are the same, so that there is nothing to compare.
     """
     variants_of, axis = STUDIES[study]
+    rows, held_out = hold_out_users(rows, arguments.validation_share, seeds[0], arguments.max_validation_rows)
     variants = variants_of(rows, seeds[0])
     check_apart(variants)
-    check_held_out(variants, arguments.validation_share, seeds)
     results: dict[str, Any] = {"study": study, "axis": axis, "seeds": seeds, "test_rows": len(test), "variants": {}}
     for variant in variants:
         runs = []
@@ -209,7 +224,7 @@ def run_study(
             if not kept.exists():
                 logger.info("%s, seed %d: %d rows", variant.name, seed, len(variant.rows))
                 work = folder / "work"
-                write_json(kept, train_and_measure(arguments, config, variant.rows, test, work, seed))
+                write_json(kept, train_and_measure(arguments, config, variant.rows, held_out, test, work, seed))
             runs.append(read_json(kept))
         results["variants"][variant.key] = {"name": variant.name, "x": variant.x, "runs": runs, **dict(_spread(runs))}
     return results

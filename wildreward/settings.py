@@ -19,12 +19,12 @@ def claim(folder: str | os.PathLike, settings: dict[str, Any], begun: Callable[[
 
     Args:
         folder, settings: see `check_settings`.
-        begun: whether there is work that belongs to these settings; asked when the block raises `UserError`.
+        begun: whether there is work that belongs to these settings; asked when the block raises an exception.
     """
     check_settings(folder, settings)
     try:
         yield
-    except UserError:
+    except Exception:
         if not begun():
             (Path(folder) / "settings.json").unlink(missing_ok=True)
         raise

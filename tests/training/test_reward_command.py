@@ -1,6 +1,7 @@
 """`train-reward`: the folder it writes, reruns, refusals, and the estimates."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,14 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
 from wildreward.modeling_wildreward.template import response_mark
-from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, main, run_settings, train_reward
+from wildreward.training.reward_command import (
+    CONFIGS,
+    TrainRewardArguments,
+    build_model,
+    main,
+    run_settings,
+    train_reward,
+)
 from wildreward.training.reward_data import validation_share_of
 from wildreward.training.reward_estimates import estimate, printed_estimate
 
@@ -160,7 +168,9 @@ def test_errors_are_one_line(tmp_path, made):
     nobody_left = TrainRewardArguments(
         dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=0.0
     )
-    with pytest.raises(UserError, match="holding out 0% of the users leaves 96 rows to train on and 0"):
+    with pytest.raises(
+        UserError, match=r"holding out 0% of the users, 2000 rows at most, leaves 96 rows to train on and 0"
+    ):
         train_reward(nobody_left, config(tmp_path / "c"))
 
 
@@ -225,9 +235,104 @@ def test_sharding_divides_what_it_shards():
     alone = estimate(arguments, settings)
     two, three = (estimate(arguments, settings, devices=4, zero_stage=stage) for stage in (2, 3))
     assert alone.weights == 4 * alone.parameters and alone.optimizer == 8 * alone.parameters
-    assert (two.weights, two.gradients, two.optimizer) == (alone.weights, alone.gradients / 4, alone.optimizer / 4)
+    # ZeRO-2 is DeepSpeed's: weights and gradients in bfloat16, and a share of a float32 copy
+    assert two.weights == 2 * alone.parameters + alone.weights / 4
+    assert (two.gradients, two.optimizer) == (alone.gradients / 8, alone.optimizer / 4)
     assert three.weights == alone.weights / 4 and three.activations == alone.activations
     assert three.hours_per_million_rows == pytest.approx(alone.hours_per_million_rows / 4)
+
+
+def test_frozen_layers_take_no_gradients(made):
+    all_of_it, frozen = (
+        estimate(
+            TrainRewardArguments(dataset="x", base_model=str(made[0] / "base"), frozen_layers=layers), config("out")
+        )
+        for layers in (0, 1)
+    )
+    model = build_model(
+        TrainRewardArguments(dataset="x", base_model=str(made[0] / "base"), frozen_layers=1), config("out")
+    )
+    trained = sum(weight.numel() for weight in model.model.parameters() if weight.requires_grad)
+    assert 0 < frozen.trained < all_of_it.trained == all_of_it.parameters
+    assert (
+        frozen.trained - trained == 32 * 32 + 32 + 2 * 32
+    )  # a pooler, which is taken off, and the norm of the embeddings
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"push_to_hub": True}, r"push_to_hub \(run wildreward push"),
+        ({"hub_token": "secret"}, r"hub_token \(set HF_TOKEN"),
+        ({"resume_from_checkpoint": "x"}, r"resume_from_checkpoint \(run the same command again"),
+        ({"save_only_model": True}, r"save_only_model \(without the optimizer's state"),
+    ],
+)
+def test_what_the_command_does_otherwise_is_refused_with_the_way(made, tmp_path, options, expected):
+    arguments = TrainRewardArguments(dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"))
+    with pytest.raises(UserError, match=expected) as caught:
+        train_reward(arguments, config(tmp_path / "out", **options))
+    assert "secret" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"metric_for_best_model": "auc"}, "metric_for_best_model is 'auc'; expected one of mae, qwk, roc_auc"),
+        (
+            {"early_stopping_patience": 0, "eval_strategy": "steps"},
+            "--early_stopping_patience is 0; expected at least 1",
+        ),
+        ({"early_stopping_patience": 2}, "eval_strategy is 'no'; set one of the two"),
+        ({"tokens_per_device": 0}, "--tokens_per_device is 0; expected at least 1"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_at_once(tmp_path, options, expected):
+    with pytest.raises(UserError, match=expected):
+        config(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("metric", "greater"),
+    [("loss", False), ("eval_mae", False), ("ece", False), ("roc_auc", True), ("dev_qwk", True), ("dev_loss", False)],
+)
+def test_the_best_checkpoint_is_the_best_by_the_metrics_own_direction(tmp_path, metric, greater):
+    assert config(tmp_path, metric_for_best_model=metric).greater_is_better is greater
+    assert (
+        config(tmp_path, metric_for_best_model=metric, greater_is_better=not greater).greater_is_better is not greater
+    )
+
+
+def test_the_smallest_loss_is_kept(made, tmp_path):
+    arguments = TrainRewardArguments(
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=0.3
+    )
+    steps = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 4, "max_steps": 16}
+    summary = train_reward(
+        arguments, config(tmp_path / "out", metric_for_best_model="loss", learning_rate=1e-2, **steps)
+    )
+    found = {entry["step"]: entry["eval_loss"] for entry in summary["log"] if "eval_loss" in entry}
+    assert summary["best_step"] == min(found, key=found.get)
+
+
+def test_a_library_that_is_not_there_leaves_the_folder_free(made, tmp_path):
+    arguments = TrainRewardArguments(
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), attn_implementation="flash_attention_2"
+    )
+    with pytest.raises(UserError, match=r"cannot load the backbone .*base.: FlashAttention2"):
+        train_reward(arguments, config(tmp_path / "out"))
+    assert not (tmp_path / "out" / "work" / "settings.json").exists()
+
+
+def test_a_finished_folder_without_its_work_still_knows_its_settings(made, tmp_path):
+    arguments = TrainRewardArguments(
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=0.3
+    )
+    train_reward(arguments, config(tmp_path / "out", max_steps=1))
+    shutil.rmtree(tmp_path / "out" / "work")
+    with pytest.raises(UserError, match=r"learning_rate was 0\.001, now 0\.01"):
+        train_reward(arguments, config(tmp_path / "out", max_steps=1, learning_rate=1e-2))
+    assert train_reward(arguments, config(tmp_path / "out", max_steps=1))["steps"] == 1
 
 
 REWARD_RECIPES = ["quickstart-reward", "qwen3-4b", "qwen3-8b", "lora-24gb", "encoder"]

@@ -14,9 +14,11 @@ from tests.tiny import tokenizer_for
 from tests.training.reward_tiny import toy_dataset, toy_rows
 from wildreward.errors import UserError
 from wildreward.modeling_wildreward import positive_from
-from wildreward.modeling_wildreward.template import encode
+from wildreward.modeling_wildreward.template import encode, frame_of, install_template
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import (
+    RESPONSE_CUT,
+    USABLE,
     hold_out,
     load_rows,
     prepare_features,
@@ -46,10 +48,42 @@ def test_whole_conversations_and_rendered_texts_work_too():
     whole = prepared([{"messages": row["history"] + row["messages"], "label": 2}])[0]
     assert whole["input_ids"] == prepared([row])[0]["input_ids"]
     assert whole["group"] == "conversation:row 0"
-    text = prepared([{"text": "the cat sat", "label": 2}])[0]
-    assert text["input_ids"] == TOKENIZER("the cat sat")["input_ids"]
     long = prepared([{"text": "the cat sat " * 200, "label": 2}], max_length=32)[0]
-    assert long["input_ids"][-5:] == TOKENIZER("the cat sat " * 200)["input_ids"][-5:] and long["length"] == 32
+    expected = [*TOKENIZER("the cat sat " * 200)["input_ids"], TOKENIZER.eos_token_id]
+    assert long["input_ids"][-5:] == expected[-5:] and long["length"] == 32
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_rendered_texts_get_the_ids_that_the_model_is_asked_about(kind):
+    """With and without the special tokens that the template writes around an input."""
+    tokenizer = install_template(tokenizer_for(kind))
+    row = toy_rows(2)[1]
+    whole = prepare_features(Dataset.from_list([row]), tokenizer, 128, 4)[0]["input_ids"]
+    rendered = tokenizer.apply_chat_template(row["history"] + row["messages"], tokenize=False)
+    start, end = frame_of(tokenizer)
+    for text in (rendered, rendered.removeprefix(start).removesuffix(end)):
+        assert (
+            prepare_features(Dataset.from_list([{"text": text, "label": 2}]), tokenizer, 128, 4)[0]["input_ids"]
+            == whole
+        )
+
+
+def test_a_rendered_text_whose_response_is_cut_is_left_out_like_any_other():
+    row = toy_rows(1)[0]
+    row["messages"][1]["content"] = "wrong " * 300
+    text = TOKENIZER.apply_chat_template(row["messages"], tokenize=False)
+    assert prepared([{"text": text, "label": 2}], max_length=64)[0]["status"] == RESPONSE_CUT
+    assert prepared([{"text": "cat " * 300 + text[-200:], "label": 2}], max_length=64)[0]["status"] == USABLE
+
+
+def test_a_group_that_is_too_large_to_hold_out_is_passed_over():
+    rows = toy_rows(200)
+    for number, row in enumerate(rows):
+        row["user_id"] = "whale" if number < 100 else f"u{number}"
+    features = prepared(rows)
+    for seed in range(20):
+        _, held = hold_out(features, 0.5, seed=seed, most=40)
+        assert 30 < len(held) <= 40 and "user:whale" not in held["group"][:]
 
 
 def test_without_a_user_the_conversation_is_the_group():

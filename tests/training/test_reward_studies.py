@@ -14,8 +14,13 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.training.analyze_command import CONFIGS, analyze, main, table
 from wildreward.training.reward_command import TrainRewardArguments, build_model
-from wildreward.training.reward_data import groups_of, validation_share_of
-from wildreward.training.studies import check_apart, diversity_variants, size_variants, strategy_variants
+from wildreward.training.studies import (
+    check_apart,
+    diversity_variants,
+    hold_out_users,
+    size_variants,
+    strategy_variants,
+)
 
 
 def rows(count=80):
@@ -51,14 +56,14 @@ def test_smaller_sets_are_parts_of_larger_ones():
     assert all(small <= large for small, large in pairwise(ids)) and len(ids[-1]) == 80
 
 
-def test_as_many_are_held_out_of_small_variants_as_of_large_ones():
-    made = toy_rows(2000)
-    for number, row in enumerate(made):
-        row["user_id"] = f"u{number}"
-    for variant in size_variants(Dataset.from_list(made), seed=0):
-        groups = groups_of({"user_id": variant.rows["user_id"][:]}, variant.rows["id"][:])
-        held = sum(validation_share_of(group, seed=0) < 0.1 for group in groups)
-        assert held / len(variant.rows) == pytest.approx(0.1, abs=0.05), variant.name
+def test_users_are_held_out_before_variants_are_made():
+    made = Dataset.from_list(rows(400))
+    train, held = hold_out_users(made, 0.3, seed=1)
+    assert len(train) + len(held) == 400 and not set(train["user_id"][:]) & set(held["user_id"][:])
+    assert train.column_names == made.column_names
+    assert len({len(variant.rows) for variant in diversity_variants(train, 0)}) == 1
+    with pytest.raises(UserError, match="of 400 rows, seed 1 holds out 0 for calibration"):
+        hold_out_users(made, 0.3, seed=1, most=1)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,8 @@ def refusal(dataset, tmp_path, *more, processes=1):
 
 def test_what_would_fail_after_training_is_refused_before(dataset, tmp_path, monkeypatch):
     assert "plot_metric is 'auc'; expected one of loss, mae" in refusal(dataset, tmp_path, "--plot-metric", "auc")
+    assert "remove: estimate, streaming" in refusal(dataset, tmp_path, "--estimate", "2", "--streaming", "True")
+    assert "push_to_hub (run wildreward push" in refusal(dataset, tmp_path, "--push-to-hub", "True")
     assert "analyze runs in one process, and was started in 2" in refusal(dataset, tmp_path, processes=2)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
@@ -129,7 +136,7 @@ def test_variants_that_coincide_are_refused():
 
 def test_variants_without_held_out_users_are_refused_before_training(dataset, tmp_path):
     message = refusal(dataset, tmp_path, "--validation-share", "0.001")
-    assert "of the variant share-0.125, seed 0 holds out 0 for calibration" in message
+    assert "of 64 rows, seed 0 holds out 0 for calibration" in message
     assert "holds out" in refusal(dataset, tmp_path, "--validation-share", "0.0005")  # the folder is not claimed
 
 
