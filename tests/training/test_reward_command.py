@@ -1,17 +1,15 @@
-"""`train-reward`: the folder it writes, reruns, refusals, and the estimates."""
+"""`train-reward`: the folder it writes, reruns, refusals."""
 
 import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, Qwen3Config
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import chat, joining_tokenizer, save_backbone
 from tests.training.reward_tiny import config, toy_dataset, toy_rows
@@ -22,15 +20,11 @@ from wildreward.modeling_wildreward.template import response_mark
 from wildreward.training.reward_command import (
     CONFIGS,
     TrainRewardArguments,
-    build_model,
     main,
     run_settings,
     train_reward,
 )
 from wildreward.training.reward_data import validation_share_of
-from wildreward.training.reward_estimates import estimate, printed_estimate
-
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +115,38 @@ def test_streamed_training_holds_out_users_too(made, tmp_path):
     unlabelled = sum(row["label"] is None for row in held)
     assert unlabelled > 0 and summary["rows"]["left_out"] == {"no label, held out": unlabelled}
     assert summary["rows"]["validation"] == len(held) - unlabelled
+
+
+def test_a_stream_without_ids_or_users_can_be_trained_on_and_one_without_labels_is_named(made, tmp_path):
+    plain = [{name: row[name] for name in ("messages", "label")} for row in toy_rows(96)]
+    Dataset.from_list(plain).to_parquet(tmp_path / "rows.parquet")
+    Dataset.from_list([{"messages": row["messages"]} for row in plain]).to_parquet(tmp_path / "bare.parquet")
+    arguments = TrainRewardArguments(
+        dataset=str(tmp_path / "rows.parquet"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25
+    )
+    summary = train_reward(arguments, config(tmp_path / "a", max_steps=2))
+    held = [number for number in range(96) if validation_share_of(f"conversation:row {number}", seed=0) < 0.25]
+    assert summary["rows"]["validation"] == len(held) > 0
+    arguments.dataset = str(tmp_path / "bare.parquet")
+    with pytest.raises(UserError, match="the dataset has the columns messages; expected `label`"):
+        train_reward(arguments, config(tmp_path / "b", max_steps=2))
+
+
+def test_a_folder_that_was_moved_before_its_end_finds_its_best_checkpoint(made, tmp_path):
+    arguments = TrainRewardArguments(
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=0.3
+    )
+    steps = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 4, "max_steps": 8}
+    steps |= {"metric_for_best_model": "loss", "greater_is_better": True}  # so that the first one is kept
+    summary = train_reward(arguments, config(tmp_path / "out", **steps))
+    assert summary["best_step"] == 4 < summary["steps"] == 8
+    expected = load_file(tmp_path / "out" / "model.safetensors")
+    for name in ("training_summary.json", "model.safetensors"):  # as a kill before the end leaves it
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert train_reward(arguments, config(tmp_path / "moved", **steps))["best_step"] == 4
+    found = load_file(tmp_path / "moved" / "model.safetensors")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_streaming_is_refused_with_what_needs_the_whole_dataset_before_anything_is_loaded(tmp_path):
@@ -224,41 +250,6 @@ def test_frozen_layers_and_adapters_are_refused_together():
         TrainRewardArguments(dataset="x", base_model="y", lora_rank=2, frozen_layers=1)
 
 
-def test_an_estimate_is_printed_instead_of_training(tmp_path, capsys):
-    flags = ["--config", str(RECIPES / "qwen3-8b.yaml"), "--output-dir", str(tmp_path / "out")]
-    main(*parse("train-reward", CONFIGS, [*flags, "--estimate", "8", "--estimate-sharding", "zero3"]))
-    assert "7,568 M" in capsys.readouterr().out and not (tmp_path / "out").exists()
-
-
-def test_sharding_divides_what_it_shards():
-    arguments, settings = parse("train-reward", CONFIGS, ["--config", str(RECIPES / "qwen3-4b.yaml")])
-    alone = estimate(arguments, settings)
-    two, three = (estimate(arguments, settings, devices=4, zero_stage=stage) for stage in (2, 3))
-    assert alone.weights == 4 * alone.parameters and alone.optimizer == 8 * alone.parameters
-    # ZeRO-2 is DeepSpeed's: weights and gradients in bfloat16, and a share of a float32 copy
-    assert two.weights == 2 * alone.parameters + alone.weights / 4
-    assert (two.gradients, two.optimizer) == (alone.gradients / 8, alone.optimizer / 4)
-    assert three.weights == alone.weights / 4 and three.activations == alone.activations
-    assert three.hours_per_million_rows == pytest.approx(alone.hours_per_million_rows / 4)
-
-
-def test_frozen_layers_take_no_gradients(made):
-    all_of_it, frozen = (
-        estimate(
-            TrainRewardArguments(dataset="x", base_model=str(made[0] / "base"), frozen_layers=layers), config("out")
-        )
-        for layers in (0, 1)
-    )
-    model = build_model(
-        TrainRewardArguments(dataset="x", base_model=str(made[0] / "base"), frozen_layers=1), config("out")
-    )
-    trained = sum(weight.numel() for weight in model.model.parameters() if weight.requires_grad)
-    assert 0 < frozen.trained < all_of_it.trained == all_of_it.parameters
-    assert (
-        frozen.trained - trained == 32 * 32 + 32 + 2 * 32
-    )  # a pooler, which is taken off, and the norm of the embeddings
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -333,50 +324,6 @@ def test_a_finished_folder_without_its_work_still_knows_its_settings(made, tmp_p
     with pytest.raises(UserError, match=r"learning_rate was 0\.001, now 0\.01"):
         train_reward(arguments, config(tmp_path / "out", max_steps=1, learning_rate=1e-2))
     assert train_reward(arguments, config(tmp_path / "out", max_steps=1))["steps"] == 1
-
-
-REWARD_RECIPES = ["quickstart-reward", "qwen3-4b", "qwen3-8b", "lora-24gb", "encoder"]
-
-
-@pytest.mark.parametrize("name", REWARD_RECIPES)
-def test_every_recipe_parses_and_its_needs_are_computed(name):
-    arguments, settings = parse("train-reward", CONFIGS, ["--config", str(RECIPES / f"{name}.yaml")])
-    if "Qwen" in arguments.base_model:
-        text = printed_estimate(estimate(arguments, settings))
-        assert "GiB a device" in text and "h for a million rows" in text
-
-
-def test_recipes_ask_for_no_more_than_their_devices_have():
-    def total(name, **options):
-        arguments, settings = parse("train-reward", CONFIGS, ["--config", str(RECIPES / f"{name}.yaml")])
-        return estimate(arguments, settings, **options).total / 2**30
-
-    assert total("lora-24gb", devices=1, zero_stage=0) < 22
-    assert total("qwen3-4b", devices=8, zero_stage=2) < 76
-    assert total("qwen3-8b", devices=8, zero_stage=3) < 76
-
-
-def test_estimates_are_near_what_was_measured_on_an_h100(tmp_path):
-    """The figures of docs/training.md: a decoder shaped like Qwen3-0.6B, not compiled, and the LoRA recipe."""
-    Qwen3Config(
-        vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-        num_key_value_heads=8, head_dim=128,
-    ).save_pretrained(tmp_path)  # fmt: skip
-    flags = ["--dataset", "rows", "--base-model", str(tmp_path), "--output-dir", str(tmp_path / "out")]
-    flags += ["--bf16", "True", "--tokens-per-device", "16384", "--max-length", "4096"]
-    small = estimate(*parse("train-reward", CONFIGS, flags)).total / 2**30
-    adapters = estimate(*parse("train-reward", CONFIGS, ["--config", str(RECIPES / "lora-24gb.yaml")])).total / 2**30
-    assert small == pytest.approx(40.8, rel=0.05)
-    assert adapters == pytest.approx(17.6, rel=0.1)
-
-
-@pytest.mark.parametrize("path", sorted((RECIPES / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
-def test_accelerate_configurations_are_ones_accelerate_knows(path):
-    from accelerate.commands.config.config_args import ClusterConfig
-
-    values = yaml.safe_load(path.read_text())
-    loaded = ClusterConfig.from_yaml_file(str(path))
-    assert loaded.num_processes == values["num_processes"]
 
 
 def test_all_processes_see_that_a_run_is_complete(made):
