@@ -43,7 +43,7 @@ from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
-from wildreward.training.reward_metrics import REPORTED, reward_metrics
+from wildreward.training.reward_metrics import REPORTED, reward_metrics, standard_error
 from wildreward.training.reward_stream import RepeatedPasses, StreamedSteps, refuse_for_streams
 from wildreward.training.reward_weights import sample_weights, threshold_weights
 from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler, seeded_generator
@@ -338,16 +338,28 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             raise NonFiniteLoss(f"the model gives NaN or infinite logits for the evaluation rows {bad[:20]}")
         metrics = {"loss": float(parts[3].sum() / len(labels))}
         metrics |= reward_metrics(logits, labels, self.reward_config.head, self.reward_config.temperatures)
+        watched = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        self._error = 0.0
+        if self.is_in_train and watched in metrics and watched != "loss":
+            self._error = standard_error(watched, logits, labels, self.reward_config.head)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(labels))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """The best checkpoint is the latest that is not worse than the best value by more than its standard error.
+
+        On a few hundred held-out rows the largest of several values is mostly chance, while a later checkpoint has seen
+        more rows and comes with a smaller learning rate.
+        """
         name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
         undefined = name.removeprefix("eval_") in (*REPORTED, "ece") and name not in metrics
         if undefined:  # such as roc_auc where the held-out rows have one level only
             logger.warning("%s is undefined on the held-out rows: this checkpoint cannot be the best", name)
             return False
-        return super()._determine_best_metric(metrics, trial)
+        better = super()._determine_best_metric(metrics, trial)
+        if not better and name in metrics and abs(metrics[name] - self.state.best_metric) <= self._error:
+            self.state.best_global_step = self.state.global_step
+        return better
 
     @staticmethod
     def _micro_batches(dataloader: DataLoader) -> Iterator[dict[str, Any]]:

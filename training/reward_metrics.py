@@ -10,6 +10,27 @@ WATCHED = (*REPORTED, "ece", "loss")  # after each evaluation
 LESS_IS_BETTER = ("mae", "ece", "loss")
 
 
+def standard_error(
+    metric: str, threshold_logits: torch.Tensor, labels: torch.Tensor, head: str, resamples: int = 100
+) -> float:
+    """By how much a metric varies with the rows that happened to be held out: its bootstrap standard error.
+
+    Args:
+        metric: one of `reward_metrics`.
+        threshold_logits, labels, head: see there.
+        resamples: of the rows, seeded.
+
+    Returns:
+        0 where the metric is undefined in most resamples.
+    """
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(resamples):
+        rows = torch.randint(len(labels), (len(labels),), generator=generator)
+        value = reward_metrics(threshold_logits[rows], labels[rows], head).get(metric)
+        found += [] if value is None else [value]
+    return float(torch.tensor(found).std()) if 2 * len(found) > resamples else 0.0
+
+
 def reward_metrics(
     threshold_logits: torch.Tensor, labels: torch.Tensor, head: str, temperatures: list[float] | None = None
 ) -> dict[str, float]:

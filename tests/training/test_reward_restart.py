@@ -13,7 +13,9 @@ import torch
 
 from tests.tiny import save_backbone
 from tests.training import reward_child
+from tests.training.reward_tiny import trainer
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
+from wildreward.training.reward_metrics import reward_metrics, standard_error
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {
@@ -69,6 +71,28 @@ def test_half_written_checkpoints_are_not_used(tmp_path):
     assert last_complete_checkpoint(tmp_path, remove_partial=True).name == "checkpoint-5"
     assert not (tmp_path / "checkpoint-15").exists() and not (tmp_path / "checkpoint-10").exists()
     assert last_complete_checkpoint(tmp_path / "nothing") is None
+
+
+def test_the_best_checkpoint_is_the_latest_that_is_as_good_within_chance(tmp_path):
+    """By (value, standard error) at steps 2, 4, 6 and 8: 0.70 is no worse than 0.71 ± 0.02, 0.60 is."""
+    made = trainer(tmp_path, save_strategy="steps", metric_for_best_model="roc_auc")
+    chosen = []
+    for step, value, error in ((2, 0.71, 0.02), (4, 0.70, 0.02), (6, 0.60, 0.02), (8, 0.80, 0.0)):
+        made.state.global_step, made._error = step, error
+        made._determine_best_metric({"eval_roc_auc": value}, None)
+        chosen.append((made.state.best_global_step, made.state.best_metric))
+    assert chosen == [(2, 0.71), (4, 0.71), (4, 0.71), (8, 0.80)]
+
+
+def test_the_standard_error_is_that_of_the_metric_over_rows():
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(1, 5, (400,), generator=generator)
+    logits = (labels[:, None] - torch.tensor([1.5, 2.5, 3.5])) + 2 * torch.randn(400, 1, generator=generator)
+    # accuracy is a mean of hits: p (1 - p) / n
+    accuracy = reward_metrics(logits, labels, "coral")["accuracy"]
+    expected = (accuracy * (1 - accuracy) / 400) ** 0.5
+    assert standard_error("accuracy", logits, labels, "coral", resamples=400) == pytest.approx(expected, rel=0.15)
+    assert standard_error("roc_auc", logits[:3], torch.ones(3), "coral") == 0.0  # undefined with one level
 
 
 def test_two_processes_give_the_loss_curve_of_one(tmp_path):
