@@ -25,8 +25,8 @@ SHORT_QUERY = "short_query"
 _IMAGE = re.compile(
     r"""\b(?:
         (?:draw|paint|sketch)\s+(?:me\s+|us\s+)?(?:an?|the|some|my|this|it)\b
-          (?!\s+(?:\w+\s+)?(?:conclusions?|comparisons?|parallels?|distinctions?|lines?\s+between|analog(?:y|ies)|inferences?|lessons?|attention
-            |proofs?|outlines?|arguments?|plots?|charts?|histograms?|samples?|cards?|numbers?|names?))
+          (?!\s+(?:\w+\s+)?(?:(?:conclusions?|comparisons?|parallels?|distinctions?|lines?\s+between|analog(?:y|ies)|inferences?|lessons?|attention
+            |proofs?|outlines?|arguments?|plots?|charts?|histograms?|samples?)\b|(?:cards?|numbers?|names?)\s+(?:from|out\s+of|between|at\s+random)\b))
       | illustrate\s+(?:me\s+|us\s+)?(?:an?|the|this|my)\s+(?:\w+\s+)?(?:book|story|scene|cover|character|poem)\b
       | (?:generate|create|make|design|produce|render|give|show|send|need|want)\s+
           (?!(?:\w+\s+){0,3}?(?:(?:docker|container|disk|base|boot|iso|vm|system)\s+images?|(?:clear|clearer|big|bigger|full|fuller|better|whole|overall|complete)\s+picture)\b)

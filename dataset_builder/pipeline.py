@@ -277,9 +277,8 @@ def _first_columns(slices: list[Slice], source: str) -> set[str]:
 def _check_files(slices: list[Slice], layout: Layout, given: Columns, losses: Losses) -> None:
     """A folder may hold files of two kinds: those that do not fit would be lost row by row, or lose their users."""
     named = [name for key, name in vars(given).items() if name and key not in ("role", "content")]
-    needed = list(dict.fromkeys([*layout.required, *named]))
-    for path in lacking(slices, needed):
-        expected = ", ".join(needed)
+    for path in lacking(slices, layout.required, named):
+        expected = ", ".join(dict.fromkeys([*layout.required, *named]))
         losses.add("other_columns", f"{path} does not have the columns of the other files ({layout.name}: {expected})")
 
 

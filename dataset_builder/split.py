@@ -15,7 +15,8 @@ def split_of(conversation: Conversation, seed: int, test_fraction: float) -> str
     """ "train" or "test"."""
     owner = f"user:{conversation.user_id}"
     if not conversation.user_id:
-        opening = conversation.messages[: conversation.first + 3]
+        first = conversation.first  # a system message may hold the time of the request
+        opening = conversation.messages[first : first + 3]
         owner = f"opening:{hash64(*(message.content for message in opening))}"
     digest = hashlib.blake2b(f"{seed}:{owner}".encode(errors="replace"), digest_size=8).digest()
     return "test" if int.from_bytes(digest, "little") < test_fraction * 2**64 else "train"

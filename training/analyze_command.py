@@ -94,7 +94,7 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
 def _splits(arguments: AnalyzeArguments) -> "tuple[Dataset, Dataset]":
     source, options = resolve(arguments.dataset), (arguments.dataset_config, arguments.dataset_revision)
     rows = load_rows(source, arguments.train_split, *options)
-    missing = {"label_source", "level"} - set(rows.column_names) if arguments.study == "strategy" else set()
+    missing = {"label_source"} - set(rows.column_names) if arguments.study == "strategy" else set()
     if missing:
         raise UserError(
             f"the dataset has no column {', '.join(sorted(missing))}; the strategy study needs a dataset "

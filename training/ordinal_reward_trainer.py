@@ -346,7 +346,8 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(labels))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """The best checkpoint is the latest that is not worse than the best value by more than its standard error.
+        """The best checkpoint is the latest whose value is below the best one by no more than its own standard error
+        (which is not known of the loss, nor with several evaluation datasets: there the best value decides).
 
         On a few hundred held-out rows the largest of several values is mostly chance, while a later checkpoint has seen
         more rows and comes with a smaller learning rate.
@@ -359,6 +360,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         better = super()._determine_best_metric(metrics, trial)
         if not better and name in metrics and abs(metrics[name] - self.state.best_metric) <= self._error:
             self.state.best_global_step = self.state.global_step
+            return True
         return better
 
     @staticmethod

@@ -380,22 +380,20 @@ def _streamed_splits(
 
     check_columns(list(next(iter(rows.take(1)), {})))
 
-    def held_out(row: dict[str, Any], index: int) -> bool:
+    def held_out(row: dict[str, Any]) -> bool:
         single = {name: [row.get(name)] for name in ("user_id", "conversation_id")}
-        group = groups_of(single, [str(row.get("id") or f"row {index}")])[0]
-        return validation_share_of(group, seed) < arguments.validation_share
+        # places in the stream change when it is shuffled: where nothing names a row, its text does
+        name = row.get("id") or json.dumps([row.get("history"), row.get("messages"), row.get("text")], default=str)
+        return validation_share_of(groups_of(single, [str(name)])[0], seed) < arguments.validation_share
 
-    def trained_on(row: dict[str, Any], index: int) -> bool:
-        return not held_out(row, index)
-
-    read = list(rows.filter(held_out, with_indices=True).take(arguments.max_validation_rows))
+    read = list(rows.filter(held_out).take(arguments.max_validation_rows))
     validation = [row for row in read if row.get("label") is not None]
     if not validation:
         raise UserError(
             f"holding out {arguments.validation_share:.0%} of the streamed users leaves no row with a label to validate on"
         )
     left_out = {"no label, held out": len(read) - len(validation)} if len(read) > len(validation) else {}
-    return rows.filter(trained_on, with_indices=True), Dataset.from_list(validation), left_out
+    return rows.filter(lambda row: not held_out(row)), Dataset.from_list(validation), left_out
 
 
 def adapters(arguments: TrainRewardArguments) -> Any:

@@ -36,7 +36,7 @@ from wildreward.training.reward_data import (
 
 logger = logging.getLogger(__name__)
 
-LABEL_OF_LEVEL = {1: 1, 2: 2, 4: 3, 5: 4}
+COMPLAINT = 2  # label of a negative level
 SHARES = (0.125, 0.25, 0.5, 1.0)
 METRICS = ("loss", "mae", "qwk", "roc_auc", "accuracy", "spearman", "ece")
 
@@ -51,11 +51,13 @@ class Variant(NamedTuple):
 
 
 def strategy_variants(rows: Dataset, seed: int) -> list[Variant]:
-    """All rows; without the mined ones; with refusals labelled as the user felt about them, not as the judge decided."""
+    """All rows; without the mined ones; with refusals labelled as the user felt about them, not as the judge decided.
+
+    The judge's level has taken the place of the user's, which was 1 or 2: the commoner 2 is put back.
+    """
     source = np.asarray(rows["label_source"][:], dtype=object)
     labels = [
-        LABEL_OF_LEVEL.get(level, label) if origin == "refusal" else label
-        for level, label, origin in zip(rows["level"][:], rows["label"][:], source, strict=True)
+        COMPLAINT if origin == "refusal" else label for label, origin in zip(rows["label"][:], source, strict=True)
     ]
     unvalidated = rows.remove_columns("label").add_column("label", labels)
     return [

@@ -206,10 +206,8 @@ class Turn:
 
 
 def _beside_chinese(text: str, mark: re.Match[str]) -> bool:
-    return (
-        mark.group() in ",;:"
-        and HAN_LETTER.match(text[mark.start() - 1 : mark.start()] or text[mark.end()]) is not None
-    )
+    around = (text[max(0, mark.start() - 1) : mark.start()], text[mark.end() : mark.end() + 1])
+    return mark.group() in ",;:" and any(map(HAN_LETTER.match, around))
 
 
 def _breaks(text: str) -> Iterator[tuple[int, int, str]]:

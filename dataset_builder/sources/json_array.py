@@ -1,9 +1,9 @@
 """Reading a large JSON array of objects through a sliding window, also from the middle and past damage.
 
 A range of bytes stands for the records that *begin* in it, so ranges can be read side by side. Ranges begin where records
-do: one pass over the file counts brackets, which tells a record from an object inside one. In a damaged file the first
-record of a range, and the next whole one after a corrupt one, is found by trying: a place that decodes as an object with
-the expected key, because text inside a JSON string cannot hold an unescaped quote.
+do: one pass over the file counts brackets, which tells a record from an object inside one. The next whole record after a
+corrupt one is found by trying: a place that decodes as an object with the expected key, because text inside a JSON string
+cannot hold an unescaped quote.
 """
 
 import codecs
@@ -29,7 +29,7 @@ _decode = json.JSONDecoder().raw_decode
 def record_starts(file: Path, length: int) -> list[int]:
     """Bytes at which ranges of about `length` bytes should begin: 0, and then the first record behind each multiple.
 
-    Where the brackets do not come out even any more, because the file is damaged, there are none.
+    In a damaged file, where brackets do not come out even, there may be none, or places inside records.
     """
     starts, wanted, depth, offset = [0], length, 0, 0
     in_text = escaped = False
@@ -88,7 +88,13 @@ def _brackets(data: np.ndarray, in_text: bool, escaped: bool) -> tuple[np.ndarra
 
 
 def read_array(
-    file: Path, start: int, stop: int, key: str | None, on_loss: Callable[[str, str], None]
+    file: Path,
+    start: int,
+    stop: int,
+    key: str | None,
+    on_loss: Callable[[str, str], None],
+    *,
+    at_record: bool = False,
 ) -> Iterator[Any]:
     """Records that begin at bytes `start` to `stop`.
 
@@ -97,12 +103,15 @@ def read_array(
         start, stop: byte range; 0 to the file's size for all.
         key: a key that every record has, needed to find the first record when `start` is not 0, and after damage.
         on_loss: called with a reason and a message for each corrupt record and for a cut-off end; may raise.
+        at_record: `start` is one of `record_starts`; otherwise the first record behind it is looked for.
     """
     with open(file, "rb") as handle:
         window = _Window(handle, start)
         count = 0
         if start == 0:
             window.open_array()
+        elif at_record:
+            window.grow(0)
         elif not window.find_record(key):
             return
         while window.skip_space() and window.text[window.position] != "]":

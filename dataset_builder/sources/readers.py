@@ -162,18 +162,25 @@ def columns_of(piece: Slice, losses: Losses) -> set[str]:
     return {*first, *(key for record in others if isinstance(record, dict) for key in record)}
 
 
-def lacking(pieces: Iterable[Slice], required: Collection[str]) -> list[str]:
-    """Files without these columns: by their schema, or in none of their first records. Files of the Hub are taken on trust."""
+def lacking(pieces: Iterable[Slice], required: Collection[str], named: Collection[str] = ()) -> list[str]:
+    """Files without these columns, by their schema or their first records. Files of the Hub are taken on trust.
+
+    Args:
+        pieces: of the files.
+        required: columns that one record has together.
+        named: columns that some record has.
+    """
     files = {piece.path: piece for piece in reversed(list(pieces)) if piece.kind != "hub"}
-    return [path for path, piece in sorted(files.items()) if not _has(piece, set(required))]
+    return [path for path, piece in sorted(files.items()) if not _has(piece, set(required), set(named))]
 
 
-def _has(piece: Slice, required: set[str]) -> bool:
+def _has(piece: Slice, required: set[str], named: set[str]) -> bool:
     losses = Losses(skip=True)
     if piece.kind == "parquet":
-        return required <= columns_of(piece, losses)
+        return required | named <= columns_of(piece, losses)
     first = list(islice(read_slice(piece, [], losses), FIRST_RECORDS))
-    return not first or any(isinstance(row, dict) and required <= row.keys() for row in first)
+    keys = [row.keys() for row in first if isinstance(row, dict)]
+    return not first or (any(required <= found for found in keys) and named <= set().union(*keys))
 
 
 def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]:
@@ -184,7 +191,7 @@ def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]
         return _read_jsonl(piece, losses)
     if piece.kind == "json":
         key = wanted[0] if wanted else None
-        return read_array(Path(piece.path), piece.start, piece.stop, key, losses.add)
+        return read_array(Path(piece.path), piece.start, piece.stop, key, losses.add, at_record=True)
     return _read_hub(piece, wanted, losses)
 
 

@@ -117,6 +117,38 @@ def test_lists_of_messages_inside_a_record_are_no_records(tmp_path, monkeypatch)
     assert found == rows and not lost
 
 
+@pytest.mark.parametrize(
+    ("damage", "lost"),
+    [
+        (lambda text, at: text[:at] + text[at:].replace(": ", "  ", 1), {"corrupt_records": 1}),
+        (lambda text, at: text[:at] + text[at:].replace('"', " ", 1), {"corrupt_records": 1}),
+        (lambda text, at: text[: at + 40], {"cut_off_records": 1}),
+    ],
+)
+def test_a_damaged_record_at_the_beginning_of_a_range_is_counted(tmp_path, monkeypatch, damage, lost):
+    text = json.dumps([{"id": i, "messages": messages(i)} for i in range(40)])
+    path = tmp_path / "chats.json"
+    path.write_text(text)
+    monkeypatch.setattr(readers, "JSON_SLICE", 1000)
+    begin = find_slices(str(path), Losses())[3].start
+    whole = text[:begin].count('{"id"')
+    path.write_text(damage(text, begin))
+    rows, counts = read_all(path, skip=True)
+    assert counts == lost
+    assert [row["id"] for row in rows] == [
+        i for i in range(40) if i < whole or (i > whole and "corrupt_records" in lost)
+    ]
+    with pytest.raises(UserError, match=r"chats\.json is (corrupt|cut off)"):
+        read_all(path)
+
+
+def test_a_range_may_begin_with_a_record_that_has_no_messages(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "JSON_SLICE", 1)
+    rows = [{"id": i} if i % 2 else {"id": i, "messages": messages(i)} for i in range(6)]
+    (tmp_path / "chats.json").write_text(json.dumps(rows))
+    assert read_all(tmp_path)[0] == rows
+
+
 def test_folders_behind_links_are_read_once(tmp_path):
     real, folder = tmp_path / "real", tmp_path / "logs"
     real.mkdir(), folder.mkdir()

@@ -20,6 +20,7 @@ from wildreward.modeling_wildreward.template import response_mark
 from wildreward.training.reward_command import (
     CONFIGS,
     TrainRewardArguments,
+    load_splits,
     main,
     run_settings,
     train_reward,
@@ -119,14 +120,19 @@ def test_streamed_training_holds_out_users_too(made, tmp_path):
 
 def test_a_stream_without_ids_or_users_can_be_trained_on_and_one_without_labels_is_named(made, tmp_path):
     plain = [{name: row[name] for name in ("messages", "label")} for row in toy_rows(96)]
-    Dataset.from_list(plain).to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "parts" / "data").mkdir(parents=True)
+    for part in range(4):  # which a shuffled stream reads in another order
+        rows = Dataset.from_list(plain[part * 24 :][:24])
+        rows.to_parquet(tmp_path / "parts" / "data" / f"train-0000{part}-of-00004.parquet")
     Dataset.from_list([{"messages": row["messages"]} for row in plain]).to_parquet(tmp_path / "bare.parquet")
     arguments = TrainRewardArguments(
-        dataset=str(tmp_path / "rows.parquet"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25
+        dataset=str(tmp_path / "parts"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25
     )
-    summary = train_reward(arguments, config(tmp_path / "a", max_steps=2))
-    held = [number for number in range(96) if validation_share_of(f"conversation:row {number}", seed=0) < 0.25]
-    assert summary["rows"]["validation"] == len(held) > 0
+    tokenizer = AutoTokenizer.from_pretrained(made[0] / "base")
+    train, held, _ = load_splits(arguments, config(tmp_path / "a", max_steps=2), tokenizer, 128)
+    texts = [{row["messages"][1]["content"] for row in part} for part in (train.shuffle(seed=3, buffer_size=50), held)]
+    assert 0 < len(texts[1]) < 48 and not texts[0] & texts[1] and len(texts[0] | texts[1]) == 96
+    assert train_reward(arguments, config(tmp_path / "a", max_steps=2))["rows"]["validation"] == len(held)
     arguments.dataset = str(tmp_path / "bare.parquet")
     with pytest.raises(UserError, match="the dataset has the columns messages; expected `label`"):
         train_reward(arguments, config(tmp_path / "b", max_steps=2))

@@ -29,7 +29,7 @@ def rows(count=80):
         row["level"] = {1: 1, 2: 2, 3: 4, 4: 5}[row["label"]]
         row["label_source"] = ("explicit", "mined", "refusal", "explicit")[number % 4]
         if row["label_source"] == "refusal":
-            row["level"], row["label"] = 2, 4
+            row["level"], row["label"] = 5, 4  # as a build writes what the judge called justified
         row["user_id"] = f"u{min(number // 2, 20)}"  # one user has half of the rows
     return made
 
@@ -150,7 +150,7 @@ def test_a_dataset_without_sources_is_refused(dataset, tmp_path):
     path = tmp_path / "plain.jsonl"
     path.write_text("".join(json.dumps({"text": "a b", "label": 1}) + "\n" for _ in range(4)))
     flags = ["--dataset", str(path), "--base-model", f"{dataset}/base", "--output-dir", f"{tmp_path}/out"]
-    with pytest.raises(UserError, match="no column label_source, level; the strategy study needs"):
+    with pytest.raises(UserError, match="no column label_source; the strategy study needs"):
         analyze(*parse("analyze", CONFIGS, [*flags, "--study", "strategy"]))
 
 
