@@ -6,7 +6,7 @@ from typing import Literal
 
 from trl import RLOOConfig
 
-from wildreward.training.ordinal_reward_config import fast_bf16
+from wildreward.training.ordinal_reward_config import choose_precision
 
 # Fields of RLOOConfig that steer its own loss and would be silently without effect here.
 _WITHOUT_EFFECT = ("epsilon", "epsilon_high", "normalize_advantages", "mask_truncated_completions")
@@ -43,8 +43,7 @@ class BestOfNDPOConfig(RLOOConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.bf16 is None:  # TRL's default is bf16, which some CPUs only emulate, many times slower than fp32
-            self.bf16 = not self.fp16 and fast_bf16()
+        choose_precision(self)  # TRL's default is bf16, which some CPUs only emulate, many times slower than fp32
         self._check_groups("per_device_train_batch_size", self.per_device_train_batch_size, self.num_generations)
         super().__post_init__()
         defaults = {f.name: f.default for f in dataclasses.fields(RLOOConfig)}

@@ -38,6 +38,15 @@ def fast_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def choose_precision(args: TrainingArguments) -> None:
+    """Train in bfloat16 where the hardware is fast at it and nobody said otherwise; on the CPU where there is nothing else,
+    which transformers wants to be told."""
+    if args.bf16 is None:
+        args.bf16 = not args.fp16 and fast_bf16()
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        args.use_cpu = True
+
+
 @dataclass
 class OrdinalRewardConfig(TrainingArguments):
     """Configuration of [`OrdinalRewardTrainer`]."""
@@ -131,10 +140,7 @@ class OrdinalRewardConfig(TrainingArguments):
     def __post_init__(self) -> None:
         self._refuse_what_has_no_effect()
         self._check_values()
-        if self.bf16 is None:
-            self.bf16 = not self.fp16 and fast_bf16()
-        if not torch.cuda.is_available() and not self.use_cpu and not torch.backends.mps.is_available():
-            self.use_cpu = True
+        choose_precision(self)
         # a step is planned as a whole, so the Trainer sees one batch a step; nan must stop training, not be smoothed
         accumulation, self.gradient_accumulation_steps = self.gradient_accumulation_steps, 1
         self.logging_nan_inf_filter = False

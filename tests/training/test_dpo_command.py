@@ -16,9 +16,11 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.reward_source import RewardSourceError
 from wildreward.scorer import RewardScorer
+from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
 from wildreward.training.dpo_command import CONFIGS, _reward_dtype, _reward_functions, _settings, main, train_policy
 from wildreward.training.dpo_prompts import load_prompts, prompt_of
 from wildreward.training.offline_pairs import preference_rows
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FLAGS = """--num-generations 4 --num-generations-eval 2 --per-device-train-batch-size 8 --per-device-eval-batch-size 4
@@ -193,6 +195,16 @@ def test_evaluation_while_training_is_on_the_held_out_prompts(inputs, tmp_path):
     with pytest.raises(UserError, match="pairs_only trains nothing, so there is nothing to evaluate"):
         more = ("--pairs-only", "True", "--per-device-eval-batch-size", "8")
         train_policy(*configs(inputs, tmp_path / "pairs", *flags, *more))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
+@pytest.mark.parametrize("config_class", [BestOfNDPOConfig, OrdinalRewardConfig])
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_cpu_that_multiplies_bfloat16_is_trained_on_in_bfloat16(monkeypatch, tmp_path, config_class, fast):
+    """Without being told that the CPU is meant, transformers refuses bfloat16 there."""
+    monkeypatch.setattr("wildreward.training.ordinal_reward_config.fast_bf16", lambda: fast)
+    made = config_class(str(tmp_path))
+    assert (made.bf16, made.use_cpu) == (fast, True) and made.device.type == "cpu"
 
 
 @pytest.mark.parametrize(
