@@ -29,7 +29,7 @@ _ENGLISH = re.compile(
       | i\s+must\s+(?:decline|refuse)
       | (?:goes|is|would\s+be)\s+against\s+(?:my|openai['’]?s?|our)\s+(?:\w+\s+)?(?:guidelines|polic(?:y|ies)|programming|principles)
       | (?:violates?|violating)\s+(?:\w+\s+){{0,3}}(?:guidelines|polic(?:y|ies))
-      | (?:this|the|an?)\s+(?:ai\s+)?(?:assistant|model)\s+(?:is\s+)?{_CANNOT}
+      | (?:this|the|an?)\s+(?:(?:ai\s+)?assistant|ai\s+model)\s+(?:is\s+)?{_CANNOT}
       | as\s+an\s+(?:ai|artificial)\b[^.!?]{{0,80}}\b(?:{_CANNOT}|not\s+capable|do\s+not|don['’]t)
     )
     | (?:\bnot|n['’]t)\s+(?:appropriate|ethical|something\s+i\s+can)

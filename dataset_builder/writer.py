@@ -18,7 +18,7 @@ SPLITS = ("train", "test")
 
 
 def duplicates_among(folder: Path, parts: Sequence[Path], near: float) -> dict[str, dict[int, str]]:
-    """Which candidates to leave out: part name → row → reason. Memory: about 1.3 kB a candidate.
+    """Which candidates to leave out: part name → row → reason. Memory: about 1.5 kB a candidate.
 
     Args:
         folder: of the candidates.

@@ -43,7 +43,7 @@ def choose_precision(args: TrainingArguments) -> None:
     which transformers wants to be told."""
     if args.bf16 is None:
         args.bf16 = not args.fp16 and fast_bf16()
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+    if not torch.accelerator.is_available():
         args.use_cpu = True
 
 

@@ -340,7 +340,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         metrics |= reward_metrics(logits, labels, self.reward_config.head, self.reward_config.temperatures)
         watched = (self.args.metric_for_best_model or "").removeprefix("eval_")
         self._error = 0.0
-        if self.is_in_train and watched in metrics and watched != "loss":
+        if self.is_in_train and self.args.load_best_model_at_end and watched in metrics and watched != "loss":
             self._error = standard_error(watched, logits, labels, self.reward_config.head)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(labels))

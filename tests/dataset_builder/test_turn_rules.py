@@ -136,6 +136,7 @@ def test_a_justified_refusal_does_not_take_over_how_sure_the_complaint_was():
         "You can use try/except so that the program will not stop when it cannot open the file.",
         "I can't wait to help you with that! First, open the settings.",
         "I could not agree more: bread needs time. The model is able to learn this, too.",
+        "The model cannot learn from so few rows; this model is unable to generalise.",
         "The word count cannot exceed 500, so I shortened the text.",
         "抱歉刚才弄错了，正确的答案是四十二。",
         "I'm sorry, but I can't help. " + "However, here is a long story. " * 60,
