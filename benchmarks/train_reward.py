@@ -26,8 +26,9 @@ from transformers import AutoModel, DataCollatorWithPadding, LlamaConfig, Qwen3C
 
 from wildreward.bundled import MINILM, SHAREGPT, resolve
 from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig, fast_bf16
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.precision import fast_bf16
 
 LONGEST = 4096
 WARM_UP = 96  # rows, on a GPU

@@ -24,9 +24,9 @@ class EvaluateConfig(LoadingConfig):
         default=None, metadata={"help": "Two models A and B instead of --model: compare them by paired bootstrap."}
     )
     dataset: list[str] | None = field(
-        default=None, metadata={"help": "Feedback datasets (folders or Hub ids) to evaluate on."}
+        default=None, metadata={"help": "Feedback datasets to evaluate on: folders, Hub ids, or single files."}
     )
-    split: str = field(default="test", metadata={"help": "Split of the datasets."})
+    split: str = field(default="test", metadata={"help": "Split of the datasets; a single file is read whole."})
     benchmark: list[str] | None = field(
         default=None,
         metadata={
@@ -91,7 +91,7 @@ def evaluate_model(
     Args:
         model: folder, Hub id or URL.
         output: folder to write to; default: the model folder.
-        datasets: feedback datasets, folders or ids.
+        datasets: feedback datasets: folders, ids or single files.
         benchmarks: `NAME` or `NAME=PATH`.
         options: see `Options`.
         **loading: passed to `load_scorer`.

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wildreward.errors import UserError
-from wildreward.evaluation.benchmarks.items import Benchmark, Item, data_files
+from wildreward.evaluation.benchmarks.items import SUFFIXES, Benchmark, Item, data_files
 from wildreward.evaluation.benchmarks.run import load_benchmark, split_name
 from wildreward.evaluation.command import Options
 from wildreward.evaluation.plots import figure_class
-from wildreward.evaluation.wildfb import HeldOut, held_out, read_split, split_files
+from wildreward.evaluation.wildfb import WHOLE, HeldOut, held_out, read_split, split_files
 from wildreward.names import public_name
 
 
@@ -25,7 +25,7 @@ def load_inputs(datasets: Sequence[str], benchmarks: Sequence[str], options: Opt
     """Read all datasets and benchmarks. What costs nothing to find wrong is looked at first.
 
     Args:
-        datasets: feedback datasets, folders or ids.
+        datasets: feedback datasets: folders, ids or single files.
         benchmarks: `NAME` or `NAME=PATH`.
         options: split, limit and seed; whether figures are wanted.
 
@@ -42,14 +42,17 @@ def load_inputs(datasets: Sequence[str], benchmarks: Sequence[str], options: Opt
         if path is not None:
             data_files(Path(path))
     _refuse_equal_names(named)
-    for folder in map(Path, datasets):
-        if folder.is_dir():
-            split_files(folder, options.split)
+    for place in map(Path, datasets):
+        if place.is_dir():
+            split_files(place, options.split)
+        elif place.is_file() or place.suffix in SUFFIXES:
+            data_files(place, "dataset")
     loaded = [load_benchmark(text, options.limit, options.seed) for text in benchmarks]
     splits = {}
     for dataset in datasets:
         rows, origins = read_split(dataset, options.split)
-        splits[public_name(dataset)] = held_out(rows, options.limit, options.seed, origins)
+        split = WHOLE if Path(dataset).is_file() else options.split
+        splits[public_name(dataset)] = held_out(rows, options.limit, options.seed, origins, split)
     return Inputs(splits, {benchmark.name: (benchmark, items) for benchmark, items in loaded})
 
 

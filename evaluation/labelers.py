@@ -35,7 +35,7 @@ def read_labels(path: str | Path) -> dict[str, Label]:
         UserError: a row does not fit or an id occurs twice, naming file and line.
     """
     labels: dict[str, Label] = {}
-    for where, row in read_rows(Path(path)):
+    for where, row in read_rows(Path(path), "labels"):
         key, level, confidence = row.get("id"), row.get("level"), row.get("confidence")
         if not isinstance(key, str) or not key:
             raise UserError(f"{where}: id is {described(key)}; expected a text (columns found: {', '.join(row)})")

@@ -18,8 +18,8 @@ from wildreward.evaluation.calibration import (
     pairwise_outcome,
     reliability_bins,
 )
+from wildreward.evaluation.pairs import Pairs, bradley_terry, core_results
 from wildreward.evaluation.statistics import (
-    Floats,
     accuracy,
     checked_pair,
     cohen_kappa,
@@ -87,12 +87,6 @@ def ordinal_metrics(
     }
 
 
-def bradley_terry(better: ArrayLike, worse: ArrayLike) -> Floats:
-    """P(better beats worse) of scores that are Bradley-Terry logits: sigmoid of the difference."""
-    b, w = checked_pair(better, worse, ("better", "worse"))
-    return np.exp(-np.logaddexp(0.0, w - b))
-
-
 def pairwise_metrics(
     better: ArrayLike,
     worse: ArrayLike,
@@ -114,17 +108,11 @@ def pairwise_metrics(
     Returns:
         `accuracy` (ties count half), `ece` and `ece_equal_mass` of the winner's probability, `brier`, `nll`.
     """
-    outcome = pairwise_outcome(better, worse)
-    stated = bradley_terry(better, worse) if probability is None else np.asarray(probability, dtype=np.float64)
-    confidence = np.maximum(stated, 1 - stated)
-    correct = (1.0 + np.sign(stated - 0.5)) / 2.0
-    result = {
-        "accuracy": float(outcome.mean()),
-        "ece": expected_calibration_error(confidence, correct, n_bins),
-        "ece_equal_mass": expected_calibration_error(confidence, correct, n_bins, "mass"),
-        "brier": brier_score(stated, np.ones_like(stated)),
-        "nll": negative_log_likelihood(stated, np.ones_like(stated)),
-    }
+    b, w = checked_pair(better, worse, ("better", "worse"))
+    stated = bradley_terry(b, w) if probability is None else np.asarray(probability, dtype=np.float64)
+    rows = np.arange(b.size)
+    core = core_results(Pairs(rows, rows + b.size, b, w, stated), n_bins)
+    result = {name: core[name] for name in ("accuracy", "ece", "ece_equal_mass", "brier", "nll")}
     if better_length is not None and worse_length is not None:
         result |= length_bias(better, worse, better_length, worse_length)
     return result

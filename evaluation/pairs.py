@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wildreward.evaluation.bootstrap import Estimate, defined_or_none, interval, row_weights
 from wildreward.evaluation.calibration import (
@@ -14,8 +15,7 @@ from wildreward.evaluation.calibration import (
     pairwise_outcome,
     reliability_bins,
 )
-from wildreward.evaluation.metrics import bradley_terry
-from wildreward.evaluation.statistics import Floats, Ints
+from wildreward.evaluation.statistics import Floats, Ints, checked_pair
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return self.better.size
+
+    @property
+    def outcome(self) -> Floats:
+        """1 where the better one scores higher, 0 where lower, 0.5 on a tie."""
+        return pairwise_outcome(self.better_scores, self.worse_scores)
 
     @property
     def confidence(self) -> Floats:
@@ -76,6 +81,12 @@ def make_pairs(scores: Floats, probs: Floats | None, labels: Ints, max_pairs: in
     return Pairs(better, worse, scores[better], scores[worse], chances(scores, probs, better, worse))
 
 
+def bradley_terry(better: ArrayLike, worse: ArrayLike) -> Floats:
+    """P(better beats worse) of scores that are Bradley-Terry logits: sigmoid of the difference."""
+    b, w = checked_pair(better, worse, ("better", "worse"))
+    return np.exp(-np.logaddexp(0.0, w - b))
+
+
 def chances(scores: Floats, probs: Floats | None, first: Ints, second: Ints) -> Floats:
     """P(row `first` beats row `second`) as the model states it: from the two level distributions where it has them."""
     if probs is None:
@@ -106,13 +117,11 @@ def weighted_interval(values: Floats, weights: Floats) -> tuple[float | None, fl
 
 
 def calibration_results(stated: Floats, outcome: Floats, n_bins: int) -> dict[str, Any]:
-    """Calibration of a probability against what happened, with the bins of the diagram."""
+    """Calibration errors of a probability against what happened, with the bins of the diagram."""
     bins = reliability_bins(stated, outcome, n_bins)
     return {
         "ece": bins.calibration_error(),
         "ece_equal_mass": reliability_bins(stated, outcome, n_bins, "mass").calibration_error(),
-        "brier": brier_score(stated, outcome),
-        "nll": negative_log_likelihood(stated, outcome),
         "bins": {
             "confidence": bins.confidence.tolist(),
             "accuracy": bins.accuracy.tolist(),
@@ -121,29 +130,46 @@ def calibration_results(stated: Floats, outcome: Floats, n_bins: int) -> dict[st
     }
 
 
-def pair_results(
-    pairs: Pairs, users: Sequence[str], conversations: Sequence[str], n_bins: int, repeats: int, seed: int
-) -> dict[str, Any]:
-    """Pairwise accuracy, calibration and coverage, and cross-sample consistency: within one conversation, and across."""
-    outcome = pairwise_outcome(pairs.better_scores, pairs.worse_scores)
-    names = np.asarray(conversations)
-    same = names[pairs.better] == names[pairs.worse]
-    weights = pair_weights(pairs, users, min(repeats, 300), seed) if repeats else np.zeros((0, len(pairs)))
+def core_results(pairs: Pairs, n_bins: int) -> dict[str, Any]:
+    """What every set of pairs is measured by, whoever made it.
+
+    Accuracy and coverage are of the scores. Calibration is of the stated chance: the calibration errors and bins of the
+    predicted winner's, `brier` and `nll` of the better one's.
+
+    Returns:
+        `n`, `accuracy` (ties count half), `ece`, `ece_equal_mass`, `bins`, `brier`, `nll`, `coverage` (the curve of
+        `accuracy_coverage`).
+    """
     curve = accuracy_coverage(pairs.better_scores, pairs.worse_scores)
-    against_all = np.ones(len(pairs))
+    won = np.ones_like(pairs.chance)  # by its label the better one should win every pair
     return {
         "n": len(pairs),
-        "accuracy": Estimate(float(outcome.mean()), *weighted_interval(outcome, weights)).as_dict(),
-        "accuracy_same_conversation": defined_or_none(outcome[same].mean()) if same.any() else None,
-        "accuracy_across_conversations": defined_or_none(outcome[~same].mean()) if (~same).any() else None,
-        "n_same_conversation": int(same.sum()),
+        "accuracy": float(pairs.outcome.mean()),
         **calibration_results(pairs.confidence, pairs.correct, n_bins),
-        "brier": brier_score(pairs.chance, against_all),
-        "nll": negative_log_likelihood(pairs.chance, against_all),
+        "brier": brier_score(pairs.chance, won),
+        "nll": negative_log_likelihood(pairs.chance, won),
         "coverage": {
             "margin": curve.margin.tolist(),
             "coverage": curve.coverage.tolist(),
             "accuracy": curve.accuracy.tolist(),
             "count": curve.count.tolist(),
         },
+    }
+
+
+def pair_results(
+    pairs: Pairs, users: Sequence[str], conversations: Sequence[str], n_bins: int, repeats: int, seed: int
+) -> dict[str, Any]:
+    """`core_results`, accuracy with its interval, and cross-sample consistency: within one conversation, and across."""
+    core = core_results(pairs, n_bins)
+    outcome = pairs.outcome
+    names = np.asarray(conversations)
+    same = names[pairs.better] == names[pairs.worse]
+    weights = pair_weights(pairs, users, min(repeats, 300), seed) if repeats else np.zeros((0, len(pairs)))
+    return {
+        **core,
+        "accuracy": Estimate(core["accuracy"], *weighted_interval(outcome, weights)).as_dict(),
+        "accuracy_same_conversation": defined_or_none(outcome[same].mean()) if same.any() else None,
+        "accuracy_across_conversations": defined_or_none(outcome[~same].mean()) if (~same).any() else None,
+        "n_same_conversation": int(same.sum()),
     }

@@ -38,7 +38,37 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
         if num_levels is not None:
             check_labels(data, num_levels, name)
     store = ScoreStore(folder / "work" / "scores", scorer)
-    results: dict[str, Any] = {
+    results = _empty_results(scorer, options)
+    _keep_earlier(folder / "results.json", results)
+    several = len(results["datasets"].keys() | inputs.datasets.keys()) > 1
+    figures = folder / "figures"
+    drawings: list[Drawing] = []
+    for name, data in inputs.datasets.items():
+        result, curves = _dataset_results(name, data, scorer, store, options)
+        prefix = f"{file_prefix(name)}_" if several else ""
+        kinds = DATASET_FIGURES if len(curves.pairs) else DATASET_FIGURES[:1]
+        result["figures"] = [f"{prefix}{kind}.png" for kind in kinds] if options.plots else []
+        results["datasets"][name] = result
+        title = f"{scorer.name} on {name} ({data.split})"
+        drawings.append(partial(_draw_dataset, curves, result, figures, prefix, title, options))
+    for name, (benchmark, items) in inputs.benchmarks.items():
+        scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
+        result = benchmark_results(benchmark, items, scored, options)
+        drawn = options.plots and "pairs" in result
+        result["figures"] = [f"{name}_{kind}.png" for kind in BENCHMARK_FIGURES] if drawn else []
+        results["benchmarks"][name] = result
+        if drawn:
+            drawings.append(partial(draw_benchmark, benchmark, items, scored, figures, scorer.name, options))
+    write_results(folder, results)
+    if options.plots:
+        for draw in drawings:
+            draw()
+    return results
+
+
+def _empty_results(scorer: Scorer, options: Options) -> dict[str, Any]:
+    """What `results.json` says before anything is measured: of which model, and what else the numbers depend on."""
+    return {
         "format": FORMAT,
         "model": {
             "name": scorer.name,
@@ -54,38 +84,13 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
             "bootstrap_resamples": options.bootstrap,
             "confidence": 0.95,
             "calibration_bins": options.bins,
-            "positive_labels_from": positive_from(num_levels or LEVELS),
+            "positive_labels_from": positive_from(getattr(scorer, "num_levels", None) or LEVELS),
             **scorer.settings,
         },
         "versions": library_versions(),
         "datasets": {},
         "benchmarks": {},
     }
-    _keep_earlier(folder / "results.json", results)
-    several = len(results["datasets"].keys() | inputs.datasets.keys()) > 1
-    figures = folder / "figures"
-    drawings: list[Drawing] = []
-    for name, data in inputs.datasets.items():
-        result, curves = _dataset_results(name, data, scorer, store, options)
-        prefix = f"{file_prefix(name)}_" if several else ""
-        kinds = DATASET_FIGURES if len(curves.pairs) else DATASET_FIGURES[:1]
-        result["figures"] = [f"{prefix}{kind}.png" for kind in kinds] if options.plots else []
-        results["datasets"][name] = result
-        title = f"{scorer.name} on {name} ({options.split})"
-        drawings.append(partial(_draw_dataset, curves, result, figures, prefix, title, options))
-    for name, (benchmark, items) in inputs.benchmarks.items():
-        scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
-        result = benchmark_results(benchmark, items, scored, options)
-        drawn = options.plots and "pairs" in result
-        result["figures"] = [f"{name}_{kind}.png" for kind in BENCHMARK_FIGURES] if drawn else []
-        results["benchmarks"][name] = result
-        if drawn:
-            drawings.append(partial(draw_benchmark, benchmark, items, scored, figures, scorer.name, options))
-    write_results(folder, results)
-    if options.plots:
-        for draw in drawings:
-            draw()
-    return results
 
 
 def _keep_earlier(path: Path, results: dict[str, Any]) -> None:
@@ -113,7 +118,7 @@ def _dataset_results(
     scored = [s for (s,) in score_groups(data.groups, scorer, store, options.chunk_size, f"scoring {name}")]
     num_levels = getattr(scorer, "num_levels", None)
     result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
-    return {"split": options.split, "read_from": list(data.read_from), **result}, curves
+    return {"split": data.split, "read_from": list(data.read_from), **result}, curves
 
 
 def _draw_dataset(

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.evaluation.store import Group, Message, Scored, Scorer
+from wildreward.lookup import hub_commit, why_not
 from wildreward.names import public_name
 from wildreward.reward_source import check_address, is_url
 from wildreward.weights import weights_digest
@@ -223,19 +224,18 @@ def open_config(model: str, revision: str | None = None, trust_remote_code: bool
     Raises:
         UserError: there is none.
     """
-    from huggingface_hub import resolve_revision
-    from huggingface_hub.errors import RevisionResolutionError
     from transformers import AutoConfig
 
     import wildreward.modeling_wildreward  # noqa: F401 - makes AutoConfig know the model type
 
     path = resolve(model)
     try:
-        commit = None if Path(path).is_dir() else resolve_revision(path, revision=revision)
+        commit = hub_commit(path, revision)
         return AutoConfig.from_pretrained(path, revision=commit, trust_remote_code=trust_remote_code), commit
-    except (OSError, ValueError, RevisionResolutionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{model} is not a model folder, Hub id or URL that can be opened: {reason}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{model} is not a model folder, Hub id or URL that can be opened: {why_not(path, error)}"
+        ) from error
 
 
 def model_levels(model: str, *, revision: str | None = None, trust_remote_code: bool = False, **_: Any) -> int | None:
@@ -329,7 +329,7 @@ def _load_classifier(
             path, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{model} is not a classifier that can be loaded: {error}") from error
+        raise UserError(f"{model} is not a classifier that can be loaded: {why_not(path, error)}") from error
     if report["missing_keys"]:
         raise UserError(
             f"{model} lacks weights for {', '.join(sorted(report['missing_keys'])[:3])}; "
@@ -349,9 +349,10 @@ def _load_tokenizer(name: str, **options: Any) -> Any:
     from transformers import AutoTokenizer
 
     try:
+        options["revision"] = hub_commit(name, options.get("revision"))
         return AutoTokenizer.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
-        raise UserError(f"the tokenizer of {name} cannot be loaded: {error}") from error
+        raise UserError(f"the tokenizer of {name} cannot be loaded: {why_not(name, error)}") from error
 
 
 def _text_config(network: Any) -> Any:

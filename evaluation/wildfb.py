@@ -10,18 +10,23 @@ from typing import Any
 import numpy as np
 
 from wildreward.errors import UserError, described
+from wildreward.evaluation.benchmarks.items import read_rows
 from wildreward.evaluation.bootstrap import Estimate, bootstrap, defined_or_none
+from wildreward.evaluation.calibration import brier_score, negative_log_likelihood
 from wildreward.evaluation.metrics import length_bias, ordinal_metrics
 from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
 from wildreward.evaluation.store import Group, Scored
+from wildreward.lookup import why_not
 from wildreward.messages import Message, read_messages
 from wildreward.modeling_wildreward.ordinal import positive_from
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("history", "messages", "label")
+WHOLE = "all"
+"""What the split of a single file is called."""
 LEVELS = 4
 """What the labels are taken for where the model has no levels of its own."""
 
@@ -38,6 +43,7 @@ class HeldOut:
     lengths: Floats
     """Characters of the response."""
     read_from: Sequence[Origin] = ()
+    split: str = "test"
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -58,11 +64,17 @@ def split_files(folder: Path, split: str) -> list[Path]:
 def read_split(dataset: str, split: str = "test") -> tuple[list[dict[str, Any]], list[Origin]]:
     """Rows of one split of a dataset folder or Hub id, and where they were read from.
 
+    A single file (parquet, JSON or JSON Lines) has no splits: all of it is read, since whoever names it chose its rows.
+
     Raises:
         UserError: no such split, or columns are missing, naming expected and found.
     """
     folder = Path(dataset)
-    if folder.is_dir():
+    if folder.is_file():
+        found = [row for _, row in read_rows(folder, "dataset")]
+        columns = list(dict.fromkeys(name for row in found for name in row))
+        rows, origins = [dict.fromkeys(columns) | row for row in found], file_origins([folder], folder)
+    elif folder.is_dir():
         import pyarrow.parquet as pq
 
         files = split_files(folder, split)
@@ -72,16 +84,16 @@ def read_split(dataset: str, split: str = "test") -> tuple[list[dict[str, Any]],
         try:
             data, origin = hub_split(dataset, split)
         except (FileNotFoundError, ConnectionError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"cannot load split {split!r} of dataset {dataset!r}: {reason}") from error
+            raise UserError(f"cannot load split {split!r} of dataset {dataset!r}: {why_not(dataset, error)}") from error
         columns, rows, origins = data.column_names, data.to_list(), [origin]
+    if not rows:
+        where = dataset if folder.is_file() else f"split {split!r} of {dataset}"
+        raise UserError(f"{where} is empty; there is nothing to evaluate on")
     missing = [c for c in COLUMNS if c not in columns]
     if missing:
         raise UserError(
             f"{dataset} lacks the columns {', '.join(missing)}; expected {', '.join(COLUMNS)}, found {', '.join(columns)}"
         )
-    if not rows:
-        raise UserError(f"split {split!r} of {dataset} is empty; there is nothing to evaluate on")
     return rows, origins
 
 
@@ -98,7 +110,11 @@ def _concatenated(files: Sequence[Path], pq: Any) -> Any:
 
 
 def held_out(
-    rows: Sequence[dict[str, Any]], limit: int | None = None, seed: int = 0, read_from: Sequence[Origin] = ()
+    rows: Sequence[dict[str, Any]],
+    limit: int | None = None,
+    seed: int = 0,
+    read_from: Sequence[Origin] = (),
+    split: str = "test",
 ) -> HeldOut:
     """Turn rows into candidates; with `limit`, a seeded sample of that size.
 
@@ -127,7 +143,7 @@ def held_out(
         languages.append(str(row.get("language") or "unknown"))
         lengths.append(len(response))
     sizes = np.asarray(lengths, dtype=np.float64)
-    return HeldOut(groups, np.asarray(labels), users, conversations, languages, sizes, read_from)
+    return HeldOut(groups, np.asarray(labels), users, conversations, languages, sizes, read_from, split)
 
 
 def check_labels(data: HeldOut, num_levels: int, dataset: str) -> None:
@@ -204,7 +220,12 @@ def evaluate_split(
     stated = None
     if probs is not None:
         stated = np.clip(probs[:, first_positive - 1 :].sum(axis=1), 0, 1)
-        result["calibration"] = calibration_results(stated, positive.astype(float), n_bins)
+        outcome = positive.astype(float)
+        result["calibration"] = {
+            **calibration_results(stated, outcome, n_bins),
+            "brier": brier_score(stated, outcome),
+            "nll": negative_log_likelihood(stated, outcome),
+        }
     pairs = make_pairs(scores, probs, data.labels, max_pairs, seed)
     if len(pairs):
         result["pairs"] = pair_results(pairs, data.users, data.conversations, n_bins, repeats, seed)

@@ -56,6 +56,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    _keep_in_fp32_modules_strict = {"score"}  # a few weights, in which the scores would be rounded
     _keys_to_ignore_at_inference = ("past_key_values", "hidden_states", "attentions")
 
     def __init__(self, config: WildRewardConfig, backbone: PreTrainedModel | None = None) -> None:
@@ -128,7 +129,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         config.base_model = base_model or (Path(name).name if Path(name).exists() else name)
         text_config._name_or_path = ""  # a folder of this machine says nothing elsewhere
         model = cls(config, backbone=backbone)
-        model.score.to(device=_last_device(backbone), dtype=backbone.dtype)
+        model.score.to(device=_last_device(backbone))
         for attribute in ("hf_device_map", "hf_quantizer", "is_quantized", "is_loaded_in_8bit", "is_loaded_in_4bit"):
             if hasattr(backbone, attribute):
                 setattr(model, attribute, getattr(backbone, attribute))
@@ -172,7 +173,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         """
         seen = attention_mask  # by the backbone
         if cu_seq_lens_q is not None:
-            seen, kwargs = self._packed_arguments(input_ids, position_ids, cu_seq_lens_q, kwargs)
+            seen = None
+            position_ids, kwargs = self._packed_arguments(input_ids, position_ids, cu_seq_lens_q, kwargs)
         elif input_ids is not None and past_key_values is None:
             input_ids, attention_mask, token_type_ids = self._within_positions(
                 input_ids, attention_mask, token_type_ids
@@ -267,8 +269,9 @@ class WildRewardForSequenceClassification(PreTrainedModel):
 
     def _packed_arguments(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor | None, offsets: torch.Tensor, kwargs: dict[str, Any]
-    ) -> tuple[None, dict[str, Any]]:
-        """Arguments that keep packed sequences apart: flash attention reads the offsets, masks read the positions."""
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Positions and arguments that keep packed sequences apart: flash attention reads the offsets, masks read the
+        positions."""
         if not self.supports_packing:
             raise ValueError(
                 f"packed input is not possible for {self.config.text_config.model_type} with "
@@ -281,7 +284,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
             longest = int(offsets.diff().max())
             kwargs = kwargs | {"cu_seq_lens_q": offsets, "cu_seq_lens_k": offsets}
             kwargs |= {"max_length_q": longest, "max_length_k": longest}
-        return None, kwargs
+        return position_ids + _first_position(self.model), kwargs
 
     def _within_positions(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
@@ -312,7 +315,13 @@ def position_limit(backbone: nn.Module) -> int | None:
     table = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
     if not isinstance(table, nn.Embedding):
         return None
-    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return table.num_embeddings - _first_position(backbone)
+
+
+def _first_position(backbone: nn.Module) -> int:
+    """Where a backbone's table of absolute positions begins to count: RoBERTa and kin leave room for padding."""
+    table = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
+    return 0 if getattr(table, "padding_idx", None) is None else table.padding_idx + 1
 
 
 def _attends_causally(backbone: nn.Module) -> bool:

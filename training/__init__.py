@@ -15,6 +15,7 @@ __getattr__, __dir__ = lazy_names(
         "TokenBudgetSampler": ".token_budget_sampler",
         "analyze": ".analyze_command",
         "dpo_loss": ".dpo_loss",
+        "hold_out_users": ".reward_data",
         "select_pairs": ".pairs",
         "train_reward": ".reward_command",
     },

@@ -16,6 +16,7 @@ from wildreward.settings import claim
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_command import (
     TrainRewardArguments,
+    check_output_folder,
     refuse_what_is_done_otherwise,
     run_settings,
 )
@@ -44,6 +45,8 @@ class AnalyzeArguments(TrainRewardArguments):
     plot_metric: str = field(default="roc_auc", metadata={"help": "Metric on the plot."})
 
 
+# a variant is measured at its end, on the test split, with each of `seeds`
+NOT_IN_STUDIES = ("seed", "eval_strategy", "save_strategy", "early_stopping_patience")
 CONFIGS = (AnalyzeArguments, OrdinalRewardConfig)
 
 
@@ -66,9 +69,11 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
         raise UserError(
             f"analyze runs in one process, and was started in {config.world_size}; start it without a launcher"
         )
+    check_output_folder(config)
     refuse_what_is_done_otherwise(config)
     given = [name for name in ("estimate", "streaming") if getattr(arguments, name)]
-    given += ["early_stopping_patience"] if config.early_stopping_patience is not None else []
+    usual = OrdinalRewardConfig(config.output_dir)
+    given += [name for name in NOT_IN_STUDIES if getattr(config, name) != getattr(usual, name)]
     if given:
         raise UserError(f"without effect on a study, remove: {', '.join(given)}")
     if arguments.plot_metric not in METRICS:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from trl import RLOOConfig
 
-from wildreward.training.ordinal_reward_config import choose_precision
+from wildreward.training.precision import choose_precision
 
 # Fields of RLOOConfig that steer its own loss and would be silently without effect here.
 _WITHOUT_EFFECT = ("epsilon", "epsilon_high", "normalize_advantages", "mask_truncated_completions")
@@ -53,7 +53,7 @@ class BestOfNDPOConfig(RLOOConfig):
                 f"{', '.join(ignored)}: no effect on best-of-n DPO; remove it (see min_margin and choose_truncated)"
             )
         if self.beta <= 0:
-            raise ValueError(f"beta is {self.beta}; DPO needs a reference model, so beta must be above 0")
+            raise ValueError(f"beta is {self.beta}; expected more than 0, since DPO needs a reference model")
         if self.min_margin < 0:
             raise ValueError(f"min_margin is {self.min_margin}; it must not be negative")
         per_prompt = self.num_generations_eval or self.num_generations

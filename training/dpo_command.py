@@ -11,17 +11,19 @@ from typing import Any, Literal
 
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
+from wildreward.lookup import why_not
 from wildreward.names import public_name
 from wildreward.settings import claim
+from wildreward.training.adapters import lora
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
 from wildreward.training.launch_checks import use_one_gpu
-from wildreward.training.provenance import dataset_digest, model_digest
+from wildreward.training.provenance import dataset_digest, decisive_settings, model_digest
 
 logger = logging.getLogger(__name__)
 
 RESULTS = "dpo_results.json"
-# What decides the resulting weights and figures, beside the arguments of the command itself.
-SETTINGS = (
+# what decides the resulting weights, beside what does for every trainer
+DECISIVE = (
     "beta",
     "loss_type",
     "min_margin",
@@ -44,23 +46,8 @@ SETTINGS = (
     "sync_ref_model",
     "ref_model_mixup_alpha",
     "ref_model_sync_steps",
-    "disable_dropout",
     "eval_strategy",  # evaluating draws random numbers, which training then goes on from
     "eval_steps",
-    "max_steps",
-    "num_train_epochs",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "optim",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "bf16",
-    "fp16",
-    "seed",
 )
 
 
@@ -176,7 +163,7 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dic
     try:
         tokenizer = AutoTokenizer.from_pretrained(policy, padding_side="left", truncation_side="left")
     except (OSError, ValueError) as error:
-        raise UserError(f"the policy {arguments.model} cannot be loaded: {error}") from error
+        raise UserError(f"the policy {arguments.model} cannot be loaded: {why_not(policy, error)}") from error
     train, held_out = load_prompts(
         arguments.dataset,
         tokenizer,
@@ -208,7 +195,7 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dic
         eval_dataset=None if config.eval_strategy == "no" else held_out,
         processing_class=tokenizer,
         callbacks=[callback] if callback else None,
-        peft_config=_adapter(arguments),
+        peft_config=lora(arguments.lora_rank, arguments.lora_alpha, task_type="CAUSAL_LM"),
     )
     if callback:
         callback.trainer = trainer
@@ -273,21 +260,9 @@ def _reward_functions(arguments: TrainDPOArguments, config: BestOfNDPOConfig) ->
 
 def _reward_dtype(asked: str, device: str) -> str:
     """What a local reward model is loaded with; `auto` means as saved to transformers."""
-    from wildreward.training.ordinal_reward_config import fast_bf16
+    from wildreward.training.precision import fast_bf16
 
     return "bfloat16" if asked == "auto" and device == "cuda" and fast_bf16() else asked
-
-
-def _adapter(arguments: TrainDPOArguments) -> Any:
-    if arguments.lora_rank == 0:
-        return None
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise UserError("lora_rank needs the `peft` package; install wildreward[peft]") from error
-    return LoraConfig(
-        r=arguments.lora_rank, lora_alpha=arguments.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
 
 
 def _settings(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[str, Any]:
@@ -303,8 +278,7 @@ def _settings(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict[st
     }
     loading = config.model_init_kwargs or {}  # may hold a token, too
     settings |= {f"model_{name}": loading.get(name) for name in ("dtype", "revision")}
-    decisive = {name: getattr(config, name) for name in SETTINGS}
-    return json.loads(json.dumps(settings | decisive, default=str))
+    return json.loads(json.dumps(settings | decisive_settings(config, DECISIVE), default=str))
 
 
 def _results(trainer: Any, prompts: int) -> dict[str, Any]:

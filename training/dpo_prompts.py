@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wildreward.errors import UserError
+from wildreward.lookup import why_not
 from wildreward.roles import ROLES
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _load(source: str, config_name: str | None) -> DatasetDict:
             return load_dataset(FILE_BUILDERS[path.suffix], data_files=str(path))
         return load_dataset(source, config_name)
     except (OSError, ValueError, DatasetNotFoundError) as error:
-        raise UserError(f"the prompts in {source} cannot be loaded: {error}") from error
+        raise UserError(f"the prompts in {source} cannot be loaded: {why_not(source, error)}") from error
 
 
 def _shuffled(splits: DatasetDict, name: str, seed: int) -> Dataset:

@@ -25,6 +25,19 @@ def use_one_gpu(args: TrainingArguments) -> None:
         args._n_gpu = 1  # there is no public way to say so
 
 
+def engine_of(args: TrainingArguments) -> str:
+    """What the processes share the model's state with; its checkpoints are read by the same engine only.
+
+    Returns:
+        "none" (one process, or DDP), "fsdp" or "zero1" to "zero3".
+    """
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        return "fsdp"
+    if args.deepspeed_plugin is not None:
+        return f"zero{args.deepspeed_plugin.zero_stage}"
+    return "none"
+
+
 def refuse_sharded_adapters(args: TrainingArguments) -> None:
     """Refuse to train adapters where no process holds the weights that they are merged into at the end.
 
@@ -33,11 +46,7 @@ def refuse_sharded_adapters(args: TrainingArguments) -> None:
     Raises:
         UserError: saying how to start instead.
     """
-    engine = None
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        engine = "FSDP"
-    elif args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
-        engine = "ZeRO-3"
+    engine = {"fsdp": "FSDP", "zero3": "ZeRO-3"}.get(engine_of(args))
     if engine:
         raise UserError(
             f"adapters are trained under {engine}, which shards the weights, so they could not be merged at the end; "

@@ -2,13 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
 from transformers import TrainingArguments
 
 from wildreward.errors import UserError
-from wildreward.settings import check_least
+from wildreward.settings import check_above, check_below, check_least
+from wildreward.training.precision import choose_precision
 from wildreward.training.reward_metrics import LESS_IS_BETTER, WATCHED
 from wildreward.training.reward_weights import LevelWeighting, ThresholdWeighting
 
@@ -27,29 +27,17 @@ _WITHOUT_EFFECT = {
     "batch_eval_metrics": "metrics are computed over all rows",
     "bf16_full_eval": "evaluation computes as bf16 says",
     "fp16_full_eval": "evaluation computes as fp16 says",
+    "eval_do_concat_batches": "an evaluation returns all its rows",
+    "eval_use_gather_object": "an evaluation returns the rows of all processes",
     "average_tokens_across_devices": "losses are divided by the rows of a step on all processes",
 }
-
-
-def fast_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware; where it does not, it is many times slower than float32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def choose_precision(args: TrainingArguments) -> None:
-    """Train in bfloat16 where the hardware is fast at it and nobody said otherwise; on the CPU where there is nothing else,
-    which transformers wants to be told."""
-    if args.bf16 is None:
-        args.bf16 = not args.fp16 and fast_bf16()
-    if not torch.accelerator.is_available():
-        args.use_cpu = True
 
 
 @dataclass
 class OrdinalRewardConfig(TrainingArguments):
     """Configuration of [`OrdinalRewardTrainer`]."""
+
+    hidden_options: ClassVar[tuple[str, ...]] = tuple(_WITHOUT_EFFECT)
 
     rows_per_step: int | None = field(
         default=None,
@@ -169,6 +157,33 @@ class OrdinalRewardConfig(TrainingArguments):
             ("shuffle_buffer", self.shuffle_buffer, 1),
             ("seed", self.seed, 0),
             ("early_stopping_patience", self.early_stopping_patience, 1),
+            ("data_seed", self.data_seed, 0),
+            ("dataset_num_proc", self.dataset_num_proc, 1),
+            ("dataloader_num_workers", self.dataloader_num_workers, 0),
+            ("pass_overhead", self.pass_overhead, 0),
+            ("save_total_limit", self.save_total_limit, 1),
+            ("eval_delay", self.eval_delay, 0),
+            ("warmup_steps", self.warmup_steps, 0),
+            ("weight_decay", self.weight_decay, 0),
+            ("max_grad_norm", self.max_grad_norm, 0),
+            ("label_smoothing_factor", self.label_smoothing_factor, 0),
+            ("adam_beta1", self.adam_beta1, 0),
+            ("adam_beta2", self.adam_beta2, 0),
+            ("max_steps", 1 if self.max_steps == -1 else self.max_steps, 1),
+        )
+        check_above(
+            ("learning_rate", self.learning_rate, 0),
+            ("num_train_epochs", self.num_train_epochs if self.max_steps == -1 else None, 0),
+            ("adam_epsilon", self.adam_epsilon, 0),
+            ("neftune_noise_alpha", self.neftune_noise_alpha, 0),
+            ("logging_steps", self.logging_steps, 0),
+            ("eval_steps", self.eval_steps, 0),
+            ("save_steps", self.save_steps, 0),
+        )
+        check_below(
+            ("adam_beta1", self.adam_beta1, 1),
+            ("adam_beta2", self.adam_beta2, 1),
+            ("label_smoothing_factor", self.label_smoothing_factor, 1),
         )
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise UserError("early_stopping_patience counts evaluations, and eval_strategy is 'no'; set one of the two")

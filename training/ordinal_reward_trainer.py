@@ -37,9 +37,11 @@ from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.modeling_wildreward.template import install_template, response_mark
 from wildreward.names import public_name
+from wildreward.training.adapters import with_adapters
 from wildreward.training.backbone_layers import compile_layers
 from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.precision import keep_float32_beside_bf16
 from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
@@ -135,7 +137,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
 
             disable_dropout_in_model(model)
         if peft_config is not None:
-            model = _with_adapters(model, peft_config)
+            model = with_adapters(model, peft_config)
         if args.torch_compile:
             compile_layers(model, args.torch_compile_backend, args.torch_compile_mode)
             args = copy.copy(args)  # nothing is left to compile for accelerate, which would take the whole model
@@ -151,7 +153,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             optimizers=optimizers,
         )
         self.label_smoother = None  # the ordinal loss has its own
-        if {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.bfloat16}:
+        if torch.bfloat16 in {weight.dtype for weight in model.parameters() if weight.requires_grad}:
             logger.warning(
                 "the trained weights are bfloat16: most updates of learning rate %g round to nothing; load the backbone in "
                 "float32 (bf16=True computes in bfloat16 all the same), or train adapters",
@@ -195,6 +197,11 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
 
     def _budget(self, args: OrdinalRewardConfig) -> tuple[int, bool, int]:
         return args.tokens_per_device, self.packed, args.pass_overhead
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in Trainer, with another precision under FSDP2."""
+        super().create_accelerator_and_postprocess()
+        keep_float32_beside_bf16(self.accelerator)
 
     # ---- batches
 
@@ -368,16 +375,23 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         for step in dataloader:
             yield from step["micro_batches"]
 
-    def calibrate(self, dataset: Dataset | None = None) -> list[float]:
-        """Fit one temperature for each threshold on held-out rows and put them into the model's configuration."""
-        output = self.predict(self.eval_dataset if dataset is None else dataset)
+    def calibrate(self, dataset: Dataset | None = None) -> dict[str, float]:
+        """Fit one temperature for each threshold on held-out rows and put them into the model's configuration.
+
+        Returns:
+            Metrics of these rows with the temperatures fitted on them, named `eval_…`; that makes `eval_ece` a little
+            too good.
+        """
+        output = self.predict(self.eval_dataset if dataset is None else dataset, metric_key_prefix="eval")
         logits, labels = torch.from_numpy(output.predictions), torch.from_numpy(output.label_ids)
         if len(labels) < FEW_ROWS:
             logger.warning(
                 "the temperatures are fitted on %d rows only: do not trust the level probabilities much", len(labels)
             )
-        self.reward_config.temperatures = fit_temperatures(logits, labels, self.reward_config.head)
-        return self.reward_config.temperatures
+        head = self.reward_config.head
+        self.reward_config.temperatures = fit_temperatures(logits, labels, head)
+        calibrated = reward_metrics(logits, labels, head, self.reward_config.temperatures)
+        return output.metrics | {f"eval_{name}": value for name, value in calibrated.items()}
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the package's own card; `push_to_hub` calls this before it uploads."""
@@ -419,13 +433,3 @@ def _packs(model: nn.Module, padding_free: str) -> bool:
         )
     flash = "flash" in (model.model.config._attn_implementation or "")
     return padding_free == "on" or (padding_free == "auto" and flash and model.supports_packing)
-
-
-def _with_adapters(model: nn.Module, peft_config: Any) -> nn.Module:
-    from peft import get_peft_model
-
-    if getattr(peft_config, "modules_to_save", None) is None:
-        peft_config.modules_to_save = ["score"]
-    model.score.float()  # in bfloat16 a small update leaves its few weights where they are; it computes in float32 anyway
-    model.enable_input_require_grads()
-    return get_peft_model(model, peft_config)

@@ -1,8 +1,39 @@
-"""What a run is made from: digests that tell data and weights with equal names apart."""
+"""What a run is made from: the settings that decide its weights, and digests that tell data and weights with equal names
+apart."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from wildreward.training.launch_checks import engine_of
+
+# of TrainingArguments; everything else may change between a killed run and the one that goes on
+DECISIVE = (
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "weight_decay",
+    "warmup_steps",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "max_grad_norm",
+    "optim",
+    "optim_args",
+    "optim_target_modules",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "neftune_noise_alpha",
+    "seed",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "torch_compile",
+    "disable_dropout",
+)
 
 ROWS = ("*.parquet", "*.arrow", "*.csv", "*.json", "*.jsonl", "*.gz", "*.zst")
 WEIGHTS = (
@@ -10,6 +41,11 @@ WEIGHTS = (
     "vocab.txt", "*.jinja",
 )  # fmt: skip
 NOT_ROWS = {"build_report.json"}  # times differ between builds of the same rows
+
+
+def decisive_settings(config: TrainingArguments, more: Sequence[str]) -> dict[str, Any]:
+    """The options that decide a run's weights, those called `more` among them, and the engine that reads its checkpoints."""
+    return {name: getattr(config, name) for name in (*DECISIVE, *more)} | {"engine": engine_of(config)}
 
 
 def dataset_digest(name: str) -> str | None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
@@ -25,22 +25,25 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
+from wildreward.lookup import why_not
 from wildreward.model_card import write_model_card
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification, response_mark
 from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
-from wildreward.settings import check_least, check_settings, claim
+from wildreward.settings import check_above, check_below, check_least, check_settings, claim
+from wildreward.training.adapters import lora
 from wildreward.training.backbone_layers import freeze
 from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
-from wildreward.training.provenance import dataset_digest, model_digest
+from wildreward.training.provenance import dataset_digest, decisive_settings, model_digest
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
 from wildreward.training.reward_data import (
+    OWNER_COLUMNS,
     check_columns,
     groups_of,
-    hold_out,
+    hold_out_users,
     level_frequencies,
     load_rows,
     prepare_features,
@@ -53,44 +56,22 @@ from wildreward.training.reward_stream import refuse_for_streams
 logger = logging.getLogger(__name__)
 
 SUMMARY = "training_summary.json"
-LONGEST_REASON = 400  # transformers lists all classes it knows
-# what decides the resulting weights, and which checkpoint they are taken from; everything else may change between a killed
-# run and the one that goes on
-DECISIVE = [
+NO_FOLDER = "trainer_output"  # what transformers makes of no output_dir
+# what decides the resulting weights, beside what does for every trainer
+DECISIVE = (
     "rows_per_step",
-    "learning_rate",
-    "num_train_epochs",
-    "max_steps",
-    "weight_decay",
-    "warmup_steps",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "max_grad_norm",
-    "optim",
-    "optim_args",
-    "optim_target_modules",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "seed",
-    "data_seed",
-    "bf16",
-    "fp16",
-    "torch_compile",
     "label_smoothing_factor",
     "level_weighting",
     "threshold_weighting",
     "use_confidence",
     "keep_cut_responses",
     "shuffle_buffer",
-    "neftune_noise_alpha",
-    "disable_dropout",
     "max_length",
     "load_best_model_at_end",
     "early_stopping_patience",
-]
+)
 # decide, too, where the best checkpoint is taken, or training stops by it
-DECISIVE_FOR_BEST = [
+DECISIVE_FOR_BEST = (
     "eval_strategy",
     "eval_steps",
     "eval_delay",
@@ -98,7 +79,7 @@ DECISIVE_FOR_BEST = [
     "save_steps",
     "metric_for_best_model",
     "greater_is_better",
-]
+)
 
 
 # Fields of TrainingArguments that a trainer in Python understands, and what the commands have instead.
@@ -107,12 +88,15 @@ INSTEAD = {
     "hub_token": "set HF_TOKEN in the environment; a token in the settings would be written down with them",
     "resume_from_checkpoint": "run the same command again, it goes on from its last checkpoint",
     "save_only_model": "without the optimizer's state a run that was killed could not go on as if undisturbed",
+    "ignore_data_skip": "a run that was killed could not go on with the rows that it has not seen",
 }
 
 
 @dataclass
 class TrainRewardArguments:
     """What `train-reward` trains, on what; how is in `OrdinalRewardConfig`."""
+
+    hidden_options: ClassVar[tuple[str, ...]] = tuple(INSTEAD)
 
     dataset: str = field(metadata={"help": "Dataset folder, parquet or JSON Lines file, or Hub id."})
     base_model: str = field(metadata={"help": "Hub id or folder of the backbone, an encoder or a decoder."})
@@ -161,15 +145,28 @@ class TrainRewardArguments:
     estimate_sharding: Literal["none", "zero2", "zero3"] = field(
         default="none", metadata={"help": "For the estimate: what is sharded over the devices; FSDP2 is like zero3."}
     )
+    estimate_tflops: int = field(
+        default=200,
+        metadata={
+            "help": "For the estimate: 10^12 operations a second that one device achieves. The default is a fifth of an "
+            "H100's peak in bfloat16, a little less than was measured there."
+        },
+    )
+    estimate_tokens: int = field(default=1000, metadata={"help": "For the estimate: mean tokens of a row."})
 
     def __post_init__(self) -> None:
         check_least(
             ("lora_rank", self.lora_rank, 0),
+            ("lora_dropout", self.lora_dropout, 0),
             ("frozen_layers", self.frozen_layers, 0),
             ("max_validation_rows", self.max_validation_rows, 1),
             ("num_levels", self.num_levels, 2),
             ("estimate", self.estimate, 0),
+            ("estimate_tflops", self.estimate_tflops, 1),
+            ("estimate_tokens", self.estimate_tokens, 1),
         )
+        check_above(("validation_share", self.validation_share, 0), ("lora_alpha", self.lora_alpha, 0))
+        check_below(("validation_share", self.validation_share, 1), ("lora_dropout", self.lora_dropout, 1))
         if self.lora_rank and self.frozen_layers:
             raise UserError(
                 f"frozen_layers is {self.frozen_layers} and lora_rank is {self.lora_rank}; under adapters all layers are "
@@ -185,15 +182,24 @@ def main(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> None:
     if arguments.estimate:
         stage = {"none": 0, "zero2": 2, "zero3": 3}[arguments.estimate_sharding]
         with naming_the_backbone(arguments.base_model):
-            print(printed_estimate(estimate(arguments, config, devices=arguments.estimate, zero_stage=stage)))
+            needed = estimate(
+                arguments,
+                config,
+                devices=arguments.estimate,
+                zero_stage=stage,
+                flops_per_second=arguments.estimate_tflops * 1e12,
+                mean_tokens=arguments.estimate_tokens,
+            )
+            print(printed_estimate(needed))
         return
     folder = config.output_dir
     summary = train_reward(arguments, config)
     if config.process_index == 0:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in summary["validation"].items() if name != "loss")
         rows = summary["rows"]
+        read = f"{summary['steps']} steps of a stream" if arguments.streaming else f"{rows['train']} rows"
         print(
-            f"reward model in {folder}: {rows['train']} rows, {summary['seconds']:.0f} s; "
+            f"reward model in {folder}: {read}, {summary['seconds']:.0f} s; "
             f"on {rows['validation']} validation rows: {shown}"
         )
 
@@ -211,6 +217,7 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
             other settings.
     """
     use_one_gpu(config)
+    check_output_folder(config)
     refuse_what_is_done_otherwise(config)
     if arguments.lora_rank:
         refuse_sharded_adapters(config)
@@ -233,6 +240,12 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
         if not (folder / "README.md").exists():
             write_model_card(folder, config.hub_model_id)
         return read_json(folder / SUMMARY)
+
+
+def check_output_folder(config: OrdinalRewardConfig) -> None:
+    """Refuse to write into the folder that transformers takes where none is named (`UserError`)."""
+    if config.output_dir == NO_FOLDER:
+        raise UserError("there is no output_dir; name the folder to write with --output-dir")
 
 
 def refuse_what_is_done_otherwise(config: OrdinalRewardConfig) -> None:
@@ -267,10 +280,9 @@ def _train(
     with config.main_process_first(desc="looking for checkpoints"):
         checkpoint = last_complete_checkpoint(work, remove_partial=config.process_index == 0)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    uncalibrated = trainer.evaluate(validation)
+    uncalibrated = metrics = trainer.evaluate()
     if arguments.calibrate:
-        trainer.calibrate()
-    metrics = trainer.evaluate(validation)
+        metrics = trainer.calibrate()
     trainer.save_reward_model(str(folder))
     summary = {
         "base_model": public_name(arguments.base_model),
@@ -334,10 +346,7 @@ def naming_the_backbone(name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        if len(reason) > LONGEST_REASON:
-            reason = f"{reason[:LONGEST_REASON]}…"
-        raise UserError(f"cannot load the backbone {name!r}: {reason}") from error
+        raise UserError(f"cannot load the backbone {name!r}: {why_not(resolve(name), error)}") from error
 
 
 def load_splits(
@@ -363,13 +372,7 @@ def load_splits(
     with config.main_process_first(desc="dataset preparation"):
         features = prepare_features(rows, tokenizer, max_length, arguments.num_levels, config.dataset_num_proc)
     features, left_out = usable_rows(features, config.keep_cut_responses)
-    train, validation = hold_out(features, arguments.validation_share, config.seed, arguments.max_validation_rows)
-    if len(train) == 0 or len(validation) == 0:
-        raise UserError(
-            f"holding out {arguments.validation_share:.0%} of the users, {arguments.max_validation_rows} rows at most, leaves "
-            f"{len(train)} rows to train on and {len(validation)} to validate on; use more users, or another "
-            "validation_share or max_validation_rows"
-        )
+    train, validation = hold_out_users(features, arguments.validation_share, config.seed, arguments.max_validation_rows)
     return train, validation, left_out
 
 
@@ -380,36 +383,29 @@ def _streamed_splits(
 
     check_columns(list(next(iter(rows.take(1)), {})))
 
-    def held_out(row: dict[str, Any]) -> bool:
-        single = {name: [row.get(name)] for name in ("user_id", "conversation_id")}
+    def owner(row: dict[str, Any]) -> str:
         # places in the stream change when it is shuffled: where nothing names a row, its text does
         name = row.get("id") or json.dumps([row.get("history"), row.get("messages"), row.get("text")], default=str)
-        return validation_share_of(groups_of(single, [str(name)])[0], seed) < arguments.validation_share
+        return groups_of({column: [row.get(column)] for column in OWNER_COLUMNS}, [str(name)])[0]
 
-    read = list(rows.filter(held_out).take(arguments.max_validation_rows))
+    def chosen(row: dict[str, Any]) -> bool:
+        return validation_share_of(owner(row), seed) < arguments.validation_share
+
+    read = list(rows.filter(chosen).take(arguments.max_validation_rows))
+    held_out = {owner(row) for row in read}  # users beyond max_validation_rows are trained on
     validation = [row for row in read if row.get("label") is not None]
     if not validation:
         raise UserError(
             f"holding out {arguments.validation_share:.0%} of the streamed users leaves no row with a label to validate on"
         )
     left_out = {"no label, held out": len(read) - len(validation)} if len(read) > len(validation) else {}
-    return rows.filter(lambda row: not held_out(row)), Dataset.from_list(validation), left_out
+    return rows.filter(lambda row: owner(row) not in held_out), Dataset.from_list(validation), left_out
 
 
 def adapters(arguments: TrainRewardArguments) -> Any:
-    """The `peft` configuration asked for, or None."""
-    if not arguments.lora_rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=arguments.lora_rank,
-        lora_alpha=arguments.lora_alpha,
-        lora_dropout=arguments.lora_dropout,
-        target_modules="all-linear",
-        exclude_modules=["score"],
-        modules_to_save=["score"],
-    )
+    """The `peft` configuration asked for, or None; the head is no linear layer of the backbone."""
+    head = {"exclude_modules": ["score"], "modules_to_save": ["score"]}
+    return lora(arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout, **head)
 
 
 def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
@@ -418,9 +414,10 @@ def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     settings |= {name: public_name(getattr(arguments, name)) for name in ("dataset", "base_model")}
     settings["dataset_digest"] = dataset_digest(arguments.dataset)
     settings["base_model_digest"] = model_digest(arguments.base_model)
-    del settings["estimate"], settings["estimate_sharding"]
+    for name in ("estimate", "estimate_sharding", "estimate_tflops", "estimate_tokens"):
+        del settings[name]
     by_best = config.load_best_model_at_end or config.early_stopping_patience is not None
-    decisive = {name: getattr(config, name) for name in DECISIVE + (DECISIVE_FOR_BEST if by_best else [])}
+    decisive = decisive_settings(config, DECISIVE + (DECISIVE_FOR_BEST if by_best else ()))
     return json.loads(json.dumps(settings | decisive, default=str))
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from wildreward.errors import UserError, described
+from wildreward.lookup import why_not
 from wildreward.modeling_wildreward.template import RESPONSE, EncodedInput, encode_batch, frame_of
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 3  # raise when the meaning of a prepared feature changes: old caches are then not read
+PREPARATION = 4  # raise when the meaning of a prepared feature changes: old caches are then not read
 USABLE, NO_LABEL, RESPONSE_CUT = 0, 1, 2
+OWNER_COLUMNS = ("user_id", "conversation_id", "history", "messages", "user_feedback")
 STATUS = {NO_LABEL: "no label", RESPONSE_CUT: "response longer than max_length"}
 
 FEATURES = Features(
@@ -67,8 +69,7 @@ def load_rows(
             return load_dataset(kind, data_files={"train": str(path)}, split=split, streaming=streaming)
         return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (FileNotFoundError, ValueError, ConnectionError, DatasetGenerationError, StopIteration) as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()) or "it holds no row"
+        reason = "it holds no row" if isinstance(error, StopIteration) else why_not(name, error.__cause__ or error)
         raise UserError(
             f"cannot load split {split!r} of {name!r} ({reason}); expected a folder written by build-dataset, "
             "a parquet or JSON Lines file, or the id of a dataset on the Hub"
@@ -131,7 +132,7 @@ def feature_function(
     """The function from a batch of rows (with their indices) to the columns of `FEATURES`."""
 
     def features(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
-        ids = [str(value) for value in batch.get("id") or [f"row {index}" for index in indices]]
+        ids = row_ids(batch, indices)
         encoded = _encode_rows(batch, ids, tokenizer, max_length)
         labels = [_label(value, row, num_levels) for value, row in zip(batch["label"], ids, strict=True)]
         none = [None] * len(ids)
@@ -234,14 +235,45 @@ def _confidence(value: Any, row: str) -> float:
     return float(value)
 
 
-def groups_of(batch: dict[str, list], ids: list[str]) -> list[str]:
-    """Who a row belongs to, so that one person is never on both sides of a split: user, else conversation, else row."""
+def groups_of(batch: Mapping[str, list], ids: Sequence[str]) -> list[str]:
+    """Who a row belongs to, so that one person is never on both sides of a split.
+
+    The user, where known. Else the beginning of the chat up to the second thing the user says, as for the dataset's own
+    split: a log of requests holds one chat many times, each time a turn longer and under another id. A row without
+    messages belongs to its conversation, else to itself.
+
+    Args:
+        batch: columns of the dataset, of them those in `OWNER_COLUMNS`.
+        ids: one for each row.
+    """
     none = [None] * len(ids)
-    users, conversations = batch.get("user_id") or none, batch.get("conversation_id") or none
-    return [
-        f"user:{user}" if user else f"conversation:{conversation or row.rpartition('_turn')[0] or row}"
-        for user, conversation, row in zip(users, conversations, ids, strict=True)
-    ]
+    columns = [batch.get(name) or none for name in OWNER_COLUMNS]
+    return [_owner(*row) for row in zip(ids, *columns, strict=True)]
+
+
+def _owner(row: str, user: Any, conversation: Any, history: Any, messages: Any, feedback: Any) -> str:
+    if user:
+        return f"user:{user}"
+    if messages is None:
+        return f"conversation:{conversation or row.rpartition('_turn')[0] or row}"
+    said = [*_chat(history, row), *_chat(messages, row)]
+    spoken = [str(message["content"]) for message in said if message["role"] != "system"]
+    opening = [*spoken, *([str(feedback)] if feedback else [])][:3]
+    return f"opening:{hashlib.sha256(json.dumps(opening).encode()).hexdigest()[:32]}"
+
+
+def owners(rows: Dataset) -> list[str]:
+    """[`groups_of`] all rows of a dataset, read a batch at a time."""
+    present = [name for name in ("label", "id", *OWNER_COLUMNS) if name in rows.column_names]
+    found: list[str] = []
+    for batch in rows.select_columns(present).with_format(None).iter(1000):
+        found += groups_of(batch, row_ids(batch, range(len(found), len(found) + len(batch["label"]))))
+    return found
+
+
+def row_ids(batch: Mapping[str, list], indices: Sequence[int]) -> list[str]:
+    """The rows' own ids, or their places in the dataset."""
+    return [str(value) for value in batch.get("id") or [f"row {index}" for index in indices]]
 
 
 def _fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, num_levels: int) -> str:
@@ -263,7 +295,7 @@ def usable_rows(features: Dataset, keep_cut_responses: bool = False) -> tuple[Da
     Returns:
         The rest, and the number of rows left out for each reason.
     """
-    status = np.asarray(features.with_format("numpy")["status"])
+    status = features.with_format("numpy")["status"][:]
     bad = [NO_LABEL] if keep_cut_responses else [NO_LABEL, RESPONSE_CUT]
     dropped = {STATUS[code]: int((status == code).sum()) for code in bad}
     dropped = {reason: count for reason, count in dropped.items() if count}
@@ -304,6 +336,24 @@ def hold_out(features: Dataset, share: float, seed: int, most: int | None = None
                 most -= sizes[group]
     held = (places < share)[inverse]
     return features.select(np.flatnonzero(~held)), features.select(np.flatnonzero(held))
+
+
+def hold_out_users(rows: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
+    """[`hold_out`] of rows as published: those to train on, and those of other users, to choose and to calibrate by.
+
+    Raises:
+        UserError: all users or none are held out.
+    """
+    grouped = rows if "group" in rows.column_names else rows.add_column("group", owners(rows))
+    train, held = hold_out(grouped, share, seed, most)
+    if not len(train) or not len(held):
+        raise UserError(
+            f"of {len(rows)} rows, {len(held)} are held out with validation_share {share}, max_validation_rows {most} and "
+            f"seed {seed}; use more users, or change one of these"
+        )
+    if grouped is not rows:
+        train, held = train.remove_columns("group"), held.remove_columns("group")
+    return train, held
 
 
 def level_frequencies(labels: Iterable[int], num_levels: int) -> list[float]:

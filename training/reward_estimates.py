@@ -1,5 +1,6 @@
 """What a run would need: memory on each device and time, computed from the model's shape and the run's settings."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ class Estimate:
     Attributes:
         parameters: weights of the backbone; the language-modelling head is not part of a reward model.
         trained: weights that get updates.
-        weights, gradients, optimizer, activations: bytes.
+        weights: bytes, with the copies in half precision that are kept beside them.
+        gradients: bytes, with the buckets they are exchanged through.
+        optimizer, activations: bytes.
         hours_per_million_rows: at `flops_per_second` and `mean_tokens` tokens a row.
     """
 
@@ -57,7 +60,7 @@ def estimate(
     *,
     devices: int = 1,
     zero_stage: int = 0,
-    flops_per_second: float = 400e12,
+    flops_per_second: float = 200e12,
     mean_tokens: int = 1000,
 ) -> Estimate:
     """Estimate a run on `devices` accelerators.
@@ -68,7 +71,7 @@ def estimate(
         devices: number of devices.
         zero_stage: 0 every device holds everything, 1 the optimizer's state is sharded, 2 the gradients too, 3 the
             weights too (FSDP).
-        flops_per_second: achieved operations a second of one device (an H100 in bfloat16 at 40% utilisation: 400e12).
+        flops_per_second: operations a second that one device achieves; measured on an H100 (docs/training.md): 230e12, 250e12.
         mean_tokens: tokens of a row.
     """
     shape = shape_of(arguments)
@@ -77,25 +80,32 @@ def estimate(
     text = shape.get_text_config()
     parameters = sum(weight.numel() for weight in backbone.parameters())
     embeddings = sum(m.weight.numel() for m in backbone.modules() if isinstance(m, torch.nn.Embedding))
+    dense = parameters - embeddings
     trained = parameters
     if arguments.lora_rank:
         trained = _lora_weights(backbone, arguments.lora_rank)
     elif arguments.frozen_layers:
         frozen = layers_of(backbone)[: arguments.frozen_layers]
         trained -= embeddings + sum(weight.numel() for layer in frozen for weight in layer.parameters())
+    recomputed = _recomputed_layers(config, text.num_hidden_layers) / text.num_hidden_layers
+    half = bool(config.bf16 or config.fp16)
     share = [1.0 / devices if zero_stage >= stage else 1.0 for stage in (1, 2, 3)]
-    # under autocast the bfloat16 copies of a layer's weights live only while it is computed; DeepSpeed, which ZeRO-2 is
-    # reached by, keeps the model itself in bfloat16, and its share of a float32 copy
+    # DeepSpeed, which ZeRO-2 is reached by, keeps the model itself in bfloat16, and its share of a float32 copy
     deepspeed = zero_stage == 2 and bool(config.bf16)
     width = 2 if deepspeed else BYTES[arguments.dtype]
     weights = (parameters * width + (trained * 4 if arguments.lora_rank else 0)) * share[2]
     weights += trained * 4 * share[0] if deepspeed else 0
+    if zero_stage == 0 and half:
+        weights += _autocast_copies(arguments, trained, dense, recomputed)
     gradients = trained * (4 if arguments.lora_rank else width) * share[1]
+    if zero_stage == 0 and devices > 1:
+        gradients *= 2  # DDP's buckets are copies, gradient_as_bucket_view being off
     optimizer = trained * 8.0 * share[0]
-    activations = _activations(text, config, arguments)
-    dense = parameters - embeddings
+    # a sharded engine hands the layers weights in half precision, and what goes from one to the next is in it, too
+    stream = 2 if zero_stage >= 2 and half else BYTES[arguments.dtype]
+    activations = _activations(text, config, arguments, stream)
     # forward 2, backward 4 (2 with frozen weights), 2 more where activations are computed twice
-    passes = (4 if arguments.lora_rank else 6) + (2 if _checkpointing(config) else 0)
+    passes = (4 if arguments.lora_rank else 6) + 2 * recomputed
     attention = 2 * passes * text.num_hidden_layers * text.hidden_size * mean_tokens / 2
     per_row = (passes * dense + attention) * mean_tokens
     hours = 1e6 * per_row / (flops_per_second * devices) / 3600
@@ -115,34 +125,68 @@ def _lora_weights(backbone: torch.nn.Module, rank: int) -> int:
     return sum(rank * (module.in_features + module.out_features) for module in linear)
 
 
-def _checkpointing(config: "OrdinalRewardConfig") -> bool:
-    return bool(getattr(config, "activation_checkpointing", False))
+def _recomputed_layers(config: "OrdinalRewardConfig", layers: int) -> int:
+    """How many of the layers have their activations computed twice.
 
-
-def _activations(text: PreTrainedConfig, config: "OrdinalRewardConfig", arguments: "TrainRewardArguments") -> float:
-    """Bytes of activations of one pass: what every layer keeps, or its input alone and one layer's whole.
-
-    A layer keeps, per token, six tensors of the hidden size in the type of the weights (residuals and the norms' inputs
-    and outputs), four of the feed-forward size, four of the queries' and three of the keys' width in the type that is
-    computed in. A layer with the shape of Qwen3-0.6B, float32 weights under bfloat16 autocast, kept 75 KB a token on an
-    H100 (72 KB here), and about half of that when compiled.
+    Under FSDP's own activation checkpointing all have (where `fsdp_config` asks for it; accelerate's file is not read),
+    under transformers' every `every_n_layers`-th. Its `offload` takes nothing off the estimate.
     """
-    width = 2 if config.bf16 or config.fp16 else BYTES[arguments.dtype]
+    if config.fsdp and str(config.fsdp_config.get("activation_checkpointing")).lower() == "true":
+        return layers
+    if not config.activation_checkpointing:
+        return 0
+    return math.ceil(layers / (config.activation_checkpointing_kwargs or {}).get("every_n_layers", 1))
+
+
+def _autocast_copies(arguments: "TrainRewardArguments", trained: int, dense: int, recomputed: float) -> float:
+    """Bytes of the half-precision copies of float32 weights that are there when a forward pass ends.
+
+    Autocast keeps the copy of a trained weight until the pass is over, also where activations are computed twice
+    (`cached_casts` in torch's aten/src/ATen/autocast_mode.cpp). Those of frozen weights, under adapters, are there where
+    their layer's activations are. Embeddings are not cast.
+    """
+    if arguments.lora_rank:
+        frozen = dense if arguments.dtype == "float32" else 0
+        return 2 * (trained + frozen * (1 - recomputed))
+    return 2.0 * min(trained, dense) if arguments.dtype == "float32" else 0.0
+
+
+def _activations(
+    text: PreTrainedConfig, config: "OrdinalRewardConfig", arguments: "TrainRewardArguments", stream: int
+) -> float:
+    """Bytes of activations of one pass: what layers keep, or the inputs alone of layers computed again and one of them whole.
+
+    Counted is what autograd saves of a Qwen3 layer per token: each norm's input in float32 and its result, the inputs of
+    the linear layers, what is between those. Under autocast, `stream` being float32, every linear layer has an input of
+    its own, as it has under adapters, which peft computes in their type, with a dropout mask of a byte each. A layer with
+    the shape of Qwen3-0.6B keeps 80 KiB a token, on an H100 about three fifths of that when compiled.
+
+    Args:
+        stream: bytes of a number between the layers.
+    """
+    half = config.bf16 or config.fp16
+    width = 2 if half else stream
     tokens = max(config.tokens_per_device, config.max_length or 0)
+    hidden, layers, feed = text.hidden_size, text.num_hidden_layers, text.intermediate_size
     heads = text.num_attention_heads
-    head = getattr(text, "head_dim", None) or text.hidden_size // heads
-    keys = (getattr(text, "num_key_value_heads", None) or heads) * head
-    kept = 6 * BYTES[arguments.dtype] * text.hidden_size
-    kept += width * (4 * text.intermediate_size + 4 * heads * head + 3 * keys)
-    if _checkpointing(config):
-        return float(tokens * (kept + text.num_hidden_layers * text.hidden_size * BYTES[arguments.dtype]))
-    return float(tokens * kept * text.num_hidden_layers)
+    head = getattr(text, "head_dim", None) or hidden // heads
+    queries, keys = heads * head, (getattr(text, "num_key_value_heads", None) or heads) * head
+    kept = 2 * (4 + stream) * hidden + (2 * width + 4) * queries + (3 * width + 4) * keys + 3 * width * feed
+    if arguments.lora_rank:
+        copy = (2 if half else 4) + (1 if arguments.lora_dropout else 0)
+        kept += copy * (5 * hidden + queries + feed)
+    else:
+        kept += width * ((5 if width < stream else 2) * hidden + queries + feed)
+    recomputed = _recomputed_layers(config, layers)
+    whole = layers - recomputed + (1 if recomputed else 0)
+    return float(tokens * (whole * kept + recomputed * hidden * stream))
 
 
 def printed_estimate(result: Estimate) -> str:
     """As lines for a person."""
-    time = f"{result.hours_per_million_rows:.1f} h for a million rows of {result.mean_tokens} tokens"
-    time += f" at {result.flops_per_second / 1e12:.0f} TFLOP/s a device"
+    time = f"{result.hours_per_million_rows:.1f} h for a million rows of {result.mean_tokens:,} tokens"
+    time += f", if a device achieves {result.flops_per_second / 1e12:.0f} TFLOP/s"
+    time += " (--estimate-tokens, --estimate-tflops)"
     rows: list[tuple[str, Any]] = [
         ("parameters", f"{result.parameters / 1e6:,.0f} M, trained {result.trained / 1e6:,.0f} M"),
         ("devices", result.devices),

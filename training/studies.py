@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from accelerate.utils import release_memory
 from datasets import Dataset
 
 from wildreward.errors import UserError
@@ -26,13 +27,7 @@ from wildreward.training.reward_command import (
     load_tokenizer,
     naming_the_backbone,
 )
-from wildreward.training.reward_data import (
-    groups_of,
-    hold_out,
-    level_frequencies,
-    prepare_features,
-    usable_rows,
-)
+from wildreward.training.reward_data import hold_out_users, level_frequencies, owners, prepare_features, usable_rows
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +64,7 @@ def strategy_variants(rows: Dataset, seed: int) -> list[Variant]:
 
 def diversity_variants(rows: Dataset, seed: int) -> list[Variant]:
     """Equally many rows from ever more users: from the users with most rows only, up to one row a user where possible."""
-    users = _users(rows)
+    users = np.asarray(owners(rows))
     order = np.random.default_rng(seed).permutation(len(rows))
     turn = _turn_of_user(users, order)
     counts = {user: int(count) for user, count in zip(*np.unique(users, return_counts=True), strict=True)}
@@ -90,7 +85,7 @@ def size_variants(rows: Dataset, seed: int) -> list[Variant]:
 
     The users are placed by another hash than the one that holds users out, or most of a small variant were held out.
     """
-    users = _users(rows)
+    users = np.asarray(owners(rows))
     places = {user: _place(f"size:{seed}:{user}") for user in set(users)}
     place = np.asarray([places[user] for user in users])
     variants = []
@@ -105,13 +100,6 @@ STUDIES: dict[str, tuple[Callable[[Dataset, int], list[Variant]], str]] = {
     "diversity": (diversity_variants, "users in equally many rows"),
     "size": (size_variants, "training rows"),
 }
-
-
-def _users(rows: Dataset) -> np.ndarray:
-    """Who each row belongs to, as where users are held out."""
-    columns = {name: rows[name][:] for name in ("user_id", "conversation_id") if name in rows.column_names}
-    ids = rows["id"][:] if "id" in rows.column_names else range(len(rows))
-    return np.asarray(groups_of(columns, [str(id_) for id_ in ids]))
 
 
 def _turn_of_user(users: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -137,26 +125,6 @@ def check_apart(variants: list[Variant]) -> None:
                 "rows to train on; the study needs a dataset in which they do: more rows, users with different numbers "
                 "of rows, or (strategy) mined rows and refusals"
             )
-
-
-def hold_out_users(rows: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
-    """Rows to make variants of, and those of the users that calibrate every variant.
-
-    They are held out before the variants are made: those that are to be equally large stay so.
-
-    Raises:
-        UserError: all users or none are held out.
-    """
-    grouped = rows if "group" in rows.column_names else rows.add_column("group", _users(rows).tolist())
-    train, held = hold_out(grouped, share, seed, most)
-    if not len(train) or not len(held):
-        raise UserError(
-            f"of {len(rows)} rows, seed {seed} holds out {len(held)} for calibration; use more users, another "
-            f"validation_share (now {share}) or max_validation_rows (now {most}), or other seeds"
-        )
-    if grouped is not rows:
-        train, held = train.remove_columns("group"), held.remove_columns("group")
-    return train, held
 
 
 def _same_rows(one: Dataset, other: Dataset) -> bool:
@@ -227,6 +195,7 @@ def run_study(
                 logger.info("%s, seed %d: %d rows", variant.name, seed, len(variant.rows))
                 work = folder / "work"
                 write_json(kept, train_and_measure(arguments, config, variant.rows, held_out, test, work, seed))
+                release_memory()  # a Trainer is part of a circle, and holds the weights
             runs.append(read_json(kept))
         results["variants"][variant.key] = {"name": variant.name, "x": variant.x, "runs": runs, **dict(_spread(runs))}
     return results

@@ -1,5 +1,6 @@
 """The commands: which module answers which, and how flags and YAML become its configuration."""
 
+import argparse
 import importlib
 from collections.abc import Collection, Sequence
 from dataclasses import fields
@@ -7,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from wildreward.errors import UserError
+from wildreward.settings import check_finite
 
 
 class Command(NamedTuple):
@@ -51,6 +53,12 @@ def execute(command: str, argv: Sequence[str]) -> None:
 def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> tuple[Any, ...]:
     """Flags, over the YAML file given with `--config`, over the defaults → one object for each dataclass.
 
+    Args:
+        command: whose options they are.
+        config_types: dataclasses; one may name fields in a class attribute `hidden_options: ClassVar[tuple[str, ...]]`,
+            which `--help` then leaves out.
+        argv: the command's words.
+
     Raises:
         UserError: the file cannot be read, something is unknown, or a value does not fit its option.
     """
@@ -65,19 +73,24 @@ def parse(command: str, config_types: tuple[type, ...], argv: Sequence[str]) -> 
         epilog="--config FILE.yaml sets any of these (names with underscores); flags override the file.",
     )
     parser.error = partial(_refuse, command)
+    hidden = {name for config in config_types for name in getattr(config, "hidden_options", ())}
+    for action in parser._actions:
+        if action.dest in hidden:
+            action.help = argparse.SUPPRESS
     lists = {f.name for config in config_types for f in fields(config) if "list" in str(f.type)}
     words, path = take_config(merge_repeated(argv, lists))
     if path is not None:
         parser.set_defaults_with_config(**read_config(path, command, config_types))
-    try:
-        *configs, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"configuration of {command}: {error}") from error
+    found, rest = parser.parse_known_args(words)
     if rest:
         flags = [word for word in rest if word.startswith("-")]
-        known = [f.name for config in config_types for f in fields(config) if f.init]
+        known = [f.name for config in config_types for f in fields(config) if f.init and f.name not in hidden]
         raise UserError(unknown_options(flags or rest, known, command))
-    return tuple(configs)
+    check_finite(vars(found))
+    try:
+        return parser.parse_dict(vars(found))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"configuration of {command}: {error}") from error
 
 
 def _refuse(command: str, message: str) -> NoReturn:

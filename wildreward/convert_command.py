@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wildreward.errors import UserError
-from wildreward.files import make_folder
+from wildreward.files import make_folder, refuse_filled
+from wildreward.lookup import why_not
+from wildreward.settings import check_least
 
 
 @dataclass
 class ConvertConfig:
     checkpoint: str = field(metadata={"help": "Folder or Hub id of the classifier; its labels are the thresholds."})
-    output: str = field(metadata={"help": "Folder for the reward model."})
+    output: str = field(metadata={"help": "Folder for the reward model, new or empty."})
     template: str | None = field(
         default=None,
         metadata={
@@ -27,13 +30,13 @@ CONFIGS = (ConvertConfig,)
 
 def main(config: ConvertConfig) -> None:
     """Write the reward model folder."""
+    refuse_filled(config.output)
+    check_least(("max_length", config.max_length, 1))
     from safetensors import SafetensorError
 
     from wildreward.modeling_wildreward.interchange import convert_checkpoint
     from wildreward.scorer import RewardScorer
 
-    if config.max_length < 1:
-        raise UserError(f"--max-length is {config.max_length}; expected at least 1")
     template = config.template
     if template not in (None, "default"):
         if not Path(template).is_file():
@@ -42,6 +45,28 @@ def main(config: ConvertConfig) -> None:
     try:
         model, tokenizer = convert_checkpoint(config.checkpoint, template, config.max_length, config.revision)
     except (ValueError, OSError, SafetensorError) as error:
-        raise UserError(f"cannot convert {config.checkpoint}: {error}") from error
+        raise UserError(f"cannot convert {config.checkpoint}: {why_not(config.checkpoint, error)}") from error
+    check_room(model, tokenizer)
     RewardScorer(model, tokenizer).save_pretrained(make_folder(config.output))
     print(f"reward model with {model.config.num_levels} levels in {config.output}")
+
+
+def check_room(model: Any, tokenizer: Any) -> None:
+    """Refuse a template that cannot render the shortest conversation, and a longest input that has no room for it.
+
+    Raises:
+        UserError: one of the two.
+    """
+    from jinja2 import TemplateError
+
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+    except TemplateError as error:
+        raise UserError(f"the template cannot render a message of the user and an answer: {error}") from error
+    least = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if model.config.max_length < least:
+        raise UserError(
+            f"the longest input is {model.config.max_length} tokens (--max_length, or the checkpoint's positions); "
+            f"expected at least {least}, what the template and two messages of one letter take"
+        )

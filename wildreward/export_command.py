@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 
 from wildreward.errors import UserError
-from wildreward.files import make_folder
+from wildreward.files import make_folder, refuse_filled
 
 
 @dataclass
 class ExportConfig:
     model: str = field(metadata={"help": "Reward model folder or Hub id; independent head, decoder backbone."})
-    output: str = field(metadata={"help": "Folder for the plain classifier."})
+    output: str = field(metadata={"help": "Folder for the plain classifier, new or empty."})
     revision: str | None = field(default=None, metadata={"help": "Revision of a model from the Hub."})
 
 
@@ -18,6 +18,7 @@ CONFIGS = (ExportConfig,)
 
 def main(config: ExportConfig) -> None:
     """Write the classifier with its tokenizer, and say how to read its logits."""
+    refuse_filled(config.output)
     from wildreward.modeling_wildreward.interchange import export_model
     from wildreward.scorer import RewardScorer
 

@@ -31,6 +31,24 @@ def make_folder(folder: str | os.PathLike) -> Path:
     return folder
 
 
+def refuse_filled(folder: str | os.PathLike) -> None:
+    """Refuse an output folder that holds anything: the input itself, perhaps, or what somebody else has put there.
+
+    Raises:
+        UserError: naming what is there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"the output {folder} is a file; expected a new or an empty folder")
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise UserError(
+            f"the output folder {folder} is not empty (it holds {', '.join(names[:3])}{more}); expected a new or an empty "
+            "folder: choose another, or remove it"
+        )
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary sibling of `path`; on success it is flushed to disk and renamed to `path`, else removed.

@@ -13,6 +13,7 @@ from typing import Any
 from wildreward.bundled import MINILM, SHAREGPT, SMOLLM2
 from wildreward.commands import execute
 from wildreward.files import make_folder, read_json, write_json
+from wildreward.settings import check_least
 
 
 @dataclass
@@ -33,6 +34,7 @@ CONFIGS = (QuickstartConfig,)
 
 def main(config: QuickstartConfig) -> None:
     """Run the stages, write `summary.json`, and print what came of them."""
+    check_least(("limit", config.limit, 1), ("seed", config.seed, 0), ("num_workers", config.num_workers, 1))
     output = make_folder(config.output)
     stages = stage_commands(config, output)
     seconds = {}

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
+from wildreward.lookup import hub_commit, why_not
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification, WildRewardOutput, response_mark
 from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.modeling_wildreward.template import Message, encode_batch, install_template, shared_prefix_length
@@ -24,6 +25,7 @@ TOKEN_BUDGET = 16_384  # padded tokens a batch: memory is bounded whatever the l
 MIN_SHARED_TOKENS = 32  # below this, filling a cache costs more than it saves
 PADDING_SLACK = {"cpu": 128, "cuda": 2048}  # padded tokens that cost about as much as one more forward pass
 RENDER_CHUNK = 1_024
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
 
 
 class NotFinite(ValueError):
@@ -69,13 +71,15 @@ class RewardScorer:
             UserError: the folder or id holds no WildReward model.
         """
         name = resolve(str(path_or_id))
-        hub = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if key in kwargs}
+        hub = {key: kwargs.pop(key) for key in HUB_OPTIONS if key in kwargs}
         try:
-            model = WildRewardForSequenceClassification.from_pretrained(name, use_safetensors=True, **kwargs)
+            hub["revision"] = hub_commit(name, **hub) or hub.get("revision")
+            model = WildRewardForSequenceClassification.from_pretrained(name, use_safetensors=True, **hub, **kwargs)
             tokenizer = AutoTokenizer.from_pretrained(name, **hub)
         except (OSError, ValueError, SafetensorError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-            raise UserError(f"{path_or_id} is not a WildReward model that can be loaded: {reason}") from error
+            raise UserError(
+                f"{path_or_id} is not a WildReward model that can be loaded: {why_not(name, error)}"
+            ) from error
         return cls(model, tokenizer, token_budget)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:

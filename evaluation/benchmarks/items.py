@@ -148,8 +148,12 @@ def prompt_field(row: Mapping[str, Any], key: str = "prompt") -> list[Message]:
     return messages
 
 
-def data_files(path: Path) -> list[Path]:
+def data_files(path: Path, of: str = "benchmark") -> list[Path]:
     """The file itself, or all JSON, JSON Lines and parquet files of a folder, in order.
+
+    Args:
+        path: of the file or folder.
+        of: what it should hold, for errors.
 
     Raises:
         UserError: there are none, or the file is of another kind.
@@ -160,19 +164,19 @@ def data_files(path: Path) -> list[Path]:
             raise UserError(f"{path} holds no {', '.join(SUFFIXES)} file")
         return files
     if not path.is_file():
-        raise UserError(f"{path} does not exist; expected a benchmark file or folder ({', '.join(SUFFIXES)})")
+        raise UserError(f"{path} does not exist; expected a {of} file or folder ({', '.join(SUFFIXES)})")
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path} is a {path.suffix or 'nameless'} file; expected one of {', '.join(SUFFIXES)}")
     return [path]
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path, of: str = "benchmark") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, row) from a file, or from all files of a folder, see `data_files`.
 
     Raises:
         UserError: nothing there, or what is there cannot be read, naming file and line.
     """
-    for file in data_files(path):
+    for file in data_files(path, of):
         yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
 
 

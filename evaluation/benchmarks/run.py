@@ -15,9 +15,8 @@ from wildreward.evaluation.benchmarks.ppe import PPECorrectness, PPEHuman
 from wildreward.evaluation.benchmarks.reward_bench import RewardBench, RewardBench2
 from wildreward.evaluation.benchmarks.rm_bench import RMBench
 from wildreward.evaluation.bootstrap import Estimate, defined_or_none, interval, resamples
-from wildreward.evaluation.calibration import accuracy_coverage, brier_score, negative_log_likelihood, pairwise_outcome
 from wildreward.evaluation.metrics import length_bias
-from wildreward.evaluation.pairs import Pairs, calibration_results, chances
+from wildreward.evaluation.pairs import Pairs, chances, core_results
 from wildreward.evaluation.statistics import Ints
 from wildreward.evaluation.store import Group, Scored, Scorer, ScoreStore, score_groups
 
@@ -92,7 +91,7 @@ def benchmark_results(
     }
     pairs, lengths = benchmark_pairs(benchmark, items, scored)
     if len(pairs):
-        result["pairs"] = _pair_results(pairs, options.bins)
+        result["pairs"] = core_results(pairs, options.bins)
         bias = length_bias(pairs.better_scores, pairs.worse_scores, lengths[pairs.better], lengths[pairs.worse])
         result["length_bias"] = {name: defined_or_none(value) for name, value in bias.items()}
     return result
@@ -128,24 +127,6 @@ def benchmark_pairs(
     b, w = np.asarray(better, dtype=np.int64), np.asarray(worse, dtype=np.int64)
     chance = chances(scores, probs, b, w) if b.size else np.zeros(0)
     return Pairs(b, w, scores[b], scores[w], chance), lengths
-
-
-def _pair_results(pairs: Pairs, n_bins: int) -> dict[str, Any]:
-    curve = accuracy_coverage(pairs.better_scores, pairs.worse_scores)
-    ones = np.ones(len(pairs))
-    return {
-        "n": len(pairs),
-        "accuracy": float(pairwise_outcome(pairs.better_scores, pairs.worse_scores).mean()),
-        **calibration_results(pairs.confidence, pairs.correct, n_bins),
-        "brier": brier_score(pairs.chance, ones),
-        "nll": negative_log_likelihood(pairs.chance, ones),
-        "coverage": {
-            "margin": curve.margin.tolist(),
-            "coverage": curve.coverage.tolist(),
-            "accuracy": curve.accuracy.tolist(),
-            "count": curve.count.tolist(),
-        },
-    }
 
 
 def draw_benchmark(

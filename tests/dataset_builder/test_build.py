@@ -11,7 +11,8 @@ import yaml
 
 from tests.dataset_builder.builds import CUES, OFF, build, rows_of, run
 from tests.dataset_builder.chats import chat, write_chats, write_jsonl
-from wildreward.dataset_builder import parts
+from wildreward.dataset_builder import figures, parts
+from wildreward.dataset_builder.card import metadata
 from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.dataset_builder.sources.base import hashed_user
 
@@ -107,6 +108,20 @@ def test_the_card_is_valid_and_its_figures_exist(built):
     assert f"{report['kept']:,} instances" in text
     assert sorted(path.name for path in (folder / "figures").iterdir()) == ["funnel.png", "levels.png"]
     assert all(path.stat().st_size > 5000 for path in (folder / "figures").iterdir())
+
+
+@pytest.mark.parametrize(("unknown", "expected"), [(10, ["en", "zh"]), (11, None)])
+def test_a_card_names_languages_only_where_nearly_all_are_known(built, unknown, expected):
+    languages = {"English": 90 - unknown, "Chinese": 10, "unknown": unknown}
+    assert metadata({**built[1], "kept": 100, "languages": languages}, "t").get("language") == expected
+
+
+def test_the_legend_names_no_label_source_without_instances(built, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    figures.draw({**built[1], "label_sources": {"explicit": {"1": 3}, "mined": {}}}, tmp_path)
+    (axes,) = drawn[1].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["explicit"]
 
 
 def test_the_builder_class_gives_the_same_rows(log, built, tmp_path, tiny_encoder):

@@ -11,10 +11,14 @@ import pytest
 
 from tests.dataset_builder.builds import CUES, OFF, build, command, rows_of, run
 from tests.dataset_builder.chats import chat, write_chats
+from wildreward.commands import execute
 from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.sources.base import Columns
 from wildreward.dataset_builder.workers import Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
+
+SAID = "my phone is 555-1234"
 
 
 @pytest.mark.parametrize(("workers", "moments"), [("1", (2, 13)), ("2", (6, 16))])
@@ -115,20 +119,45 @@ def test_an_output_inside_the_source_is_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"near_duplicates": -1.0}, "--near_duplicates must be from 0 to 1, got -1.0"),
-        ({"near_duplicates": 7.0}, "--near_duplicates must be from 0 to 1, got 7.0"),
-        ({"near_duplicates": float("nan")}, "--near_duplicates must be from 0 to 1, got nan"),
-        ({"mining_window": -1}, "--mining_window must be at least 0, got -1"),
-        ({"mining_threshold": float("nan")}, "--mining_threshold must be from -1 to 1, got nan"),
-        ({"mining_threshold": -1.5}, "--mining_threshold must be from -1 to 1, got -1.5"),
-        ({"limit": 0}, "--limit must be at least 1, got 0"),
-        ({"limit": -3}, "--limit must be at least 1, got -3"),
-        ({"max_words": 0}, "--max_words must be at least 1, got 0"),
+        ({"near_duplicates": -1.0}, "--near_duplicates is -1.0; expected from 0 to 1"),
+        ({"near_duplicates": 7.0}, "--near_duplicates is 7.0; expected from 0 to 1"),
+        ({"near_duplicates": float("nan")}, "--near_duplicates is nan; expected from 0 to 1"),
+        ({"mining_window": -1}, "--mining_window is -1; expected at least 0"),
+        ({"mining_threshold": float("nan")}, "--mining_threshold is nan; expected from -1 to 1"),
+        ({"mining_threshold": -1.5}, "--mining_threshold is -1.5; expected from -1 to 1"),
+        ({"limit": 0}, "--limit is 0; expected at least 1"),
+        ({"limit": -3}, "--limit is -3; expected at least 1"),
+        ({"max_words": 0}, "--max_words is 0; expected at least 1"),
+        ({"test_fraction": 1.0}, "--test_fraction is 1.0; expected at least 0 and below 1"),
+        ({"on_bad_input": "pass"}, "--on_bad_input is 'pass'; expected error or skip"),
+        ({"num_workers": 0}, "--num_workers is 0; expected at least 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(log, tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
-        build(log, tmp_path / "out", **{**OFF, **settings})
+        build_dataset(str(log[0]), tmp_path / "out", **{**CUES, **settings})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--temperature=-1"], "--temperature is -1.0; expected at least 0"),
+        (["--max_answer_tokens", "0"], "--max_answer_tokens is 0; expected at least 1"),
+        (["--concurrency", "0"], "--concurrency is 0; expected at least 1"),
+        (["--shown_tokens", "39"], "--shown_tokens is 39; expected at least 40"),
+        (["--timeout", "0"], "--timeout is 0.0; expected more than 0 seconds"),
+        (
+            ["--price_prompt=-1", "--price_completion=-2"],
+            r"--price_prompt is -1\.0; .*\. --price_completion is -2\.0; ",
+        ),
+    ],
+)
+def test_an_endpoints_options_out_of_range_are_refused(log, tmp_path, flags, message):
+    words = ["--source", str(log[0]), "--output", str(tmp_path / "out"), "--mining_window", "0"]
+    endpoint = ["--labeler", "llm", "--model", "m", "--base_url", "http://127.0.0.1:9/v1"]
+    with pytest.raises(UserError, match=message):
+        execute("build-dataset", [*words, *endpoint, *flags])
     assert not (tmp_path / "out").exists()
 
 
@@ -178,6 +207,45 @@ def test_bad_sources_are_one_clear_line(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         build_dataset(str(path), tmp_path / "out", **CUES)
     assert not (tmp_path / "out" / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("messages", "columns", "message"),
+    [
+        (
+            [{"role": "user", "content": SAID}],
+            Columns(role="rolle"),
+            r"\(records 6, rejected\.unknown_role 6\): its messages have the keys content, role, but not rolle \(--role_key\)",
+        ),
+        (
+            [{"role": "user", "content": SAID}],
+            Columns(content="contents"),
+            r"rejected\.empty_content 6\): its messages have the keys content, role, but not contents \(--content_key\)",
+        ),
+        (
+            [{"speaker": "user", "text": SAID}],
+            None,
+            r"the keys speaker, text, but not role \(--role_key\) and content \(--content_key\)",
+        ),
+        (
+            [{"role": SAID, "content": SAID}],
+            None,
+            r"roles are looked for under the key role \(--role_key\); expected one of user, human,",
+        ),
+        (
+            json.dumps([{"role": "user", "content": SAID}]),
+            None,
+            r"not_a_record 6\): messages is a text of \d+ characters; expected a list .* \(JSON in a text is not read",
+        ),
+        ([SAID], None, "messages holds a text of 20 characters; expected a list of objects with role and content"),
+    ],
+)
+def test_messages_of_another_form_are_told_by_their_keys_and_never_their_text(tmp_path, messages, columns, message):
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f"{json.dumps({'messages': messages})}\n" * 6)
+    with pytest.raises(UserError, match=f"holds no usable conversation .*{message}") as caught:
+        build_dataset(str(path), tmp_path / "out", columns=columns, **CUES)
+    assert SAID not in str(caught.value)
 
 
 def test_a_cut_off_log_stops_the_build_or_is_counted(tmp_path):

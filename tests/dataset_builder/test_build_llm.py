@@ -89,13 +89,19 @@ def test_no_requests_at_once_are_refused(tmp_path):
         )
 
 
-@pytest.mark.parametrize("wrong", [{"mining_encoder": "nothing/at/all/here"}, {"mining_max_tokens": 1}])
-def test_a_wrong_encoder_costs_no_request_and_can_be_put_right(tmp_path, tiny_encoder, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mining_encoder": "nothing/at/all"}, "there is no file or folder 'nothing/at/all' here.*--mining-encoder"),
+        ({"mining_max_tokens": 1}, "--mining_max_tokens is 1; expected at least 3"),
+    ],
+)
+def test_a_wrong_encoder_costs_no_request_and_can_be_put_right(tmp_path, tiny_encoder, wrong, message):
     log, _ = write_chats(tmp_path, 20)
     right = {"labeler": "llm", "mining_encoder": tiny_encoder}
     with StubServer(level_by_content) as stub:
         right["labeler_options"] = options(stub)
-        with pytest.raises(UserError, match="--" + next(iter(wrong)).replace("_", "-")):
+        with pytest.raises(UserError, match=message):
             build_dataset(str(log), tmp_path / "out", **{**right, **wrong})
         assert stub.requests == []
         assert build_dataset(str(log), tmp_path / "out", **right)["labelled"] == 60

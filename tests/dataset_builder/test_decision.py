@@ -106,6 +106,8 @@ def test_special_tokens_in_a_chat_are_text_to_the_model(model_folder):
 def test_a_model_that_cannot_decide_is_refused_before_any_work(tmp_path):
     with pytest.raises(UserError, match=r"cannot label with the model .*nothing-here"):
         TransformersLabeler(str(tmp_path / "nothing-here"))
+    with pytest.raises(UserError, match="--batch_size is 0; expected at least 1"):
+        TransformersLabeler(str(tmp_path / "nothing-here"), batch_size=0)
 
 
 @pytest.mark.parametrize(

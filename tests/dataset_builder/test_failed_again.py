@@ -128,5 +128,8 @@ def test_a_failing_judge_is_asked_again_too(tmp_path):
 
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_a_share_is_between_0_and_1(log, tmp_path, value):
-    with StubServer(level_by_content) as stub, pytest.raises(UserError, match="--max_failed must be from 0 to 1, got"):
+    with (
+        StubServer(level_by_content) as stub,
+        pytest.raises(UserError, match=f"--max_failed is {value}; expected from 0 to 1"),
+    ):
         build(log, tmp_path / "out", stub, max_failed=value)

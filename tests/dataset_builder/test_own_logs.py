@@ -77,6 +77,15 @@ def test_points_in_time_inside_messages_do_not_matter(tmp_path, workers):
     assert report["kept"] == 4
 
 
+def test_points_in_time_inside_maps_and_lists_of_one_size_come_as_numbers(tmp_path):
+    moment = pa.timestamp("ns", "UTC")  # Python's own types do not hold nanoseconds
+    parts = pa.struct([("at", pa.map_(pa.string(), moment)), ("span", pa.list_(moment, 2))])
+    rows = [[{"at": {"sent": 1}, "span": [2, 3]}]]
+    pq.write_table(pa.table({"messages": pa.array(rows, pa.list_(parts))}), tmp_path / "a.parquet")
+    found, _ = read_all(tmp_path)
+    assert found == [{"messages": [{"at": [("sent", 1)], "span": [2, 3]}]}]
+
+
 JSON = st.recursive(
     st.none() | st.integers() | st.text('ab"\\[]{},: \n', max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('k"\\{', max_size=3), inner, max_size=3),

@@ -264,5 +264,9 @@ def test_labeler_files_are_checked(tmp_path):
     assert L.read_labels(tmp_path / "x.jsonl") == {"a": L.Label(2, None)}
     with pytest.raises(UserError, match=r"--bootstrap is -1; expected at least 0\. --seed is -1"):
         labeler_main(EvaluateLabelerConfig("gold", "labels", bootstrap=-1, seed=-1))
+    with pytest.raises(
+        UserError, match=r"^nope does not exist; expected a labels file or folder \(\.json, \.jsonl, \.par"
+    ):
+        L.read_labels("nope")
     with pytest.raises(UserError, match="no id in common"):
         L.agreement({"a": L.Label(1, None)}, {"b": L.Label(1, None)})

@@ -56,6 +56,40 @@ def test_what_is_asked_for_is_checked_before_a_model_is_opened(dataset, judge_be
             evaluate_model(NO_MODEL, tmp_path / "out", datasets, benchmarks, FAST)
 
 
+def test_a_single_file_is_read_whole(model, dataset, tmp_path):
+    whole = evaluate_model(model, tmp_path / "folder", [dataset], options=FAST)["datasets"]["feedback"]
+    table = rows()
+    del table[0]["history"]  # it has none: a line may lack what others have
+    pq.write_table(pa.Table.from_pylist(rows()), tmp_path / "rows.parquet")
+    files = [str(write_jsonl(tmp_path / "rows.jsonl", table)), str(tmp_path / "rows.parquet")]
+    found = evaluate_model(model, tmp_path / "files", files, options=FAST)["datasets"]
+    digest = hashlib.sha256(Path(files[1]).read_bytes()).hexdigest()
+    assert found["rows.parquet"]["read_from"] == [{"file": "rows.parquet", "sha256": digest}]
+    for result in found.values():
+        assert result["split"] == "all" and result["n"] == whole["n"] and result["mae"] == whole["mae"]
+
+
+def test_a_file_that_cannot_be_read_is_told_before_a_model_is_opened(judge_bench, tmp_path):
+    for name, text, message in (
+        ("a.csv", "x", r"a\.csv is a \.csv file; expected one of \.json, \.jsonl, \.parquet"),
+        ("a.jsonl", "", r"a\.jsonl is empty; there is nothing to evaluate on"),
+        ("a.jsonl", '{"label": 1}\nx', r"a\.jsonl, line 2: not valid JSON"),
+        ("a.jsonl", '{"label": 1}', r"a\.jsonl lacks the columns history, messages; expected history, messages, label"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=message):
+            evaluate_model(NO_MODEL, tmp_path / "out", [str(tmp_path / name)], [judge_bench], FAST)
+    for name, message in (
+        ("runs/nope.jsonl", r"^runs/nope\.jsonl does not exist; expected a dataset file or folder"),
+        (
+            "./runs/nope",
+            r"cannot load split 'test' .*: there is no file or folder '\./runs/nope' here, and as an id on",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate_model(NO_MODEL, tmp_path / "out", [name], [judge_bench], FAST)
+
+
 def test_numbers_out_of_range_are_told_at_once_before_a_model_is_opened(dataset, tmp_path):
     from wildreward.evaluation.compare import compare_models
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -177,6 +177,60 @@ def test_a_wrong_flag_is_one_line(flags, message):
 def test_an_unknown_flag_is_told_with_the_nearest():
     with pytest.raises(UserError, match=r"unknown: --sead \(did you mean --seeds\?\); wildreward quickstart --help"):
         commands.parse("quickstart", (Typed,), ["--sead", "5"])
+
+
+@dataclass
+class Rates:
+    rate: float = field(default=0.1, metadata={"help": "A number."})
+    rates: list[float] | None = field(default=None, metadata={"help": "Numbers."})
+
+    def __post_init__(self):
+        int(self.rate)  # as configurations do, which for infinity is no ValueError
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_numbers_that_are_not_finite_are_refused_wherever_they_come_from(tmp_path, number):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"rate: {number.replace('inf', '.inf').replace('nan', '.nan')}\n")
+    quoted = tmp_path / "quoted.yaml"
+    quoted.write_text(f"rate: '{number}'\n")
+    flags = [] if number == "-inf" else [["--rate", number], [f"--rate={number}"]]  # to argparse that is a flag itself
+    for words in (*flags, ["--config", str(file)], ["--config", str(quoted)]):
+        with pytest.raises(UserError, match=f"^--rate is {number}; expected a finite number$"):
+            commands.parse("quickstart", (Rates,), words)
+    with pytest.raises(UserError, match=r"^--rates is nan; expected a finite number\. --rates is inf; expected"):
+        commands.parse("quickstart", (Rates,), ["--rates", "1", "nan", "inf"])
+
+
+def test_a_learning_rate_that_is_no_number_is_one_line():
+    flags = ["--dataset", "d", "--base-model", "m", "--output-dir", "out", "--learning-rate", "nan"]
+    done = run("train-reward", *flags)
+    assert done.returncode == 2 and done.stderr == "error: --learning_rate is nan; expected a finite number\n"
+
+
+@dataclass
+class Hiding:
+    hidden_options: ClassVar[tuple[str, ...]] = ("mode", "fast")
+    mode: str = field(default="a", metadata={"help": "Refused elsewhere."})
+    fast: bool = field(default=True, metadata={"help": "Refused elsewhere."})
+    size: int = field(default=1, metadata={"help": "A size."})
+
+
+def test_hidden_options_are_not_in_the_help_but_still_understood(capsys):
+    with pytest.raises(SystemExit):
+        commands.parse("quickstart", (Hiding,), ["--help"])
+    told = capsys.readouterr().out
+    assert "--size" in told and "mode" not in told and "fast" not in told
+    (config,) = commands.parse("quickstart", (Hiding,), ["--mode", "b", "--no-fast"])
+    assert (config.mode, config.fast) == ("b", False)
+    with pytest.raises(UserError, match=r"^unknown: --modes; wildreward"):
+        commands.parse("quickstart", (Hiding,), ["--modes=x"])
+
+
+def test_quickstart_checks_its_numbers_before_it_leaves_anything_behind(tmp_path):
+    with pytest.raises(UserError, match=r"^--limit is 0; expected at least 1\. --seed is -1; expected at least 0$"):
+        commands.execute("quickstart", ["--output", str(tmp_path / "out"), "--limit", "0", "--seed", "-1"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_texts_that_transformers_declares_may_be_switches(tmp_path):

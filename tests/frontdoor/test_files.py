@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from wildreward.errors import UserError
-from wildreward.files import FolderLock, atomic_path, make_folder, read_json, write_json
-from wildreward.settings import check_settings, reopen_settings
+from wildreward.files import FolderLock, atomic_path, make_folder, read_json, refuse_filled, write_json
+from wildreward.settings import check_least, check_range, check_settings, reopen_settings
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -90,6 +90,47 @@ def test_other_settings_are_refused_by_name(tmp_path):
     check_settings(tmp_path, {"labeler": "cues", "seed": 0})
     with pytest.raises(UserError, match=r"made with other settings \(seed was 0, now 1\)"):
         check_settings(tmp_path, {"seed": 1, "labeler": "cues"})
+
+
+def test_many_settings_that_differ_are_told_in_short(tmp_path):
+    check_settings(tmp_path, {f"s{number}": 0 for number in range(8)} | {"text": "x" * 1000})
+    with pytest.raises(UserError) as caught:
+        check_settings(tmp_path, {f"s{number}": 1 for number in range(8)} | {"text": "y" * 1000})
+    told = str(caught.value)
+    assert "(s0 was 0, now 1; s1 was 0, now 1; s2 was 0, now 1; s3 was 0, now 1; s4 was 0, now 1; and 4 more)" in told
+    with pytest.raises(UserError) as caught:
+        check_settings(tmp_path, {f"s{number}": 0 for number in range(8)} | {"text": "y" * 1000})
+    assert "text was 'xxx" in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_folder_of_another_command_is_called_so(tmp_path):
+    check_settings(tmp_path, dict.fromkeys(("seed", "source", "labeler", "layout", "limit", "max_words", "zzz"), 1))
+    with pytest.raises(UserError) as caught:
+        check_settings(tmp_path, dict.fromkeys(("seed", "dataset", "base_model", "head"), 2))
+    told = "was made by another command: its settings are labeler, layout, limit, max_words, source, and 1 more, which"
+    assert told in str(caught.value)
+
+
+def test_an_output_folder_that_holds_anything_is_refused(tmp_path):
+    refuse_filled(tmp_path / "new")
+    refuse_filled(tmp_path)
+    for name in "dcba":
+        (tmp_path / name).write_text("")
+    with pytest.raises(
+        UserError, match=r"is not empty \(it holds a, b, c and 1 more\); expected a new or an empty folder"
+    ):
+        refuse_filled(tmp_path)
+    with pytest.raises(UserError, match="a is a file; expected a new or an empty folder"):
+        refuse_filled(tmp_path / "a")
+
+
+def test_numbers_out_of_range_are_named_together():
+    check_least(("a", None, 1), ("b", 1, 1), ("c", 0.0, 0))
+    check_range(("a", 0, 0, 1), ("b", 1.0, 0, 1))
+    with pytest.raises(UserError, match=r"^--a is 0; expected at least 1\. --b is nan; expected at least 0$"):
+        check_least(("a", 0, 1), ("b", float("nan"), 0))
+    with pytest.raises(UserError, match=r"^--a is 2; expected from 0 to 1$"):
+        check_range(("a", 2, 0, 1))
 
 
 def test_a_file_where_a_folder_should_be_is_said(tmp_path):

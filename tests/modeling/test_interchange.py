@@ -9,6 +9,8 @@ from tests.tiny import chat, reward_model, tokenizer_for
 from wildreward import RewardScorer
 from wildreward.convert_command import ConvertConfig, main
 from wildreward.errors import UserError
+from wildreward.export_command import ExportConfig
+from wildreward.export_command import main as export_main
 from wildreward.modeling_wildreward.interchange import convert_checkpoint, export_model
 
 CONVERSATIONS = [chat("the cat sat", "right"), chat("again please", "the mat was wrong " * 4, "hi", "the user")]
@@ -107,5 +109,49 @@ def test_convert_refuses_other_heads(tmp_path):
 
 
 def test_convert_refuses_a_length_without_room(tmp_path):
-    with pytest.raises(UserError, match="--max-length is 0; expected at least 1"):
+    with pytest.raises(UserError, match="--max_length is 0; expected at least 1"):
         main(ConvertConfig(checkpoint=str(tmp_path), output=str(tmp_path / "out"), max_length=0))
+    _, folder = exported("llama", tmp_path)
+    least = len(tokenizer_for("llama").apply_chat_template(chat("a", "b"))["input_ids"])
+    config = ConvertConfig(checkpoint=str(folder), output=str(tmp_path / "out"), max_length=least - 1)
+    with pytest.raises(UserError, match=f"longest input is {least - 1} tokens .*; expected at least {least}, what the"):
+        main(config)
+    assert not (tmp_path / "out").exists()
+    config.max_length = least
+    main(config)
+    assert RewardScorer.from_pretrained(tmp_path / "out").model.config.max_length == least
+
+
+def test_convert_refuses_a_template_that_cannot_render_a_question_with_its_answer(tmp_path):
+    _, folder = exported("llama", tmp_path)
+    (tmp_path / "own.jinja").write_text("{{ raise_exception('no system message') }}")
+    with pytest.raises(UserError, match="cannot render a message of the user and an answer: no system message"):
+        main(ConvertConfig(str(folder), str(tmp_path / "out"), template=str(tmp_path / "own.jinja")))
+
+
+def test_nothing_is_written_over(tmp_path):
+    """Neither the input itself nor a folder of somebody else; found out before the input, which is none here, is read."""
+    (tmp_path / "config.json").write_text("{}")
+    for command in (
+        lambda: export_main(ExportConfig(model=str(tmp_path), output=str(tmp_path))),
+        lambda: main(ConvertConfig(checkpoint=str(tmp_path), output=str(tmp_path))),
+    ):
+        with pytest.raises(
+            UserError, match=r"is not empty \(it holds config.json\); expected a new or an empty folder"
+        ):
+            command()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_the_commands_undo_each_other(tmp_path):
+    scorer = RewardScorer(reward_model("llama", head="independent"), tokenizer_for("llama"))
+    scorer.save_pretrained(tmp_path / "rm")
+    export_main(ExportConfig(model=str(tmp_path / "rm"), output=str(tmp_path / "plain")))
+    main(ConvertConfig(checkpoint=str(tmp_path / "plain"), output=str(tmp_path / "back")))
+    back = RewardScorer.from_pretrained(tmp_path / "back")
+    assert back.score(CONVERSATIONS) == pytest.approx(scorer.score(CONVERSATIONS), abs=1e-4)
+
+
+def test_a_mistyped_checkpoint_is_said_not_to_be_here(tmp_path):
+    with pytest.raises(UserError, match=r"cannot convert \./runs/nope: there is no file or folder '\./runs/nope' here"):
+        main(ConvertConfig(checkpoint="./runs/nope", output=str(tmp_path / "out")))

@@ -34,7 +34,14 @@ def _say(text: str) -> None:
 
 
 class Telling(OrdinalRewardTrainer):
-    """Says what shards the model, and where training goes on."""
+    """Says what shards the model, where training goes on, and whether what leaves the model is rounded."""
+
+    def evaluation_loop(self, *args, **kwargs):
+        output = super().evaluation_loop(*args, **kwargs)
+        logits = torch.from_numpy(output.predictions)
+        rounded = torch.equal(logits.bfloat16().float(), logits)
+        _say(f"{len(logits)} logits are {'rounded to bfloat16' if rounded else 'float32'}")
+        return output
 
     def train(self, resume_from_checkpoint: str | None = None):
         if resume_from_checkpoint:

@@ -202,7 +202,7 @@ def test_evaluation_while_training_is_on_the_held_out_prompts(inputs, tmp_path):
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_cpu_that_multiplies_bfloat16_is_trained_on_in_bfloat16(monkeypatch, tmp_path, config_class, fast):
     """Without being told that the CPU is meant, transformers refuses bfloat16 there."""
-    monkeypatch.setattr("wildreward.training.ordinal_reward_config.fast_bf16", lambda: fast)
+    monkeypatch.setattr("wildreward.training.precision.fast_bf16", lambda: fast)
     made = config_class(str(tmp_path))
     assert (made.bf16, made.use_cpu) == (fast, True) and made.device.type == "cpu"
 
@@ -217,14 +217,14 @@ def test_a_cpu_that_multiplies_bfloat16_is_trained_on_in_bfloat16(monkeypatch, t
     ],
 )
 def test_a_local_reward_model_takes_half_the_memory_on_a_gpu(monkeypatch, asked, device, has_bf16, loaded):
-    monkeypatch.setattr("wildreward.training.ordinal_reward_config.fast_bf16", lambda: has_bf16)
+    monkeypatch.setattr("wildreward.training.precision.fast_bf16", lambda: has_bf16)
     assert _reward_dtype(asked, device) == loaded
 
 
 @pytest.mark.parametrize(("asked", "loaded"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_a_local_reward_model_is_loaded_as_asked(inputs, tmp_path, asked, loaded):
     (function,) = _reward_functions(*configs(inputs, tmp_path, "--reward-dtype", asked))
-    assert {weight.dtype for weight in function._score.scorer.model.parameters()} == {loaded}
+    assert {weight.dtype for weight in function._score.scorer.model.model.parameters()} == {loaded}
 
 
 def test_user_errors(inputs, tmp_path):

@@ -273,7 +273,7 @@ def test_rollouts_that_mix_prompts_are_refused(policy, tmp_path):
         ({"per_device_train_batch_size": 6}, "6; it counts completions and must be a multiple of the 4"),
         ({"gradient_accumulation_steps": 4, "steps_per_generation": 2}, "must be a multiple of gradient_accumulation"),
         ({"epsilon": 0.1}, "epsilon: no effect"),
-        ({"beta": 0.0}, "beta must be above 0"),
+        ({"beta": 0.0}, "expected more than 0"),
         ({"min_margin": -1.0}, "min_margin is -1.0"),
     ],
 )

@@ -118,6 +118,23 @@ def test_streamed_training_holds_out_users_too(made, tmp_path):
     assert summary["rows"]["validation"] == len(held) - unlabelled
 
 
+def test_users_beyond_the_most_rows_held_out_of_a_stream_are_trained_on(made, tmp_path):
+    rows = toy_rows(96)
+    Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
+    arguments = TrainRewardArguments(
+        dataset=str(tmp_path / "rows.parquet"),
+        base_model="",
+        streaming=True,
+        validation_share=0.5,
+        max_validation_rows=5,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(made[0] / "base")
+    train, held, _ = load_splits(arguments, config(tmp_path / "a", max_steps=2), tokenizer, 128)
+    users = {row["user_id"] for row in held}
+    assert len(held) == 5
+    assert [row["id"] for row in train] == [row["id"] for row in rows if row["user_id"] not in users]
+
+
 def test_a_stream_without_ids_or_users_can_be_trained_on_and_one_without_labels_is_named(made, tmp_path):
     plain = [{name: row[name] for name in ("messages", "label")} for row in toy_rows(96)]
     (tmp_path / "parts" / "data").mkdir(parents=True)
@@ -198,10 +215,10 @@ def test_errors_are_one_line(tmp_path, made):
     with pytest.raises((UserError, ValueError, OSError)):
         train_reward(no_model, config(tmp_path / "b"))
     nobody_left = TrainRewardArguments(
-        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=0.0
+        dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=1e-9
     )
     with pytest.raises(
-        UserError, match=r"holding out 0% of the users, 2000 rows at most, leaves 96 rows to train on and 0"
+        UserError, match="of 96 rows, 0 are held out with validation_share 1e-09, max_validation_rows 2000"
     ):
         train_reward(nobody_left, config(tmp_path / "c"))
 

@@ -21,6 +21,7 @@ from wildreward.training.reward_data import (
     USABLE,
     hold_out,
     load_rows,
+    owners,
     prepare_features,
     usable_rows,
     validation_share_of,
@@ -47,7 +48,6 @@ def test_whole_conversations_and_rendered_texts_work_too():
     row = toy_rows(2)[1]
     whole = prepared([{"messages": row["history"] + row["messages"], "label": 2}])[0]
     assert whole["input_ids"] == prepared([row])[0]["input_ids"]
-    assert whole["group"] == "conversation:row 0"
     long = prepared([{"text": "the cat sat " * 200, "label": 2}], max_length=32)[0]
     expected = [*TOKENIZER("the cat sat " * 200)["input_ids"], TOKENIZER.eos_token_id]
     assert long["input_ids"][-5:] == expected[-5:] and long["length"] == 32
@@ -86,11 +86,30 @@ def test_a_group_that_is_too_large_to_hold_out_is_passed_over():
         assert 30 < len(held) <= 40 and "user:whale" not in held["group"][:]
 
 
-def test_without_a_user_the_conversation_is_the_group():
-    row = toy_rows(2)[1] | {"user_id": None}
-    assert prepared([row])[0]["group"] == "conversation:c0"
-    del row["conversation_id"]
-    assert prepared([row])[0]["group"] == "conversation:c0"  # from the id
+def test_without_a_user_the_beginning_of_the_chat_is_the_group():
+    """A log of requests: each holds the chat so far, under an id of its own, behind the time of the request."""
+    said = ["hi", "hello", "make me a poem", "roses", "no, longer", "roses are", "thanks"]
+    chat = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
+    system = {"role": "system", "content": "it is noon"}
+
+    def row(turn, chat=chat, **more):
+        head, tail = chat[: 2 * turn], chat[2 * turn : 2 * turn + 2]
+        end = chat[2 * turn + 2]["content"]
+        ids = {"id": f"request{turn}_turn{turn}", "conversation_id": f"request{turn}"}
+        return {"user_id": None, "history": head, "messages": tail, "user_feedback": end, "label": 2} | ids | more
+
+    rows = [row(0), row(1), row(2, history=[system, *chat[:4]])]
+    other = row(1, chat=[*chat[:2], {"role": "user", "content": "make me a song"}, *chat[3:]])
+    groups = owners(Dataset.from_list([*rows, other, row(0, user_id="u1")]))
+    assert groups == prepared([*rows, other, row(0, user_id="u1")])["group"][:]
+    assert groups[0] == groups[1] == groups[2] != groups[3] and groups[0].startswith("opening:")
+    assert groups[4] == "user:u1"
+
+
+def test_rendered_texts_belong_to_their_conversation_else_to_themselves():
+    rows = [{"text": "a", "label": 2, "id": "c0_turn3"}, {"text": "b", "label": 2, "id": "c0_turn1"}]
+    assert set(owners(Dataset.from_list(rows))) == {"conversation:c0"}
+    assert owners(Dataset.from_list([{"text": "a", "label": 2}] * 2)) == ["conversation:row 0", "conversation:row 1"]
 
 
 def test_long_history_goes_but_a_cut_response_leaves_the_row_out():

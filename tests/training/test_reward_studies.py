@@ -14,10 +14,10 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.training.analyze_command import CONFIGS, analyze, main, table
 from wildreward.training.reward_command import TrainRewardArguments, build_model
+from wildreward.training.reward_data import hold_out_users
 from wildreward.training.studies import (
     check_apart,
     diversity_variants,
-    hold_out_users,
     size_variants,
     strategy_variants,
 )
@@ -62,7 +62,7 @@ def test_users_are_held_out_before_variants_are_made():
     assert len(train) + len(held) == 400 and not set(train["user_id"][:]) & set(held["user_id"][:])
     assert train.column_names == made.column_names
     assert len({len(variant.rows) for variant in diversity_variants(train, 0)}) == 1
-    with pytest.raises(UserError, match="of 400 rows, seed 1 holds out 0 for calibration"):
+    with pytest.raises(UserError, match="of 400 rows, 0 are held out"):
         hold_out_users(made, 0.3, seed=1, most=1)
 
 
@@ -136,8 +136,8 @@ def test_variants_that_coincide_are_refused():
 
 def test_variants_without_held_out_users_are_refused_before_training(dataset, tmp_path):
     message = refusal(dataset, tmp_path, "--validation-share", "0.001")
-    assert "of 64 rows, seed 0 holds out 0 for calibration" in message
-    assert "holds out" in refusal(dataset, tmp_path, "--validation-share", "0.0005")  # the folder is not claimed
+    assert "of 64 rows, 0 are held out with validation_share 0.001" in message
+    assert "are held out" in refusal(dataset, tmp_path, "--validation-share", "0.0005")  # the folder is not claimed
 
 
 def test_a_single_file_has_no_test_split(dataset, tmp_path):

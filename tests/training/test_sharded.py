@@ -77,8 +77,8 @@ def alone(arguments, tmp_path_factory):
     return folder
 
 
-def start(engine: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
-    """Two processes under `recipes/accelerate/<engine>.yaml`, in float32."""
+def start(engine: str, arguments: list[str], folder: Path, precision: str = "no") -> subprocess.CompletedProcess:
+    """Two processes under `recipes/accelerate/<engine>.yaml`, by default in float32."""
     launcher = [
         "accelerate.commands.launch",
         "--config_file",
@@ -86,7 +86,7 @@ def start(engine: str, arguments: list[str], folder: Path) -> subprocess.Complet
         "--num_processes",
         "2",
     ]
-    launcher += ["--mixed_precision", "no", "--main_process_port", "0", "-m", "tests.training.accelerator_child"]
+    launcher += ["--mixed_precision", precision, "--main_process_port", "0", "-m", "tests.training.accelerator_child"]
     return subprocess.run(
         [sys.executable, "-m", *launcher, *arguments, "--output-dir", str(folder)],
         cwd=ROOT,
@@ -148,6 +148,19 @@ def test_adapters_over_two_processes_are_merged_like_those_of_one(arguments, tmp
     )
     launch("zero2", [*arguments, *ADAPTERS], tmp_path / "run")
     assert_same_run(tmp_path / "run", tmp_path / "alone")
+
+
+def test_in_bfloat16_sharding_rounds_neither_losses_nor_logits(arguments, tmp_path):
+    """Layers compute in bfloat16; row counts, weights, logits and losses stay float32, as in one process."""
+    mixed = [*arguments[:-6], "--bf16", "True", *arguments[-4:]]
+    single = mixed[1:-2]
+    main(*parse("train-reward", CONFIGS, [*single, "--output-dir", f"{tmp_path}/alone", "--use-cpu", "True"]))
+    done = start("fsdp2", mixed, tmp_path / "run", precision="bf16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "logits are float32" in done.stdout and "rounded" not in done.stdout
+    summaries = [json.loads((tmp_path / name / "training_summary.json").read_text()) for name in ("run", "alone")]
+    losses = [[entry["loss"] for entry in summary["log"] if "loss" in entry] for summary in summaries]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
 @pytest.mark.parametrize(("engine", "name"), [("fsdp2", "FSDP"), pytest.param("zero3", "ZeRO-3", marks=deepspeed)])

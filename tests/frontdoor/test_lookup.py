@@ -1,0 +1,44 @@
+"""Names that may be a folder here or an id on the Hub: a mistyped path is told as one, and at once."""
+
+import time
+
+import pytest
+
+from wildreward.errors import UserError
+from wildreward.lookup import LONGEST_REASON, hub_commit, why_not
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """A Hub that refuses every connection."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+
+def test_a_reason_says_first_that_nothing_here_is_called_so(tmp_path):
+    error = OSError("two\n lines")
+    assert why_not("runs/nope", error) == (
+        "there is no file or folder 'runs/nope' here, and as an id on the Hub: two lines"
+    )
+    assert why_not(str(tmp_path), error) == "two lines"
+    assert why_not(str(tmp_path), ValueError()) == "ValueError"
+    assert len(why_not(str(tmp_path), ValueError("x" * 9999))) == LONGEST_REASON + 1
+
+
+def test_a_folder_has_no_commit(tmp_path):
+    assert hub_commit(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("name", ["runs/nope", "./runs/nope", "a/b/c"])
+def test_a_mistyped_path_of_a_model_is_told_at_once(name, no_hub, tmp_path):
+    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scorer import RewardScorer
+
+    begun = time.monotonic()
+    for load in (RewardScorer.from_pretrained, load_scorer):
+        with pytest.raises(UserError, match=f"there is no file or folder '{name}' here, and as an id on the Hub: "):
+            load(name)
+    with pytest.raises(UserError, match=f"there is no file or folder '{name}' here"):
+        load_scorer("http://127.0.0.1:9/", text_tokenizer=name)
+    assert time.monotonic() - begun < 15  # a download would try the Hub six times
