@@ -12,6 +12,7 @@ from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
 from wildreward.files import atomic_path
 
 CONFIGS = (("default", "data", INSTANCE, True), ("unpaired_preference", "unpaired_preference", UNPAIRED, False))
+MOST_UNKNOWN = 0.1  # share of the rows
 _CODES = {"english": "en", "chinese": "zh"}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -44,6 +45,8 @@ def metadata(report: dict[str, Any], title: str) -> dict[str, Any]:
     """The card's YAML as a dictionary."""
     kept = report["kept"]
     languages = sorted({_CODES[name.lower()] for name in report["languages"] if name.lower() in _CODES})
+    if report["languages"].get("unknown", 0) > MOST_UNKNOWN * kept:
+        languages = []  # the few that are known would pass for all: people and crawlers filter by this field
     return {
         "pretty_name": title,
         **({"language": languages} if languages else {}),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from wildreward.dataset_builder.labelers.base import Labeler
+from wildreward.settings import check_least
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,9 @@ class Prices:
 
     prompt: float = 0.0
     completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_least(("price_prompt", self.prompt, 0), ("price_completion", self.completion, 0))
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Cost of so many tokens."""

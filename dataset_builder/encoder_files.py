@@ -8,6 +8,7 @@ from typing import Any
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.files import read_json
+from wildreward.lookup import why_not
 
 PLAIN_BERT_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 # What `packed_bert` computes; a config that says otherwise is another model.
@@ -48,9 +49,8 @@ def naming(encoder: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError, SafetensorError, UserError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"cannot load the sentence encoder {encoder} ({reason}); give another with --mining-encoder, "
+            f"cannot load the sentence encoder {encoder} ({why_not(resolve(encoder), error)}); give another with --mining-encoder, "
             "or do without implicit feedback (--mining-window 0)"
         ) from error
 

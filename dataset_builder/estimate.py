@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for name in ("conversations", "prompt_speed", "completion_speed", "gpus"):
         if getattr(options, name) <= 0:
-            parser.error(f"--{name.replace('_', '-')} must be above 0, got {getattr(options, name)}")
+            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected above 0")
     from transformers import AutoTokenizer
     from transformers.utils import logging
 

@@ -43,6 +43,8 @@ def _levels(figure_class: type, report: dict[str, Any], path: Path) -> Path:
     base = [0] * len(LEVEL_NAMES)
     for source, colour in _COLOURS.items():
         counts = [report["label_sources"].get(source, {}).get(str(level), 0) for level in LEVEL_NAMES]
+        if not any(counts):
+            continue  # no legend for what is not there
         axes.bar(list(LEVEL_NAMES.values()), counts, bottom=base, label=source, color=colour)
         base = [below + count for below, count in zip(base, counts, strict=True)]
     axes.set_ylabel("instances")

@@ -1,7 +1,6 @@
 """The whole build: source → parts → labels → implicit feedback → candidates → dataset folder."""
 
 import logging
-import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from wildreward.dataset_builder.stages import Job
 from wildreward.dataset_builder.workers import WorkerDied, Workers
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json
-from wildreward.settings import check_settings, reopen_settings
+from wildreward.settings import check_least, check_range, check_settings, reopen_settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +51,7 @@ def build_dataset(
     Raises:
         UserError: for everything the user can put right.
     """
-    if num_workers < 1:
-        raise UserError(f"--num-workers must be at least 1, got {num_workers}")
+    check_least(("num_workers", num_workers, 1))
     job = prepare(source, output, **settings)
     report = job.output / "build_report.json"
     with FolderLock(job.plan.folder):
@@ -172,13 +170,14 @@ def prepare(
         UserError: for everything the user can put right.
     """
     _check(on_bad_input, personal_data, test_fraction)
-    _check_range("max_failed", max_failed, 0, 1)
-    _check_range("near_duplicates", near_duplicates, 0, 1)
-    _check_range("mining_threshold", mining_threshold, -1, 1)
-    _check_range("mining_window", mining_window, 0)
-    _check_range("max_words", max_words, 1)
-    if limit is not None:
-        _check_range("limit", limit, 1)
+    check_range(
+        ("max_failed", max_failed, 0, 1),
+        ("near_duplicates", near_duplicates, 0, 1),
+        ("mining_threshold", mining_threshold, -1, 1),
+    )
+    # an encoder reads a word between two marks
+    lengths = (("max_words", max_words, 1), ("mining_max_tokens", mining_max_tokens, 3))
+    check_least(("limit", limit, 1), ("mining_window", mining_window, 0), *lengths)
     path, output = source if revision else resolve(source), Path(output)
     check_output(output, Path(path))
     losses = Losses(skip=on_bad_input == "skip")
@@ -186,10 +185,6 @@ def prepare(
     if not slices:
         raise UserError(f"{source} holds nothing that can be read{_because(losses)}")
     if mining_window > 0:
-        if mining_max_tokens < 3:
-            raise UserError(
-                f"--mining-max-tokens must be at least 3, a word between two marks, got {mining_max_tokens}"
-            )
         check_encoder(mining_encoder)
     found_layout = find_layout(_first_columns(slices, source), name=layout, columns=columns, where=source)
     _check_files(slices, found_layout, columns or Columns(), losses)
@@ -250,17 +245,11 @@ def claim(job: Job) -> None:
 
 def _check(on_bad_input: str, personal_data: str, test_fraction: float) -> None:
     if on_bad_input not in ("error", "skip"):
-        raise UserError(f"--on-bad-input must be error or skip, got {on_bad_input!r}")
+        raise UserError(f"--on_bad_input is {on_bad_input!r}; expected error or skip")
     if personal_data not in ("drop", "redact", "keep"):
-        raise UserError(f"--personal-data must be drop, redact or keep, got {personal_data!r}")
+        raise UserError(f"--personal_data is {personal_data!r}; expected drop, redact or keep")
     if not 0 <= test_fraction < 1:
-        raise UserError(f"--test-fraction must be at least 0 and below 1, got {test_fraction}")
-
-
-def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not low <= value <= high:
-        expected = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-        raise UserError(f"--{name} must be {expected}, got {value}")
+        raise UserError(f"--test_fraction is {test_fraction}; expected at least 0 and below 1")
 
 
 def _first_columns(slices: list[Slice], source: str) -> set[str]:

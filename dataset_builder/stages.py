@@ -26,6 +26,7 @@ from wildreward.dataset_builder.ingest import (
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
 from wildreward.dataset_builder.labeling import check_failures, label_paid, left_to_ask
 from wildreward.dataset_builder.sources.readers import Slice
+from wildreward.dataset_builder.sources.unusable import why_unusable
 from wildreward.dataset_builder.workers import Step, Workers
 from wildreward.errors import UserError
 from wildreward.files import make_folder, read_json, write_json
@@ -80,14 +81,15 @@ def read(job: Job, workers: Workers, rank: int = 0, world: int = 1) -> None:
 def index(job: Job, workers: Workers) -> None:
     """Find copies and shared ids among all conversations, once."""
     if not job.plan.repeats.exists():
-        workers.each(_index, [(job.settings["source"],)], "index")
+        workers.each(_index, [(job.settings["source"], job.slices)], "index")
 
 
-def _index(plan: steps.Plan, source: str) -> None:
+def _index(plan: steps.Plan, source: str, slices: Sequence[Slice]) -> None:
     parts, counts = ingested_parts(plan.conversations)
     if not parts:
         seen = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
-        raise UserError(f"{source} holds no usable conversation ({seen or 'it is empty'})")
+        why = why_unusable(plan.layout, slices, counts)
+        raise UserError(f"{source} holds no usable conversation ({seen or 'it is empty'}){': ' if why else ''}{why}")
     check_users(parts)
     write_json(plan.names, {"key": naming_key(parts)})
     write_repeats(plan.repeats, find_repeats(parts))

@@ -20,7 +20,9 @@ from wildreward.dataset_builder.labelers.prompts import (
 )
 from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
 from wildreward.errors import UserError
+from wildreward.lookup import why_not
 from wildreward.names import public_name
+from wildreward.settings import check_least
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +92,7 @@ class TransformersLabeler(Labeler):
     def __init__(
         self, model: str, batch_size: int = 8, device: str | None = None, budget: Budget | None = None
     ) -> None:
+        check_least(("batch_size", batch_size, 1))
         self.budget = budget or Budget()
         self.batch_size = batch_size
         self.cut_rows = 0
@@ -133,8 +136,8 @@ def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
 
     from wildreward.bundled import resolve
 
+    path = resolve(model)
     try:
-        path = resolve(model)
         _check_weights(path)
         safely = {"use_safetensors": True}
         pipe = pipeline("decision", model=path, device=device, dtype="auto", model_kwargs=safely)
@@ -144,9 +147,8 @@ def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
         asked = {"state": "", "questions": dict(DECISIONS)}
         pipe(asked)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"cannot label with the model {model}: {reason}; choose a chat model or a decision model "
+            f"cannot label with the model {model}: {why_not(path, error)}; choose a chat model or a decision model "
             "whose weights are safetensors files"
         ) from error
     return pipe

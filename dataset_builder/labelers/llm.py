@@ -28,6 +28,7 @@ from wildreward.dataset_builder.labelers.quoting import Budget
 from wildreward.dataset_builder.labelers.retries import Patience
 from wildreward.errors import UserError
 from wildreward.names import public_name
+from wildreward.settings import check_least
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ class LlmLabeler(EndpointLabeler):
         budget: Budget | None = None,
         patience: Patience | None = None,
     ) -> None:
+        check_least(("temperature", temperature, 0), ("max_answer_tokens", max_answer_tokens, 1))
         extra = read_extra_body(extra_body)
         form = ChatForm(model, temperature, max_answer_tokens, budget or Budget(), extra)
         super().__init__(form, base_url, api_key_env, concurrency, patience)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from wildreward.dataset_builder.labelers.base import ChatMessage
-from wildreward.errors import UserError
+from wildreward.settings import check_least
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,7 @@ class Budget:
         """`tokens` shared out among the parts as in the default."""
         default = cls()
         whole = default.history + default.query + default.response + default.feedback
-        if tokens < 40:
-            raise UserError(f"--shown_tokens must be at least 40, got {tokens}")
+        check_least(("shown_tokens", tokens, 40))
         return cls(
             *(part * tokens // whole for part in (default.history, default.query, default.response, default.feedback))
         )

@@ -52,7 +52,7 @@ class Patience:
     def of(cls, attempt_seconds: float) -> Self:
         """All deadlines in proportion to that of one attempt."""
         if not attempt_seconds > 0:
-            raise UserError(f"--timeout must be more than 0 seconds, got {attempt_seconds}")
+            raise UserError(f"--timeout is {attempt_seconds}; expected more than 0 seconds")
         return cls(attempt_seconds, row_seconds=7.5 * attempt_seconds, stall_seconds=max(300.0, 2.5 * attempt_seconds))
 
     def pause(self, failures: int) -> float:

@@ -59,13 +59,13 @@ def find_layout(found: Collection[str], *, name: str = "auto", columns: Columns 
     but = f", but not {', '.join(absent)}" if absent else ""
     expected = "; or ".join(f"{layout.name}: {', '.join(layout.required)}" for layout in candidates)
     raise UserError(
-        f"{where} has the columns {_shown(found)}{but}; expected {expected}. "
+        f"{where} has the columns {shown_names(found)}{but}; expected {expected}. "
         "Give the names with --messages-column, --id-column, --user-column"
     )
 
 
-def _shown(names: Collection[str]) -> str:
-    """Column names for an error; in a JSON object that is no row, the keys may be people's words."""
+def shown_names(names: Collection[str]) -> str:
+    """Names of columns or keys for an error; in a JSON object that is no row, the keys may be people's words."""
     cut = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in sorted(names)]
     more = f" and {len(cut) - MOST_NAMES} more" if len(cut) > MOST_NAMES else ""
     return ", ".join(cut[:MOST_NAMES]) + more or "none"

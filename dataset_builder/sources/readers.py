@@ -268,7 +268,11 @@ def _without_times(kind: "pa.DataType") -> "pa.DataType":
         return pa.list_(pa.field(kind.value_field.name, _without_times(kind.value_type)))
     if pa.types.is_large_list(kind):
         return pa.large_list(pa.field(kind.value_field.name, _without_times(kind.value_type)))
-    return kind
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(pa.field(kind.value_field.name, _without_times(kind.value_type)), kind.list_size)
+    if pa.types.is_map(kind):
+        return pa.map_(_without_times(kind.key_type), _without_times(kind.item_type))
+    return kind  # dictionaries come decoded, but for those of texts
 
 
 def _read_jsonl(piece: Slice, losses: Losses) -> Iterator[Any]:
