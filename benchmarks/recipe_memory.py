@@ -17,8 +17,9 @@ from transformers import AutoModel, TrainerCallback
 from wildreward.commands import parse
 from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
-from wildreward.training.reward_command import CONFIGS, adapters
+from wildreward.training.reward_command import CONFIGS
 from wildreward.training.reward_estimates import BYTES, GIB, estimate, printed_estimate, shape_of
+from wildreward.training.reward_model import adapters
 
 WARM_UP = 2
 

@@ -5,6 +5,7 @@
 - `recipe`: `wildreward train-reward` with `--recipe`; `against`: the same with another recipe, where one is given.
 - `plain`: the same backbone in a loop of fifty lines, as such scripts are written: turns joined and cut on the right,
   batches padded, one logit a threshold, one epoch of AdamW.
+- `vectors`: logistic regression on the backbone's own vectors, as they are: the mean over the tokens of its last layer.
 - `words`: logistic regression on words and pairs of words (tf-idf) of query and response. It reads no order and no
   meaning, so what it reaches is what topic and wording give away.
 
@@ -36,14 +37,16 @@ from wildreward.commands import parse
 from wildreward.evaluation.bootstrap import bootstrap, paired_bootstrap
 from wildreward.evaluation.metrics import roc_auc
 from wildreward.files import make_folder, read_json, write_json
-from wildreward.modeling_wildreward import ordinal_loss
+from wildreward.modeling_wildreward import WildRewardForSequenceClassification, ordinal_loss
+from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.reward_command import CONFIGS, train_reward
 from wildreward.training.reward_data import groups_of, load_rows, validation_share_of
 
 LEVELS = 4
 FOLD_SEED = 4711  # not the recipe's own: its held-out users must come from all folds it trains on
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart-reward.yaml"
-CONTESTANTS = ("recipe", "against", "plain", "words")
+CONTESTANTS = ("recipe", "against", "plain", "vectors", "words")
+STRENGTH = 1e-3  # C of the regression on vectors; chosen among powers of ten on these folds
 
 
 def by_recipe(recipe: Path, train: Dataset, folder: Path, seed: int, test: Dataset) -> list[float]:
@@ -84,6 +87,29 @@ def by_plain_script(
     with torch.inference_mode():
         parts = [1 + logits(texts[start : start + 32]).sigmoid().sum(1).cpu() for start in range(0, len(texts), 32)]
     return torch.cat(parts).tolist()
+
+
+def by_vectors(train: Dataset, test: Dataset, base_model: str, max_length: int) -> list[float]:
+    """Scores of the test rows by logistic regression on what the backbone says of a rendered input without any training."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = RewardScorer(
+        WildRewardForSequenceClassification.from_backbone(resolve(base_model), pooling="mean", max_length=max_length),
+        install_template(AutoTokenizer.from_pretrained(resolve(base_model))),
+    )
+    vectors = []  # what the head is given
+    model.model.score.register_forward_pre_hook(lambda _, inputs: vectors.append(inputs[0].float().cpu()))
+
+    def read(rows: Dataset) -> np.ndarray:
+        vectors.clear()
+        for conversation in conversations(rows):
+            model.score([conversation])
+        return torch.cat(vectors).numpy()
+
+    regression = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
+    return regression.fit(read(train), positive(train)).decision_function(read(test)).tolist()
 
 
 def by_words(train: Dataset, test: Dataset) -> list[float]:
@@ -201,7 +227,7 @@ def main() -> None:
     folder, paths = make_folder(arguments.output), {"recipe": arguments.recipe, "against": arguments.against}
     recipes = {name: yaml.safe_load(path.read_text()) for name, path in paths.items() if path}
     plain = [recipes["recipe"].get(name) for name in ("base_model", "max_length")] + [arguments.plain_epochs]
-    seeds = {name: arguments.seeds if name != "words" else [0] for name in only}
+    seeds = {name: arguments.seeds if name not in ("vectors", "words") else [0] for name in only}
     scores = {name: np.zeros((len(seeds[name]), len(rows))) for name in only}
     measured = arguments.measure or arguments.folds
     part, parts = part_of(arguments.part, parser)
@@ -209,12 +235,13 @@ def main() -> None:
     for number, name, seed in jobs[part::parts]:
         train, test = rows.select(np.flatnonzero(fold != number)), rows.select(np.flatnonzero(fold == number))
         kind = "recipe" if name in recipes else name  # a recipe's runs are the same on either side
-        setting = {**recipes, "plain": plain}.get(name)
+        setting = {**recipes, "plain": plain, "vectors": [*plain[:2], STRENGTH]}.get(name)
         identity = json.dumps([train["id"][:], train["label"][:], kind, seed, setting], sort_keys=True)
         path = folder / f"{kind}-{number}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
         compute = {
             "recipe": partial(by_recipe, paths.get(name), train, folder / path.stem, seed, test),
             "plain": partial(by_plain_script, train, test, seed, *plain),
+            "vectors": partial(by_vectors, train, test, *plain[:2]),
             "words": partial(by_words, train, test),
         }[kind]
         scores[name][seeds[name].index(seed), fold == number] = kept(path, compute)

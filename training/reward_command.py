@@ -5,7 +5,6 @@ The folder holds the model (safetensors, its code and `auto_map`), the tokenizer
 goes on from the last complete checkpoint.
 """
 
-import contextlib
 import copy
 import dataclasses
 import importlib.metadata
@@ -13,44 +12,28 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from datasets import Dataset, IterableDataset
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
-
-from wildreward.bundled import resolve
 from wildreward.errors import UserError
 from wildreward.files import FolderLock, make_folder, read_json, write_json
-from wildreward.lookup import why_not
 from wildreward.model_card import write_model_card
-from wildreward.modeling_wildreward import WildRewardForSequenceClassification, response_mark
+from wildreward.modeling_wildreward import response_mark
 from wildreward.modeling_wildreward.pooling import SECTIONS
-from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
 from wildreward.settings import check_above, check_below, check_least, check_settings, claim
-from wildreward.training.adapters import lora
-from wildreward.training.backbone_layers import freeze
 from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, decisive_settings, model_digest
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
 from wildreward.training.reward_data import (
-    OWNER_COLUMNS,
-    check_columns,
-    groups_of,
-    hold_out_users,
     level_frequencies,
-    load_rows,
-    prepare_features,
-    usable_rows,
-    validation_share_of,
 )
 from wildreward.training.reward_estimates import estimate, printed_estimate
+from wildreward.training.reward_model import adapters, build_model, load_tokenizer, naming_the_backbone
+from wildreward.training.reward_splits import load_splits
 from wildreward.training.reward_stream import refuse_for_streams
 
 logger = logging.getLogger(__name__)
@@ -308,104 +291,6 @@ def _train(
         write_json(folder / SUMMARY, summary)
         write_model_card(folder, config.hub_model_id)
     return summary
-
-
-def build_model(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> WildRewardForSequenceClassification:
-    """The backbone with a fresh head; its configuration names the backbone as it was asked for."""
-    loading: dict[str, Any] = {"dtype": arguments.dtype}
-    if arguments.attn_implementation:
-        loading["attn_implementation"] = arguments.attn_implementation
-    if arguments.model_revision:
-        loading["revision"] = arguments.model_revision
-    if arguments.trust_remote_code:
-        loading["trust_remote_code"] = True
-    set_seed(config.seed)  # the head's first weights
-    with naming_the_backbone(arguments.base_model):
-        model = WildRewardForSequenceClassification.from_backbone(
-            resolve(arguments.base_model),
-            num_levels=arguments.num_levels,
-            head=arguments.head,
-            pooling=arguments.pooling,
-            max_length=config.max_length,
-            **loading,
-        )
-    model.config.base_model = public_name(arguments.base_model)
-    freeze(model, arguments.frozen_layers)
-    return model
-
-
-def load_tokenizer(arguments: TrainRewardArguments) -> PreTrainedTokenizerBase:
-    """The backbone's tokenizer with the reward model's template."""
-    options = {"revision": arguments.model_revision, "trust_remote_code": arguments.trust_remote_code}
-    return install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), **options))
-
-
-@contextlib.contextmanager
-def naming_the_backbone(name: str) -> Iterator[None]:
-    """Turn what loading says about missing or broken files into an error that names the backbone."""
-    try:
-        yield
-    except (ValueError, OSError, ImportError, SafetensorError) as error:
-        raise UserError(f"cannot load the backbone {name!r}: {why_not(resolve(name), error)}") from error
-
-
-def load_splits(
-    arguments: TrainRewardArguments,
-    config: OrdinalRewardConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-) -> tuple[Dataset | IterableDataset, Dataset, dict[str, int]]:
-    """Training and validation rows, and what was left out.
-
-    The validation users are carved out of the train split; the test split is never touched.
-    """
-    install_template(tokenizer)
-    rows = load_rows(
-        resolve(arguments.dataset),
-        arguments.train_split,
-        config=arguments.dataset_config,
-        revision=arguments.dataset_revision,
-        streaming=arguments.streaming,
-    )
-    if arguments.streaming:
-        return _streamed_splits(rows, arguments, config.seed)
-    with config.main_process_first(desc="dataset preparation"):
-        features = prepare_features(rows, tokenizer, max_length, arguments.num_levels, config.dataset_num_proc)
-    features, left_out = usable_rows(features, config.keep_cut_responses)
-    train, validation = hold_out_users(features, arguments.validation_share, config.seed, arguments.max_validation_rows)
-    return train, validation, left_out
-
-
-def _streamed_splits(
-    rows: IterableDataset, arguments: TrainRewardArguments, seed: int
-) -> tuple[IterableDataset, Dataset, dict[str, int]]:
-    """The same split by group as for stored rows, decided row by row; what is left out of the validation rows."""
-
-    check_columns(list(next(iter(rows.take(1)), {})))
-
-    def owner(row: dict[str, Any]) -> str:
-        # places in the stream change when it is shuffled: where nothing names a row, its text does
-        name = row.get("id") or json.dumps([row.get("history"), row.get("messages"), row.get("text")], default=str)
-        return groups_of({column: [row.get(column)] for column in OWNER_COLUMNS}, [str(name)])[0]
-
-    def chosen(row: dict[str, Any]) -> bool:
-        return validation_share_of(owner(row), seed) < arguments.validation_share
-
-    read = list(rows.filter(chosen).take(arguments.max_validation_rows))
-    held_out = {owner(row) for row in read}  # users beyond max_validation_rows are trained on
-    validation = [row for row in read if row.get("label") is not None]
-    if not validation:
-        raise UserError(
-            f"holding out {arguments.validation_share:.0%} of the streamed users leaves no row with a label to validate on"
-        )
-    left_out = {"no label, held out": len(read) - len(validation)} if len(read) > len(validation) else {}
-    return rows.filter(lambda row: owner(row) not in held_out), Dataset.from_list(validation), left_out
-
-
-def adapters(arguments: TrainRewardArguments) -> Any:
-    """The `peft` configuration asked for, or None; the head is no linear layer of the backbone."""
-    head = {"exclude_modules": ["score"], "modules_to_save": ["score"]}
-    return lora(arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout, **head)
 
 
 def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:

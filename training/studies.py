@@ -20,14 +20,9 @@ from wildreward.errors import UserError
 from wildreward.files import read_json, write_json
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
-from wildreward.training.reward_command import (
-    TrainRewardArguments,
-    adapters,
-    build_model,
-    load_tokenizer,
-    naming_the_backbone,
-)
+from wildreward.training.reward_command import TrainRewardArguments
 from wildreward.training.reward_data import hold_out_users, level_frequencies, owners, prepare_features, usable_rows
+from wildreward.training.reward_model import adapters, build_model, load_tokenizer, naming_the_backbone
 
 logger = logging.getLogger(__name__)
 

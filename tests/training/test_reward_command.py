@@ -17,15 +17,16 @@ from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.files import FolderLock
 from wildreward.modeling_wildreward.template import response_mark
+from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_command import (
     CONFIGS,
     TrainRewardArguments,
-    load_splits,
     main,
     run_settings,
     train_reward,
 )
 from wildreward.training.reward_data import validation_share_of
+from wildreward.training.reward_splits import load_splits
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +222,46 @@ def test_errors_are_one_line(tmp_path, made):
         UserError, match="of 96 rows, 0 are held out with validation_share 1e-09, max_validation_rows 2000"
     ):
         train_reward(nobody_left, config(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("learning_rate", 0.0, "more than 0"),
+        ("num_train_epochs", 0.0, "more than 0"),
+        ("max_steps", 0, "at least 1"),
+        ("save_steps", -1, "more than 0"),
+        ("adam_beta2", 1.0, "less than 1"),
+        ("label_smoothing_factor", -0.5, "at least 0"),
+        ("dataset_num_proc", 0, "at least 1"),
+        ("weight_decay", -1.0, "at least 0"),
+    ],
+)
+def test_numbers_that_train_nothing_or_nonsense_are_refused(tmp_path, name, value, expected):
+    with pytest.raises(UserError, match=rf"--{name} is {value}; expected {expected}"):
+        config(tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["validation_share", "lora_alpha", "lora_dropout"])
+def test_shares_and_adapters_out_of_range_are_refused(name):
+    with pytest.raises(UserError, match=rf"--{name} is -1; expected"):
+        TrainRewardArguments(dataset="x", base_model="y", **{name: -1})
+
+
+def test_a_run_is_not_gone_on_with_under_another_engine(made, tmp_path, monkeypatch):
+    """Its checkpoints hold the optimizer's state in another form: the schedule and the moments would begin anew."""
+    what = TrainRewardArguments(dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"))
+    asked = config(tmp_path / "out", max_steps=1)
+    train_reward(what, asked)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="engine was 'none', now 'fsdp'"):
+        train_reward(what, asked)
+
+
+def test_a_run_without_an_output_folder_is_refused(made):
+    what = TrainRewardArguments(dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"))
+    with pytest.raises(UserError, match="there is no output_dir; name the folder to write with --output-dir"):
+        train_reward(what, OrdinalRewardConfig())
 
 
 def test_a_refused_run_does_not_claim_its_folder(tmp_path, made):

@@ -12,8 +12,9 @@ from tests.tiny import save_backbone
 from tests.training.reward_tiny import config
 from wildreward.commands import parse
 from wildreward.errors import UserError
-from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, build_model, main
+from wildreward.training.reward_command import CONFIGS, TrainRewardArguments, main
 from wildreward.training.reward_estimates import estimate, printed_estimate
+from wildreward.training.reward_model import build_model
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

@@ -13,8 +13,9 @@ from tests.training.reward_tiny import toy_rows
 from wildreward.commands import parse
 from wildreward.errors import UserError
 from wildreward.training.analyze_command import CONFIGS, analyze, main, table
-from wildreward.training.reward_command import TrainRewardArguments, build_model
+from wildreward.training.reward_command import TrainRewardArguments
 from wildreward.training.reward_data import hold_out_users
+from wildreward.training.reward_model import build_model
 from wildreward.training.studies import (
     check_apart,
     diversity_variants,
@@ -114,6 +115,7 @@ def refusal(dataset, tmp_path, *more, processes=1):
 def test_what_would_fail_after_training_is_refused_before(dataset, tmp_path, monkeypatch):
     assert "plot_metric is 'auc'; expected one of loss, mae" in refusal(dataset, tmp_path, "--plot-metric", "auc")
     assert "remove: estimate, streaming" in refusal(dataset, tmp_path, "--estimate", "2", "--streaming", "True")
+    assert "remove: seed, eval_strategy" in refusal(dataset, tmp_path, "--seed", "1", "--eval-strategy", "no")
     assert "push_to_hub (run wildreward push" in refusal(dataset, tmp_path, "--push-to-hub", "True")
     assert "analyze runs in one process, and was started in 2" in refusal(dataset, tmp_path, processes=2)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
