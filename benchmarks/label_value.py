@@ -23,7 +23,7 @@ from reward_quality import by_recipe, by_words, compare, fold_of, kept, positive
 from wildreward.bundled import SHAREGPT
 from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.files import make_folder, write_json
-from wildreward.training.reward_data import groups_of, load_rows
+from wildreward.training.reward_data import load_rows, owners
 
 FOLDS, HELD_OUT = 3, 0
 
@@ -44,7 +44,7 @@ def readers_dataset(folder: Path) -> str:
 def rows_of(folder: str) -> tuple[Dataset, np.ndarray, list[str]]:
     """All rows of a dataset, whether each is held out, and its user."""
     rows = concatenate_datasets([load_rows(folder, split) for split in ("train", "test")])
-    users = groups_of({name: rows[name][:] for name in ("user_id", "conversation_id")}, rows["id"][:])
+    users = owners(rows)
     return rows, np.asarray([fold_of(user, FOLDS) == HELD_OUT for user in users]), users
 
 

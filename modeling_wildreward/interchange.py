@@ -145,7 +145,7 @@ def convert_checkpoint(
     text_config._name_or_path = ""
     config.dtype = backbone.dtype
     model = WildRewardForSequenceClassification(config, backbone=backbone)
-    model.score.weight = nn.Parameter(weight.to(backbone.dtype))
+    model.score.weight = nn.Parameter(weight.float())
     return model.eval(), tokenizer
 
 

@@ -4,6 +4,7 @@ Every study trains the same model on variants of the train split and measures al
 gets `results.json`, `<study>.png` and one file for each finished run in `runs/`; an interrupted study goes on there.
 """
 
+import copy
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,7 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
         raise UserError(f"plot_metric is {arguments.plot_metric!r}; expected one of {', '.join(METRICS)}")
     _figure_class()  # refuses before hours of training, not after them
     folder = make_folder(config.output_dir)
+    config = copy.copy(config)
     config.eval_strategy = config.save_strategy = "no"
     config.load_best_model_at_end = False
     with FolderLock(folder / "work"):

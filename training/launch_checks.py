@@ -38,6 +38,19 @@ def engine_of(args: TrainingArguments) -> str:
     return "none"
 
 
+def refuse_half_weights_under_fsdp(args: TrainingArguments, dtype: str) -> None:
+    """Refuse weights in half precision that FSDP would have to shard beside a head in float32.
+
+    Raises:
+        UserError: saying how to start instead.
+    """
+    if engine_of(args) == "fsdp" and dtype != "float32" and not (args.bf16 or args.fp16):
+        raise UserError(
+            f"dtype is {dtype} under FSDP without mixed precision; expected weights in float32: leave dtype out, and compute in "
+            "half precision with --bf16 True"
+        )
+
+
 def refuse_sharded_adapters(args: TrainingArguments) -> None:
     """Refuse to train adapters where no process holds the weights that they are merged into at the end.
 

@@ -161,7 +161,7 @@ class OrdinalRewardConfig(TrainingArguments):
             ("dataset_num_proc", self.dataset_num_proc, 1),
             ("dataloader_num_workers", self.dataloader_num_workers, 0),
             ("pass_overhead", self.pass_overhead, 0),
-            ("save_total_limit", self.save_total_limit, 1),
+            ("save_total_limit", self.save_total_limit, 0),
             ("eval_delay", self.eval_delay, 0),
             ("warmup_steps", self.warmup_steps, 0),
             ("weight_decay", self.weight_decay, 0),
@@ -169,16 +169,18 @@ class OrdinalRewardConfig(TrainingArguments):
             ("label_smoothing_factor", self.label_smoothing_factor, 0),
             ("adam_beta1", self.adam_beta1, 0),
             ("adam_beta2", self.adam_beta2, 0),
+            ("neftune_noise_alpha", self.neftune_noise_alpha, 0),
             ("max_steps", 1 if self.max_steps == -1 else self.max_steps, 1),
         )
         check_above(
             ("learning_rate", self.learning_rate, 0),
             ("num_train_epochs", self.num_train_epochs if self.max_steps == -1 else None, 0),
             ("adam_epsilon", self.adam_epsilon, 0),
-            ("neftune_noise_alpha", self.neftune_noise_alpha, 0),
-            ("logging_steps", self.logging_steps, 0),
-            ("eval_steps", self.eval_steps, 0),
-            ("save_steps", self.save_steps, 0),
+            *(
+                (f"{what}_steps", getattr(self, f"{what}_steps"), 0)
+                for what in ("logging", "eval", "save")
+                if getattr(self, f"{what}_strategy") == "steps"
+            ),
         )
         check_below(
             ("adam_beta1", self.adam_beta1, 1),

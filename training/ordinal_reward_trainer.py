@@ -391,7 +391,9 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         head = self.reward_config.head
         self.reward_config.temperatures = fit_temperatures(logits, labels, head)
         calibrated = reward_metrics(logits, labels, head, self.reward_config.temperatures)
-        return output.metrics | {f"eval_{name}": value for name, value in calibrated.items()}
+        metrics = output.metrics | {f"eval_{name}": value for name, value in calibrated.items()}
+        self.log(metrics)
+        return metrics
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the package's own card; `push_to_hub` calls this before it uploads."""

@@ -23,7 +23,7 @@ from wildreward.modeling_wildreward import response_mark
 from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.names import public_name
 from wildreward.settings import check_above, check_below, check_least, check_settings, claim
-from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
+from wildreward.training.launch_checks import refuse_half_weights_under_fsdp, refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, decisive_settings, model_digest
@@ -202,6 +202,7 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     use_one_gpu(config)
     check_output_folder(config)
     refuse_what_is_done_otherwise(config)
+    refuse_half_weights_under_fsdp(config, arguments.dtype)
     if arguments.lora_rank:
         refuse_sharded_adapters(config)
     if arguments.streaming:

@@ -27,9 +27,10 @@ from wildreward.modeling_wildreward.template import RESPONSE, EncodedInput, enco
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 4  # raise when the meaning of a prepared feature changes: old caches are then not read
+PREPARATION = 5  # raise when the meaning of a prepared feature changes: old caches are then not read
 USABLE, NO_LABEL, RESPONSE_CUT = 0, 1, 2
 OWNER_COLUMNS = ("user_id", "conversation_id", "history", "messages", "user_feedback")
+OWNERS_AT_ONCE = 1000  # rows, whose messages are in memory
 STATUS = {NO_LABEL: "no label", RESPONSE_CUT: "response longer than max_length"}
 
 FEATURES = Features(
@@ -238,9 +239,9 @@ def _confidence(value: Any, row: str) -> float:
 def groups_of(batch: Mapping[str, list], ids: Sequence[str]) -> list[str]:
     """Who a row belongs to, so that one person is never on both sides of a split.
 
-    The user, where known. Else the beginning of the chat up to the second thing the user says, as for the dataset's own
-    split: a log of requests holds one chat many times, each time a turn longer and under another id. A row without
-    messages belongs to its conversation, else to itself.
+    The user, where known. Else, in rows that say what came next, the beginning of the chat up to the second thing the user
+    says, as for the dataset's own split: a log of requests holds one chat many times, each time a turn longer and under
+    another id. Else the conversation, else what the chat begins with, else the row.
 
     Args:
         batch: columns of the dataset, of them those in `OWNER_COLUMNS`.
@@ -254,20 +255,28 @@ def groups_of(batch: Mapping[str, list], ids: Sequence[str]) -> list[str]:
 def _owner(row: str, user: Any, conversation: Any, history: Any, messages: Any, feedback: Any) -> str:
     if user:
         return f"user:{user}"
-    if messages is None:
-        return f"conversation:{conversation or row.rpartition('_turn')[0] or row}"
     said = [*_chat(history, row), *_chat(messages, row)]
-    spoken = [str(message["content"]) for message in said if message["role"] != "system"]
-    opening = [*spoken, *([str(feedback)] if feedback else [])][:3]
-    return f"opening:{hashlib.sha256(json.dumps(opening).encode()).hexdigest()[:32]}"
+    spoken = [message["content"] for message in said if message["role"] != "system"]
+    next_said = feedback.get("content") if isinstance(feedback, dict) else feedback
+    if spoken and next_said:
+        return _opening([*spoken, next_said][:3])
+    if spoken and not conversation:
+        return _opening(spoken[:2])
+    return f"conversation:{conversation or row.rpartition('_turn')[0] or row}"
+
+
+def _opening(contents: list) -> str:
+    return f"opening:{hashlib.sha256(json.dumps(contents, default=str).encode()).hexdigest()[:32]}"
 
 
 def owners(rows: Dataset) -> list[str]:
     """[`groups_of`] all rows of a dataset, read a batch at a time."""
-    present = [name for name in ("label", "id", *OWNER_COLUMNS) if name in rows.column_names]
-    found: list[str] = []
-    for batch in rows.select_columns(present).with_format(None).iter(1000):
-        found += groups_of(batch, row_ids(batch, range(len(found), len(found) + len(batch["label"]))))
+    present = [name for name in ("id", *OWNER_COLUMNS) if name in rows.column_names]
+    chosen, found = rows.select_columns(present).with_format(None), []
+    for start in range(0, len(rows), OWNERS_AT_ONCE):
+        places = range(start, min(start + OWNERS_AT_ONCE, len(rows)))
+        batch = chosen[start : places.stop] if present else {}
+        found += groups_of(batch, row_ids(batch, places))
     return found
 
 
@@ -325,7 +334,30 @@ def hold_out(features: Dataset, share: float, seed: int, most: int | None = None
     Returns:
         (train, held out).
     """
-    groups, inverse = np.unique(np.asarray(features["group"][:], dtype=object).astype(str), return_inverse=True)
+    return _split(features, features["group"][:], share, seed, most)
+
+
+def hold_out_users(rows: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
+    """[`hold_out`] of features, or of rows as published: those to train on, and those of other users to choose and to
+    calibrate by.
+
+    Raises:
+        UserError: all users or none are held out.
+    """
+    groups = rows["group"][:] if set(FEATURES) <= set(rows.column_names) else owners(rows)
+    train, held = _split(rows, groups, share, seed, most)
+    if not len(train) or not len(held):
+        raise UserError(
+            f"of {len(rows)} rows, {len(held)} are held out (share {share}, at most {most} rows, seed {seed}); use more "
+            "users, or change one of these (--validation-share, --max-validation-rows, --seed)"
+        )
+    return train, held
+
+
+def _split(
+    rows: Dataset, group_of_row: Sequence[str], share: float, seed: int, most: int | None
+) -> tuple[Dataset, Dataset]:
+    groups, inverse = np.unique(np.asarray(group_of_row, dtype=object).astype(str), return_inverse=True)
     places = np.asarray([validation_share_of(group, seed) for group in groups])
     if most is not None:
         sizes = np.bincount(inverse, minlength=len(groups))
@@ -335,25 +367,7 @@ def hold_out(features: Dataset, share: float, seed: int, most: int | None = None
             elif places[group] < share:
                 most -= sizes[group]
     held = (places < share)[inverse]
-    return features.select(np.flatnonzero(~held)), features.select(np.flatnonzero(held))
-
-
-def hold_out_users(rows: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
-    """[`hold_out`] of rows as published: those to train on, and those of other users, to choose and to calibrate by.
-
-    Raises:
-        UserError: all users or none are held out.
-    """
-    grouped = rows if "group" in rows.column_names else rows.add_column("group", owners(rows))
-    train, held = hold_out(grouped, share, seed, most)
-    if not len(train) or not len(held):
-        raise UserError(
-            f"of {len(rows)} rows, {len(held)} are held out with validation_share {share}, max_validation_rows {most} and "
-            f"seed {seed}; use more users, or change one of these"
-        )
-    if grouped is not rows:
-        train, held = train.remove_columns("group"), held.remove_columns("group")
-    return train, held
+    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
 
 
 def level_frequencies(labels: Iterable[int], num_levels: int) -> list[float]:

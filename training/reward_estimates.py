@@ -71,7 +71,7 @@ def estimate(
         devices: number of devices.
         zero_stage: 0 every device holds everything, 1 the optimizer's state is sharded, 2 the gradients too, 3 the
             weights too (FSDP).
-        flops_per_second: operations a second that one device achieves; measured on an H100 (docs/training.md): 230e12, 250e12.
+        flops_per_second: operations a second that one device achieves.
         mean_tokens: tokens of a row.
     """
     shape = shape_of(arguments)

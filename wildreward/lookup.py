@@ -38,9 +38,11 @@ def hub_commit(name: str, revision: str | None = None, **access: Any) -> Resolve
 
 def why_not(name: str, error: Exception) -> str:
     """What went wrong with opening `name`, in one line; first of all that it was taken for a Hub id, where it is nothing here."""
+    from huggingface_hub.errors import HFValidationError
+
     reason = " ".join(str(error).split()) or type(error).__name__
     if len(reason) > LONGEST_REASON:
         reason = f"{reason[:LONGEST_REASON]}…"
-    if Path(name).exists():
+    if Path(name).exists() or not isinstance(error, OSError | HFValidationError):
         return reason
     return f"there is no file or folder {name!r} here, and as an id on the Hub: {reason}"

@@ -11,9 +11,10 @@ from wildreward.lookup import LONGEST_REASON, hub_commit, why_not
 @pytest.fixture
 def no_hub(monkeypatch):
     """A Hub that refuses every connection."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hf_api.api, "endpoint", "http://127.0.0.1:9")  # read when the module was
 
 
 def test_a_reason_says_first_that_nothing_here_is_called_so(tmp_path):
@@ -22,6 +23,7 @@ def test_a_reason_says_first_that_nothing_here_is_called_so(tmp_path):
         "there is no file or folder 'runs/nope' here, and as an id on the Hub: two lines"
     )
     assert why_not(str(tmp_path), error) == "two lines"
+    assert why_not("owner/name", ImportError("flash_attn is not installed")) == "flash_attn is not installed"
     assert why_not(str(tmp_path), ValueError()) == "ValueError"
     assert len(why_not(str(tmp_path), ValueError("x" * 9999))) == LONGEST_REASON + 1
 

@@ -51,6 +51,8 @@ class Telling(OrdinalRewardTrainer):
             _say(f"sharded by deepspeed stage {self.model_wrapped.zero_optimization_stage()}")
         elif any(isinstance(weight, DTensor) for weight in self.model_wrapped.parameters()):
             _say("sharded by fsdp2")
+            if policy := self.accelerator.state.fsdp_plugin.mixed_precision_policy:
+                _say(f"layers in {policy.param_dtype}, gradients summed in {policy.reduce_dtype}")
         return result
 
 

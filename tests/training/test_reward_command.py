@@ -218,9 +218,7 @@ def test_errors_are_one_line(tmp_path, made):
     nobody_left = TrainRewardArguments(
         dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"), validation_share=1e-9
     )
-    with pytest.raises(
-        UserError, match="of 96 rows, 0 are held out with validation_share 1e-09, max_validation_rows 2000"
-    ):
+    with pytest.raises(UserError, match=r"of 96 rows, 0 are held out \(share 1e-09, at most 2000 rows"):
         train_reward(nobody_left, config(tmp_path / "c"))
 
 
@@ -239,7 +237,7 @@ def test_errors_are_one_line(tmp_path, made):
 )
 def test_numbers_that_train_nothing_or_nonsense_are_refused(tmp_path, name, value, expected):
     with pytest.raises(UserError, match=rf"--{name} is {value}; expected {expected}"):
-        config(tmp_path, **{name: value})
+        OrdinalRewardConfig(str(tmp_path), **{name: value})
 
 
 @pytest.mark.parametrize("name", ["validation_share", "lora_alpha", "lora_dropout"])

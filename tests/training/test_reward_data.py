@@ -20,6 +20,7 @@ from wildreward.training.reward_data import (
     RESPONSE_CUT,
     USABLE,
     hold_out,
+    hold_out_users,
     load_rows,
     owners,
     prepare_features,
@@ -96,7 +97,17 @@ def test_without_a_user_the_beginning_of_the_chat_is_the_group():
         head, tail = chat[: 2 * turn], chat[2 * turn : 2 * turn + 2]
         end = chat[2 * turn + 2]["content"]
         ids = {"id": f"request{turn}_turn{turn}", "conversation_id": f"request{turn}"}
-        return {"user_id": None, "history": head, "messages": tail, "user_feedback": end, "label": 2} | ids | more
+        return (
+            {
+                "user_id": None,
+                "history": head,
+                "messages": tail,
+                "user_feedback": {"role": "user", "content": end},
+                "label": 2,
+            }
+            | ids
+            | more
+        )
 
     rows = [row(0), row(1), row(2, history=[system, *chat[:4]])]
     other = row(1, chat=[*chat[:2], {"role": "user", "content": "make me a song"}, *chat[3:]])
@@ -104,6 +115,22 @@ def test_without_a_user_the_beginning_of_the_chat_is_the_group():
     assert groups == prepared([*rows, other, row(0, user_id="u1")])["group"][:]
     assert groups[0] == groups[1] == groups[2] != groups[3] and groups[0].startswith("opening:")
     assert groups[4] == "user:u1"
+
+
+def test_without_what_came_next_the_conversation_is_the_group_else_the_first_question_and_answer():
+    chat = [{"role": role, "content": text} for role, text in (("user", "hi"), ("assistant", "hello"))]
+    later = {"history": chat, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    rows = [{"history": [], "messages": chat, "label": 2}, {**later, "label": 2}]
+    assert len(set(owners(Dataset.from_list(rows)))) == 1
+    named = [row | {"conversation_id": "c7"} for row in rows]
+    assert set(owners(Dataset.from_list(named))) == {"conversation:c7"}
+
+
+def test_a_column_that_happens_to_be_called_group_decides_nothing():
+    rows = Dataset.from_list([row | {"group": f"arm{place % 2}"} for place, row in enumerate(toy_rows(80))])
+    train, held = hold_out_users(rows, 0.3, seed=0)
+    assert len(train) and len(held) and not set(train["user_id"]) & set(held["user_id"])
+    assert train.column_names == rows.column_names
 
 
 def test_rendered_texts_belong_to_their_conversation_else_to_themselves():

@@ -138,7 +138,7 @@ def test_variants_that_coincide_are_refused():
 
 def test_variants_without_held_out_users_are_refused_before_training(dataset, tmp_path):
     message = refusal(dataset, tmp_path, "--validation-share", "0.001")
-    assert "of 64 rows, 0 are held out with validation_share 0.001" in message
+    assert "of 64 rows, 0 are held out (share 0.001" in message
     assert "are held out" in refusal(dataset, tmp_path, "--validation-share", "0.0005")  # the folder is not claimed
 
 

@@ -144,7 +144,7 @@ def test_training_stops_early_when_nothing_improves(tmp_path):
         tmp_path,
         eval_rows=toy_dataset(24, seed=1),
         num_train_epochs=8,
-        learning_rate=0.0,
+        learning_rate=1e-12,
         eval_strategy="epoch",
         save_strategy="epoch",
         early_stopping_patience=2,
@@ -161,7 +161,7 @@ def test_a_resumed_run_stops_early_where_an_undisturbed_one_does(tmp_path, kille
                 raise KeyboardInterrupt
 
     def made(**more):
-        settings = {"num_train_epochs": 8, "learning_rate": 0.0, "eval_strategy": "epoch", "save_strategy": "epoch"}
+        settings = {"num_train_epochs": 8, "learning_rate": 1e-12, "eval_strategy": "epoch", "save_strategy": "epoch"}
         return trainer(tmp_path, eval_rows=toy_dataset(24, seed=1), early_stopping_patience=2, **settings, **more)
 
     first = made()

@@ -152,12 +152,13 @@ def test_adapters_over_two_processes_are_merged_like_those_of_one(arguments, tmp
 
 def test_in_bfloat16_sharding_rounds_neither_losses_nor_logits(arguments, tmp_path):
     """Layers compute in bfloat16; row counts, weights, logits and losses stay float32, as in one process."""
-    mixed = [*arguments[:-6], "--bf16", "True", *arguments[-4:]]
-    single = mixed[1:-2]
+    mixed = [*arguments, "--bf16", "True"]  # of a repeated flag the last counts
+    single = [*arguments[1:-2], "--bf16", "True"]
     main(*parse("train-reward", CONFIGS, [*single, "--output-dir", f"{tmp_path}/alone", "--use-cpu", "True"]))
     done = start("fsdp2", mixed, tmp_path / "run", precision="bf16")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "logits are float32" in done.stdout and "rounded" not in done.stdout
+    assert "layers in torch.bfloat16, gradients summed in torch.float32" in done.stdout
     summaries = [json.loads((tmp_path / name / "training_summary.json").read_text()) for name in ("run", "alone")]
     losses = [[entry["loss"] for entry in summary["log"] if "loss" in entry] for summary in summaries]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
