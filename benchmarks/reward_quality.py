@@ -40,7 +40,7 @@ from wildreward.files import make_folder, read_json, write_json
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification, ordinal_loss
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.reward_command import CONFIGS, train_reward
-from wildreward.training.reward_data import load_rows, owners, validation_share_of
+from wildreward.training.reward_data import groups_of, load_rows, owners, validation_share_of
 
 LEVELS = 4
 FOLD_SEED = 4711  # not the recipe's own: its held-out users must come from all folds it trains on
@@ -221,7 +221,8 @@ def main() -> None:
     if "against" in only and not arguments.against:
         parser.error("--only against needs the second recipe; give it with --against")
     rows = concatenate_datasets([load_rows(arguments.dataset, split) for split in ("train", "test")])
-    users = owners(rows) if arguments.by == "user" else rows["conversation_id"][:]
+    conversations_of = {"conversation_id": rows["conversation_id"][:]}
+    users = owners(rows) if arguments.by == "user" else groups_of(conversations_of, rows["id"][:])
     fold = np.asarray([fold_of(user, arguments.folds) for user in users])
     folder, paths = make_folder(arguments.output), {"recipe": arguments.recipe, "against": arguments.against}
     recipes = {name: yaml.safe_load(path.read_text()) for name, path in paths.items() if path}
