@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
-from wildreward.lookup import why_not
+from wildreward.lookup import hub_commit, why_not
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.names import public_name
@@ -32,8 +32,10 @@ def build_model(arguments: "TrainRewardArguments", config: OrdinalRewardConfig) 
         loading["trust_remote_code"] = True
     set_seed(config.seed)  # the head's first weights
     with naming_the_backbone(arguments.base_model):
+        folder = resolve(arguments.base_model)
+        hub_commit(folder, arguments.model_revision)  # a mistyped name is told at once
         model = WildRewardForSequenceClassification.from_backbone(
-            resolve(arguments.base_model),
+            folder,
             num_levels=arguments.num_levels,
             head=arguments.head,
             pooling=arguments.pooling,

@@ -44,3 +44,14 @@ def test_a_mistyped_path_of_a_model_is_told_at_once(name, no_hub, tmp_path):
     with pytest.raises(UserError, match=f"there is no file or folder '{name}' here"):
         load_scorer("http://127.0.0.1:9/", text_tokenizer=name)
     assert time.monotonic() - begun < 15  # a download would try the Hub six times
+
+
+def test_a_mistyped_backbone_is_told_at_once(no_hub, tmp_path):
+    from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+    from wildreward.training.reward_command import TrainRewardArguments
+    from wildreward.training.reward_model import build_model
+
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="cannot load the backbone 'runs/nope': there is no file or folder 'runs/nope'"):
+        build_model(TrainRewardArguments(dataset="x", base_model="runs/nope"), OrdinalRewardConfig(str(tmp_path)))
+    assert time.monotonic() - begun < 20  # transformers alone retries for most of a minute
