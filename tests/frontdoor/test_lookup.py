@@ -1,11 +1,11 @@
 """Names that may be a folder here or an id on the Hub: a mistyped path is told as one, and at once."""
 
-import time
-
 import pytest
 
 from wildreward.errors import UserError
 from wildreward.lookup import LONGEST_REASON, hub_commit, why_not
+
+ASKED_ONCE = "(Cannot resolve revision|Repo id must|Invalid repo)"  # by `hub_commit`; downloads would try six times
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def test_a_mistyped_path_of_a_model_is_told_at_once(name, no_hub, tmp_path):
     from wildreward.evaluation.scorers import load_scorer
     from wildreward.scorer import RewardScorer
 
-    begun = time.monotonic()
     for load in (RewardScorer.from_pretrained, load_scorer):
-        with pytest.raises(UserError, match=f"there is no file or folder '{name}' here, and as an id on the Hub: "):
+        with pytest.raises(
+            UserError, match=f"there is no file or folder '{name}' here, and as an id on the Hub: {ASKED_ONCE}"
+        ):
             load(name)
     with pytest.raises(UserError, match=f"there is no file or folder '{name}' here"):
         load_scorer("http://127.0.0.1:9/", text_tokenizer=name)
-    assert time.monotonic() - begun < 15  # a download would try the Hub six times
 
 
 def test_a_mistyped_backbone_is_told_at_once(no_hub, tmp_path):
@@ -51,7 +51,5 @@ def test_a_mistyped_backbone_is_told_at_once(no_hub, tmp_path):
     from wildreward.training.reward_command import TrainRewardArguments
     from wildreward.training.reward_model import build_model
 
-    begun = time.monotonic()
-    with pytest.raises(UserError, match="cannot load the backbone 'runs/nope': there is no file or folder 'runs/nope'"):
+    with pytest.raises(UserError, match=f"no file or folder 'runs/nope' here, and as an id on the Hub: {ASKED_ONCE}"):
         build_model(TrainRewardArguments(dataset="x", base_model="runs/nope"), OrdinalRewardConfig(str(tmp_path)))
-    assert time.monotonic() - begun < 20  # transformers alone retries for most of a minute
