@@ -33,11 +33,18 @@ from wildreward.modeling_wildreward.template import install_template, response_m
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_command import TrainRewardArguments
-from wildreward.training.reward_data import hold_out, level_frequencies, load_rows, prepare_features, usable_rows
+from wildreward.training.reward_data import (
+    hold_out,
+    hold_out_users,
+    level_frequencies,
+    load_rows,
+    prepare_features,
+    usable_rows,
+)
 from wildreward.training.reward_metrics import reward_metrics
 from wildreward.training.reward_model import build_model
 from wildreward.training.reward_weights import sample_weights, threshold_weights
-from wildreward.training.studies import hold_out_users, train_and_measure
+from wildreward.training.studies import train_and_measure
 from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler
 
 BASE = {

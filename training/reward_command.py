@@ -28,9 +28,7 @@ from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, decisive_settings, model_digest
 from wildreward.training.reward_checkpoints import last_complete_checkpoint
-from wildreward.training.reward_data import (
-    level_frequencies,
-)
+from wildreward.training.reward_data import level_frequencies
 from wildreward.training.reward_estimates import estimate, printed_estimate
 from wildreward.training.reward_model import adapters, build_model, load_tokenizer, naming_the_backbone
 from wildreward.training.reward_splits import load_splits

@@ -224,7 +224,9 @@ def test_a_local_reward_model_takes_half_the_memory_on_a_gpu(monkeypatch, asked,
 @pytest.mark.parametrize(("asked", "loaded"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_a_local_reward_model_is_loaded_as_asked(inputs, tmp_path, asked, loaded):
     (function,) = _reward_functions(*configs(inputs, tmp_path, "--reward-dtype", asked))
-    assert {weight.dtype for weight in function._score.scorer.model.model.parameters()} == {loaded}
+    model = function._score.scorer.model
+    assert {weight.dtype for weight in model.model.parameters()} == {loaded}
+    assert {weight.dtype for weight in model.score.parameters()} == {torch.float32}
 
 
 def test_user_errors(inputs, tmp_path):

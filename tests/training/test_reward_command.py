@@ -256,6 +256,15 @@ def test_a_run_is_not_gone_on_with_under_another_engine(made, tmp_path, monkeypa
         train_reward(what, asked)
 
 
+def test_weights_in_half_precision_are_refused_under_fsdp_without_mixed_precision(tmp_path, monkeypatch):
+    what = TrainRewardArguments(dataset="x", base_model="y", dtype="bfloat16")
+    asked = config(tmp_path / "out", bf16=False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="dtype is bfloat16 under FSDP without mixed precision"):
+        train_reward(what, asked)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_without_an_output_folder_is_refused(made):
     what = TrainRewardArguments(dataset=str(made[0] / "rows.parquet"), base_model=str(made[0] / "base"))
     with pytest.raises(UserError, match="there is no output_dir; name the folder to write with --output-dir"):
