@@ -6,6 +6,7 @@ from typing import Literal
 
 from trl import RLOOConfig
 
+from wildreward.settings import check_above, check_least
 from wildreward.training.precision import choose_precision
 
 # Fields of RLOOConfig that steer its own loss and would be silently without effect here.
@@ -43,6 +44,11 @@ class BestOfNDPOConfig(RLOOConfig):
     )
 
     def __post_init__(self) -> None:
+        check_above(
+            ("learning_rate", self.learning_rate, 0),
+            ("num_train_epochs", self.num_train_epochs if self.max_steps == -1 else None, 0),
+        )
+        check_least(("max_steps", 1 if self.max_steps == -1 else self.max_steps, 1))
         choose_precision(self)  # TRL's default is bf16, which some CPUs only emulate, many times slower than fp32
         self._check_groups("per_device_train_batch_size", self.per_device_train_batch_size, self.num_generations)
         super().__post_init__()

@@ -8,14 +8,17 @@ from collections import defaultdict
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import nn
 from trl.trainer.utils import get_config_model_id, nanmax, nanmin, nanstd, pad
 
+from wildreward.errors import UserError
 from wildreward.reward_source import RewardSourceError, is_url
 from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
 from wildreward.training.dpo_loss import dpo_loss
+from wildreward.training.learning_checks import NonFiniteLoss, PairCounts
 from wildreward.training.offline_pairs import preference_rows
-from wildreward.training.pairs import combine_rewards, select_pairs, text_ids
+from wildreward.training.pairs import Masked, combine_rewards, masked_because, select_pairs, text_ids
 from wildreward.training.reward_function import RewardFunction
 from wildreward.training.rollout_trainer import Rollout, RolloutTrainer
 
@@ -40,7 +43,7 @@ class BestOfNDPOTrainer(RolloutTrainer):
 
     Raises:
         RewardSourceError: from `train`, when rewards cannot be had; a checkpoint has then been saved.
-        FloatingPointError: from `train`, when the loss is not finite.
+        NonFiniteLoss: from `train`, when the loss is not finite.
     """
 
     _tag_names = ["trl", "online-dpo", "wildreward"]
@@ -82,7 +85,13 @@ class BestOfNDPOTrainer(RolloutTrainer):
         functions = [RewardFunction(f) if isinstance(f, str) and is_url(f) else f for f in functions]
         super().__init__(model=model, reward_funcs=functions, args=args, train_dataset=train_dataset, **kwargs)
         self._warn_about_settings()
+        self.add_callback(PairCounts())
         self._sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(7))
+
+    @property
+    def pair_counts(self) -> PairCounts:
+        """How many prompts gave a pair so far, and why others did not."""
+        return next(one for one in self.callback_handler.callbacks if isinstance(one, PairCounts))
 
     def _warn_about_settings(self) -> None:
         trained = {p.dtype for p in self.model.parameters() if p.requires_grad}
@@ -111,12 +120,9 @@ class BestOfNDPOTrainer(RolloutTrainer):
         """Select one pair a prompt and compute its reference log-probabilities, once."""
         with self.timed("selection"):
             rewards = self._group_rewards(rollout)
-            chosen, rejected, keep = select_pairs(
-                rewards,
-                self.args.min_margin,
-                choosable=self._choosable(rollout),
-                text_ids=text_ids(rollout.completions, rollout.per_prompt).to(rewards.device),
-            )
+            (chosen, rejected, keep), reasons = self._select(rollout, rewards)
+            if self.model.training:
+                self.pair_counts.add(gather_object(reasons), self.args)
             self._record_pairs(rollout, rewards, chosen, rejected, keep)
             batch = self._pad_pairs(rollout, chosen, rejected)
         with self.timed("reference"):
@@ -138,6 +144,15 @@ class BestOfNDPOTrainer(RolloutTrainer):
         self.record("reward_min", nanmin(flat))
         return rollout.local(flat, self.accelerator.process_index).view(-1, rollout.per_prompt)
 
+    def _select(self, rollout: Rollout, rewards: torch.Tensor) -> tuple[tuple, list[Masked | None]]:
+        """The local prompts' pairs, see `select_pairs`, and why some prompts give none."""
+        what = {
+            "choosable": self._choosable(rollout),
+            "text_ids": text_ids(rollout.completions, rollout.per_prompt).to(rewards.device),
+        }
+        selected = select_pairs(rewards, self.args.min_margin, **what)
+        return selected, masked_because(rewards, selected, **what)
+
     def _choosable(self, rollout: Rollout) -> torch.Tensor | None:
         return None if self.args.choose_truncated else ~self.truncated(rollout).view(-1, rollout.per_prompt)
 
@@ -146,6 +161,7 @@ class BestOfNDPOTrainer(RolloutTrainer):
 
         def read(rollout: Rollout, inputs: list[dict]) -> list[dict]:
             rewards, choosable, n = self._group_rewards(rollout), self._choosable(rollout), rollout.per_prompt
+            _, reasons = self._select(rollout, rewards)
             found = []
             for p, row in enumerate(inputs[::n]):
                 one = slice(p, p + 1)
@@ -156,10 +172,12 @@ class BestOfNDPOTrainer(RolloutTrainer):
                     self.args.min_margin,
                     None if choosable is None else choosable[one],
                 )
-                found.append({"prompt_index": row["prompt_index"], "pair": pair})
+                found.append({"prompt_index": row["prompt_index"], "pair": pair, "reason": reasons[p]})
             return found
 
-        return [pair for row in self.sample_rows(_numbered(prompts), seed, read) for pair in row["pair"]]
+        rows = self.sample_rows(_numbered(prompts), seed, read)
+        self.pair_counts.add([row["reason"] for row in rows], self.args)
+        return [pair for row in rows for pair in row["pair"]]
 
     def sample_held_out(self, prompts: Any, seed: int) -> list[dict[str, float]]:
         """Mean reward and mean completion length in tokens of each prompt, sampled as in evaluation.
@@ -289,7 +307,7 @@ class BestOfNDPOTrainer(RolloutTrainer):
 
     def _check_finite(self, loss: torch.Tensor) -> None:
         if not self.accelerator.gather(loss.detach()).isfinite().all():
-            raise FloatingPointError(
+            raise NonFiniteLoss(
                 f"the loss is not finite at {self._where()}; checkpoints saved so far are intact: resume from the last "
                 "one with a lower learning_rate, or check the model's weights"
             )
@@ -341,7 +359,10 @@ class BestOfNDPOTrainer(RolloutTrainer):
             return "before the first step, nothing to save"
         if not os.path.exists(os.path.join(folder, "trainer_state.json")):
             self.restore_random_state()
-            self._save_checkpoint(self.model, None)
+            try:
+                self._save_checkpoint(self.model, None)
+            except UserError as error:
+                return f"and no checkpoint could be saved: {error}"
         return f"checkpoint in {folder}: run again with resume_from_checkpoint to go on"
 
 

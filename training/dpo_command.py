@@ -147,7 +147,9 @@ def train_policy(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> dict
 
 def _begun(folder: Path) -> bool:
     """Whether a run has left something to go on from: checkpoints, or parts of `pairs_only`."""
-    return any(folder.glob("checkpoint-*")) or any(folder.glob("data/*.parquet"))
+    from wildreward.training.checkpoints import has_checkpoint
+
+    return has_checkpoint(folder) or any(folder.glob("data/*.parquet"))
 
 
 def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dict[str, Any]) -> dict[str, Any]:
@@ -155,9 +157,9 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dic
 
     from wildreward.bundled import resolve
     from wildreward.training.best_of_n_dpo_trainer import BestOfNDPOTrainer
+    from wildreward.training.checkpoints import check_checkpoint, choose_checkpoint
     from wildreward.training.dpo_prompts import load_prompts
     from wildreward.training.policy_report import HeldOutCallback
-    from wildreward.training.reward_checkpoints import last_complete_checkpoint
 
     policy = resolve(arguments.model)
     try:
@@ -199,9 +201,11 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dic
     )
     if callback:
         callback.trainer = trainer
-    with config.main_process_first(desc="looking for checkpoints"):
-        found = last_complete_checkpoint(config.output_dir, remove_partial=config.process_index == 0)
-    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint or (str(found) if found else None))
+    checkpoint = config.resume_from_checkpoint or choose_checkpoint(config.output_dir, config)
+    if config.resume_from_checkpoint:
+        check_checkpoint(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.pair_counts.check(config)
     trainer.save_model(config.output_dir)
     results = {"settings": settings, **_results(trainer, len(train))}
     results["held_out"] = callback.report(config.seed) if callback else {}
@@ -299,6 +303,8 @@ def _results(trainer: Any, prompts: int) -> dict[str, Any]:
             {
                 "steps": trainer.state.global_step,
                 "prompts": prompts,
+                "prompts_with_pair": trainer.pair_counts.kept,
+                "prompts_without_pair": trainer.pair_counts.masked,
                 "log": series,
                 "seconds_per_step": seconds,
             }

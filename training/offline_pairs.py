@@ -61,7 +61,8 @@ def write_pairs(trainer: BestOfNDPOTrainer, prompts: Dataset, folder: str | Path
         How many pairs the folder holds.
 
     Raises:
-        UserError: the folder has parts of a run over another number of prompts, which a reader would mix with these.
+        UserError: the folder has parts of a run over another number of prompts, which a reader would mix with these; no
+            prompt gave a pair.
     """
     import pyarrow.parquet as pq
 
@@ -88,6 +89,8 @@ def write_pairs(trainer: BestOfNDPOTrainer, prompts: Dataset, folder: str | Path
                     _as_dataset(pairs, prompts[0]["prompt"]).to_parquet(str(temporary))
             trainer.accelerator.wait_for_everyone()
         total += pq.read_metadata(path).num_rows
+    if total == 0:
+        trainer.pair_counts.check(trainer.args)
     return total
 
 

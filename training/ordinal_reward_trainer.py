@@ -39,10 +39,11 @@ from wildreward.modeling_wildreward.template import install_template, response_m
 from wildreward.names import public_name
 from wildreward.training.adapters import with_adapters
 from wildreward.training.backbone_layers import compile_layers
+from wildreward.training.checkpoints import ResumableTrainer, writing
 from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
+from wildreward.training.learning_checks import NonFiniteLoss, check_levels
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.precision import keep_float32_beside_bf16
-from wildreward.training.reward_checkpoints import StopsWhereItStopped
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
 from wildreward.training.reward_metrics import REPORTED, reward_metrics, standard_error
@@ -57,11 +58,7 @@ FEW_ROWS = 100  # too few to calibrate on
 EVALUATION_WINDOW = 512  # rows sorted and cut together when evaluating
 
 
-class NonFiniteLoss(UserError):
-    """Training met a NaN or an infinity. The last checkpoint on disk is intact."""
-
-
-class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
+class OrdinalRewardTrainer(ResumableTrainer, Trainer):
     """Train a reward model on levels 1..K.
 
     Args:
@@ -74,7 +71,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         callbacks, optimizers: see `transformers.Trainer`.
 
     Raises:
-        UserError: rows that cannot be used, naming the first; no rows.
+        UserError: rows that cannot be used, naming the first; no rows; rows to train on that all have one label.
         NonFiniteLoss: while training, naming the rows of the step.
 
     Example:
@@ -188,6 +185,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             self._train_rows = prepared(train, "train")
             plain = self._train_rows.with_format("numpy")
             self.train_labels, confidences = plain["label"][:], plain["confidence"][:]
+            check_levels(self.train_labels, levels)
             self.row_weights = sample_weights(
                 self.train_labels, confidences, levels, args.level_weighting, args.use_confidence
             )
@@ -409,8 +407,9 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         elif self.is_fsdp_enabled or self.is_deepspeed_enabled:
             state = self.accelerator.get_state_dict(self.model_wrapped)
         if self.args.should_save:
-            model.save_pretrained(folder, state_dict=state)
-            self.processing_class.save_pretrained(folder)
+            with writing(folder):
+                model.save_pretrained(folder, state_dict=state)
+                self.processing_class.save_pretrained(folder)
 
 
 class _EpochOrder(TrainerCallback):

@@ -1,6 +1,18 @@
 """From rewards to preference pairs: pure tensor functions, used by the online trainer and by the offline twin."""
 
+from enum import StrEnum
+
 import torch
+
+
+class Masked(StrEnum):
+    """Why a prompt gives no pair to train on."""
+
+    UNSCORED = "fewer than two completions with a reward"
+    CUT_OFF = "all completions, or all but the worst, were cut off at the greatest length"
+    SAME_TEXT = "all completions with a reward have the same text"
+    EQUAL = "equal rewards"
+    SMALL_MARGIN = "rewards that differ by less than the margin asked for"
 
 
 def combine_rewards(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -62,6 +74,39 @@ def select_pairs(
     margin = rewards[rows, chosen] - rewards[rows, rejected]
     keep = candidates[rows, chosen] & others[rows, rejected] & (margin > 0) & (margin >= min_margin)
     return chosen, rejected, keep
+
+
+def masked_because(
+    rewards: torch.Tensor,
+    selected: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    *,
+    choosable: torch.Tensor | None = None,
+    text_ids: torch.Tensor | None = None,
+) -> list[Masked | None]:
+    """Why each of P prompts gives no pair; None for one that does.
+
+    Args:
+        rewards, choosable, text_ids: (P, N), as `select_pairs` got them.
+        selected: what it returned.
+    """
+
+    def reason(row: int, chosen: int, rejected: int, keep: bool) -> Masked | None:
+        scorable = ~rewards[row].isnan()
+        if keep:
+            return None
+        if scorable.sum() < 2:
+            return Masked.UNSCORED
+        if choosable is not None and not (scorable & choosable[row]).any():
+            return Masked.CUT_OFF
+        if text_ids is not None and len(text_ids[row][scorable].unique()) < 2:
+            return Masked.SAME_TEXT
+        margin = rewards[row, chosen] - rewards[row, rejected]
+        if margin == 0:
+            return Masked.EQUAL
+        return Masked.CUT_OFF if margin < 0 else Masked.SMALL_MARGIN
+
+    columns = (column.tolist() for column in selected)
+    return [reason(row, *values) for row, values in enumerate(zip(*columns, strict=True))]
 
 
 def text_ids(completions: list, per_prompt: int) -> torch.Tensor:

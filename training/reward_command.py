@@ -23,11 +23,11 @@ from wildreward.modeling_wildreward import response_mark
 from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.names import public_name
 from wildreward.settings import check_above, check_below, check_least, check_settings, claim
+from wildreward.training.checkpoints import choose_checkpoint, has_checkpoint
 from wildreward.training.launch_checks import refuse_half_weights_under_fsdp, refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.provenance import dataset_digest, decisive_settings, model_digest
-from wildreward.training.reward_checkpoints import last_complete_checkpoint
 from wildreward.training.reward_data import level_frequencies
 from wildreward.training.reward_estimates import estimate, printed_estimate
 from wildreward.training.reward_model import adapters, build_model, load_tokenizer, naming_the_backbone
@@ -215,7 +215,7 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
         settings = run_settings(arguments, config)
         if finished and not (work / "settings.json").exists():  # work/ may be deleted
             check_settings(work, read_json(folder / SUMMARY)["arguments"])
-        with claim(work, settings, begun=lambda: finished or last_complete_checkpoint(work)):
+        with claim(work, settings, begun=lambda: finished or has_checkpoint(work)):
             if not finished:
                 return _train(arguments, config, folder, work, settings)
         logger.info("%s is complete already", folder)
@@ -259,8 +259,7 @@ def _train(
         processing_class=tokenizer,
         peft_config=adapters(arguments),
     )
-    with config.main_process_first(desc="looking for checkpoints"):
-        checkpoint = last_complete_checkpoint(work, remove_partial=config.process_index == 0)
+    checkpoint = choose_checkpoint(work, config)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     uncalibrated = metrics = trainer.evaluate()
     if arguments.calibrate:

@@ -32,6 +32,7 @@ USABLE, NO_LABEL, RESPONSE_CUT = 0, 1, 2
 OWNER_COLUMNS = ("user_id", "conversation_id", "history", "messages", "user_feedback")
 OWNERS_AT_ONCE = 1000  # rows, whose messages are in memory
 STATUS = {NO_LABEL: "no label", RESPONSE_CUT: "response longer than max_length"}
+REMEDIES = {STATUS[RESPONSE_CUT]: " (raise --max-length, or set --keep-cut-responses True)"}
 
 FEATURES = Features(
     {
@@ -309,11 +310,17 @@ def usable_rows(features: Dataset, keep_cut_responses: bool = False) -> tuple[Da
     dropped = {STATUS[code]: int((status == code).sum()) for code in bad}
     dropped = {reason: count for reason, count in dropped.items() if count}
     if dropped:
-        logger.warning("left out %s", "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items()))
+        logger.warning("left out %s", left_out_rows(dropped))
         features = features.select(np.flatnonzero(~np.isin(status, bad)))
     if len(features) == 0:
-        raise UserError(f"no rows are left to use (left out: {dropped or 'none, the dataset is empty'})")
+        reasons = f"left out {left_out_rows(dropped)}" if dropped else "the dataset is empty"
+        raise UserError(f"no rows are left to use: {reasons}")
     return features, dropped
+
+
+def left_out_rows(dropped: Mapping[str, int]) -> str:
+    """How many rows were left out for each reason, and what can be done about it."""
+    return "; ".join(f"{count} rows: {reason}{REMEDIES.get(reason, '')}" for reason, count in dropped.items())
 
 
 def validation_share_of(group: str, seed: int) -> float:
@@ -337,9 +344,15 @@ def hold_out(features: Dataset, share: float, seed: int, most: int | None = None
     return _split(features, features["group"][:], share, seed, most)
 
 
-def hold_out_users(rows: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
+def hold_out_users(
+    rows: Dataset, share: float, seed: int, most: int | None = None, left_out: Mapping[str, int] | None = None
+) -> tuple[Dataset, Dataset]:
     """[`hold_out`] of features, or of rows as published: those to train on, and those of other users to choose and to
     calibrate by.
+
+    Args:
+        rows, share, seed, most: see there.
+        left_out: from `usable_rows`, for the error: where most rows are among them, they are what is missing.
 
     Raises:
         UserError: all users or none are held out.
@@ -347,9 +360,11 @@ def hold_out_users(rows: Dataset, share: float, seed: int, most: int | None = No
     groups = rows["group"][:] if set(FEATURES) <= set(rows.column_names) else owners(rows)
     train, held = _split(rows, groups, share, seed, most)
     if not len(train) or not len(held):
+        advice = "use more users, or change one of these (--validation-share, --max-validation-rows, --seed)"
+        if left_out and sum(left_out.values()) > len(rows):
+            advice = f"before that, most were left out, {left_out_rows(left_out)}"
         raise UserError(
-            f"of {len(rows)} rows, {len(held)} are held out (share {share}, at most {most} rows, seed {seed}); use more "
-            "users, or change one of these (--validation-share, --max-validation-rows, --seed)"
+            f"of {len(rows)} rows, {len(held)} are held out (share {share}, at most {most} rows, seed {seed}); {advice}"
         )
     return train, held
 

@@ -46,7 +46,9 @@ def load_splits(
     with config.main_process_first(desc="dataset preparation"):
         features = prepare_features(rows, tokenizer, max_length, arguments.num_levels, config.dataset_num_proc)
     features, left_out = usable_rows(features, config.keep_cut_responses)
-    train, validation = hold_out_users(features, arguments.validation_share, config.seed, arguments.max_validation_rows)
+    train, validation = hold_out_users(
+        features, arguments.validation_share, config.seed, arguments.max_validation_rows, left_out
+    )
     return train, validation, left_out
 
 

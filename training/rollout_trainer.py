@@ -25,7 +25,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import RepeatSampler, is_async_callable, nanstd, use_adapter
 
 from wildreward.reward_source import RewardSourceError
-from wildreward.training.reward_checkpoints import StopsWhereItStopped
+from wildreward.training.checkpoints import ResumableTrainer
 
 # What a reward function may raise when its source is gone: the errors of sockets, urllib and requests are OSErrors.
 SOURCE_FAILURES = (RewardSourceError, OSError)
@@ -49,7 +49,7 @@ class Rollout:
         return values[process_index * rows : (process_index + 1) * rows]
 
 
-class RolloutTrainer(StopsWhereItStopped, RLOOTrainer):
+class RolloutTrainer(ResumableTrainer, RLOOTrainer):
     """RLOO's rollouts without RLOO's loss. Subclasses implement `compute_loss` and `batch_from_rollout`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.training.dpo_child import sampled_trainer
 from tests.training.dpo_tiny import curve, make_policy
 from wildreward.training import RewardFunction, RewardSourceError
-from wildreward.training.reward_checkpoints import last_complete_checkpoint
+from wildreward.training.checkpoints import last_complete_checkpoint
 
 
 @pytest.fixture(scope="module")

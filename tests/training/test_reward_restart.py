@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.tiny import save_backbone
 from tests.training import reward_child
 from tests.training.reward_tiny import trainer
-from wildreward.training.reward_checkpoints import last_complete_checkpoint
+from wildreward.training.checkpoints import last_complete_checkpoint
 from wildreward.training.reward_metrics import reward_metrics, standard_error
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +65,9 @@ def test_half_written_checkpoints_are_not_used(tmp_path):
     for step, text in ((5, '{"global_step": 5}'), (10, '{"global_'), (15, None)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
+        save_file({"w": torch.ones(1)}, folder / "model.safetensors")
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            torch.save({}, folder / name)
         if text:
             (folder / "trainer_state.json").write_text(text)
     assert last_complete_checkpoint(tmp_path).name == "checkpoint-5"

@@ -18,7 +18,7 @@ from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.training.backbone_layers import layers_of
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
-from wildreward.training.reward_checkpoints import last_complete_checkpoint
+from wildreward.training.checkpoints import last_complete_checkpoint
 from wildreward.training.reward_metrics import WATCHED
 
 
