@@ -343,6 +343,11 @@ class BestOfNDPOTrainer(RolloutTrainer):
             self.record("entropy", entropy / tokens)
         super().log(logs, start_time)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """TRL's card, which it writes with each checkpoint; none as long as no pair was trained on."""
+        if self.pair_counts.kept:
+            super().create_model_card(*args, **kwargs)
+
     # Stopping
 
     def train(self, *args: Any, **kwargs: Any) -> Any:

@@ -36,6 +36,7 @@ NEEDED = {
     "the random state": ("rng_state*.pth",),
 }
 _FOLDER = re.compile(r"checkpoint-(\d+)$")
+TORCH_COULD_NOT_WRITE = ("inline_container.cc", "iostream error")
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # what libraries in Rust make of errno
 
 
@@ -134,7 +135,7 @@ def damage(checkpoint: Path) -> str | None:
 
 def _newest_first(folder: str | Path) -> list[Path]:
     found = [(int(m[1]), path) for path in Path(folder).glob("checkpoint-*") if (m := _FOLDER.search(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    return [path for _, path in sorted(found, reverse=True) if path.is_dir()]
 
 
 def _was_finished(checkpoint: Path) -> bool:
@@ -214,7 +215,7 @@ def _refused_by_system(error: Exception) -> str | None:
         return error.strerror
     if found := _SYSTEM_ERROR.search(str(error)):
         return os.strerror(int(found[1]))
-    if isinstance(error, RuntimeError) and "inline_container.cc" in str(error):
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_COULD_NOT_WRITE):
         return "PyTorch could not write a file to its end (is the disk full?)"
     return None
 

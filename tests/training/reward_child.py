@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from tests.training.reward_tiny import config, losses, toy_dataset
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
-from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 from wildreward.training.checkpoints import last_complete_checkpoint
+from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
 
 
 def main(folder: str, settings: dict) -> None:

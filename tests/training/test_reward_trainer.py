@@ -16,9 +16,9 @@ from wildreward.bundled import MINILM
 from wildreward.errors import UserError
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.training.backbone_layers import layers_of
+from wildreward.training.checkpoints import last_complete_checkpoint
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
-from wildreward.training.checkpoints import last_complete_checkpoint
 from wildreward.training.reward_metrics import WATCHED
 
 
