@@ -191,7 +191,7 @@ def our_trainer(model, rows: Dataset, arguments, dtype: torch.dtype, compiled: b
     with tempfile.TemporaryDirectory() as folder:
         settings = OrdinalRewardConfig(
             folder, rows_per_step=arguments.rows_per_step, tokens_per_device=arguments.tokens_per_device,
-            eval_strategy="no", save_strategy="no", learning_rate=1e-5, bf16=dtype == torch.bfloat16,
+            eval_strategy="no", save_strategy="no", learning_rate=1e-5, warmup_steps=0, bf16=dtype == torch.bfloat16,
             disable_tqdm=True, logging_strategy="no", use_cpu=arguments.device == "cpu", torch_compile=compiled,
             report_to="none",
         )  # fmt: skip

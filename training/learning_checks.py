@@ -88,16 +88,14 @@ class PairCounts(TrainerCallback, ExportableState):
             self._warned = True
             logger.warning("%s", explained(recent.count(None), Counter(filter(None, recent)), args))
 
-    def check(self, args: TrainingArguments) -> None:
+    def check(self, args: TrainingArguments, outcome: str = "nothing was learned") -> None:
         """Refuse to call it a success when no prompt has given a pair.
 
         Raises:
-            UserError: saying why, and what to do.
+            UserError: with the outcome, why, and what to do.
         """
         if self.kept == 0:
-            raise UserError(
-                f"nothing was learned: {explained(0, self.masked, args)}; then start again in another --output-dir"
-            )
+            raise UserError(f"{outcome}: {explained(0, self.masked, args)}; then start again in another --output-dir")
 
 
 def explained(kept: int, masked: Counter[str], args: TrainingArguments) -> str:

@@ -90,7 +90,7 @@ def write_pairs(trainer: BestOfNDPOTrainer, prompts: Dataset, folder: str | Path
             trainer.accelerator.wait_for_everyone()
         total += pq.read_metadata(path).num_rows
     if total == 0:
-        trainer.pair_counts.check(trainer.args)
+        trainer.pair_counts.check(trainer.args, "no pairs were written")
     return total
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import decoder_tokenizer, reward_model, save_backbone
 from tests.training.dpo_tiny import make_policy, make_prompts
-from tests.training.reward_tiny import config, toy_dataset
+from tests.training.reward_tiny import config, toy_dataset, trainer
 from wildreward.cli import run
 from wildreward.commands import parse
 from wildreward.errors import UserError
@@ -31,9 +31,13 @@ DPO_FLAGS = """--num-generations 4 --per-device-train-batch-size 8 --max-complet
 --learning-rate 1e-2 --held-out-prompts 0 --max-steps 4 --save-strategy steps --save-steps 2"""
 
 
-def cut(path, size=None):
-    """To half of it, or to `size` bytes."""
-    os.truncate(path, path.stat().st_size // 2 if size is None else size)
+def cut(path):
+    """To half of it."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path):
+    os.truncate(path, 0)
 
 
 def flip(path):
@@ -96,18 +100,21 @@ def as_killed_before_the_end(finished, command, folder):
     return tuple(folder / where / f"checkpoint-{step}" for step in steps)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+DAMAGES = {"half": (cut, "cannot be read"), "empty": (empty, "is empty"), "flip": (flip, "the checksum of .* is wrong")}
+
+
 @pytest.mark.parametrize(
-    ("name", "how", "said"),
+    ("command", "name", "damaged"),
     [
-        *((name, cut, "cannot be read") for name in FILES),
-        *((name, lambda path: cut(path, 0), "is empty") for name in FILES),
-        ("optimizer.pt", flip, "the checksum of .* is wrong"),
+        *(("train-reward", name, damaged) for name in FILES for damaged in ("half", "empty")),
+        ("train-reward", "optimizer.pt", "flip"),
+        *(("train-dpo", name, "half") for name in FILES[:-1]),
     ],
 )
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_to_the_same_weights(
-    inputs, finished, tmp_path, caplog, command, name, how, said
+    inputs, finished, tmp_path, caplog, command, name, damaged
 ):
+    how, said = DAMAGES[damaged]
     newest, before = as_killed_before_the_end(finished, command, tmp_path / "out")
     how(newest / name)
     start, _, result, _ = COMMANDS[command]
@@ -161,6 +168,16 @@ def test_what_a_kill_left_of_the_first_checkpoint_is_no_damage(inputs, finished,
     assert last_complete_checkpoint(newest.parent, remove_partial=True) is None and not newest.exists()
 
 
+def test_the_state_is_written_when_all_processes_have_written_theirs(tmp_path):
+    made = trainer(tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+    folder, seen = tmp_path / "checkpoint-1", []
+    made.accelerator.wait_for_everyone = lambda: seen.append({path.name for path in folder.glob("*")})
+    made.train()
+    (found,) = [names for names in seen if "rng_state.pth" in names and "trainer_state.json" not in names]
+    assert {"unfinished", "model.safetensors", "optimizer.pt", "scheduler.pt"} <= found
+    assert not (folder / "unfinished").exists() and damage(folder) is None
+
+
 def test_a_damaged_best_checkpoint_is_found_before_it_is_needed(inputs, tmp_path):
     settings = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss", "greater_is_better": True}
     settings |= {"max_steps": 6}  # the loss falls, so the first checkpoint is the best
@@ -204,8 +221,9 @@ def bytes_of(folder):
     return sum(4096 * -(-path.stat().st_size // 4096) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.8, 0.9])
+@pytest.mark.parametrize(
+    ("command", "share"), [("train-reward", 0.05), ("train-reward", 0.5), ("train-reward", 0.9), ("train-dpo", 0.6)]
+)
 def test_a_disk_that_is_full_while_saving_is_named_and_the_run_can_go_on(inputs, finished, tmp_path, command, share):
     """Room for the first checkpoint and a share of the second: in turn the weights and the optimizer do not fit."""
     start, where, _, _ = COMMANDS[command]

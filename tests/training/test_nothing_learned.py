@@ -72,7 +72,7 @@ def test_a_policy_that_no_pair_was_trained_on_is_no_success(inputs, tmp_path, ca
 def test_no_pair_at_all_is_no_dataset_of_pairs(inputs, tmp_path, capsys):
     pairs = ("--pairs-only", "True", "--held-out-prompts", "0", *MARGIN)
     assert train_dpo(inputs, tmp_path / "out", *pairs) == 2
-    said = "error: nothing was learned: 12 of 12 prompts gave no pair to train on (11: rewards that differ by less"
+    said = "error: no pairs were written: 12 of 12 prompts gave no pair to train on (11: rewards that differ by less"
     assert said in capsys.readouterr().err
 
 
