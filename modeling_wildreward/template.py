@@ -68,18 +68,24 @@ def install_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
         if tokenizer.eos_token is None:
             raise ValueError("the tokenizer has no pad_token and no eos_token; set one before training a reward model")
         tokenizer.pad_token = tokenizer.eos_token
-    start, end = frame_of(tokenizer)
-    source = resources.files(__package__).joinpath("reward_template.jinja").read_text(encoding="utf-8")
-    header = "".join(
-        f"{{%- set {name} = {_jinja(value)} -%}}\n"
-        for name, value in (
-            ("start", start),
-            ("end", end),
-            ("reserved", _reserved(tokenizer)),
-        )
-    )
-    tokenizer.chat_template = header + source
+    tokenizer.chat_template = _reward_template(tokenizer)
     return tokenizer
+
+
+def is_reward_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer's chat template is the one that [`install_template`] puts there, letter by letter."""
+    template = tokenizer.chat_template
+    return isinstance(template, str) and template.endswith(_source()) and template == _reward_template(tokenizer)
+
+
+def _source() -> str:
+    return resources.files(__package__).joinpath("reward_template.jinja").read_text(encoding="utf-8")
+
+
+def _reward_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    start, end = frame_of(tokenizer)
+    values = {"start": start, "end": end, "reserved": _reserved(tokenizer)}
+    return "".join(f"{{%- set {name} = {_jinja(value)} -%}}\n" for name, value in values.items()) + _source()
 
 
 def response_mark(tokenizer: PreTrainedTokenizerBase) -> list[int]:
