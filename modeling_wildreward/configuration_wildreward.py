@@ -75,7 +75,9 @@ class WildRewardConfig(PreTrainedConfig):
         if temperatures is not None and not (
             isinstance(temperatures, list | tuple)
             and len(temperatures) == thresholds
-            and all(isinstance(t, int | float) and not isinstance(t, bool) and 0 < t < float("inf") for t in temperatures)
+            and all(
+                isinstance(t, int | float) and not isinstance(t, bool) and 0 < t < float("inf") for t in temperatures
+            )
         ):
             raise ValueError(
                 f"temperatures are {temperatures!r}; expected {thresholds} positive finite numbers, one for each threshold"

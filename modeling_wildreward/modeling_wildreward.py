@@ -66,7 +66,9 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         if config.text_config is None:
             raise ValueError("the configuration has no text_config; expected the backbone's configuration")
         # a backbone with code of its own is loaded by `from_backbone`, never named by a configuration
-        self.model = AutoModel.from_config(config.text_config, trust_remote_code=False) if backbone is None else backbone
+        self.model = (
+            AutoModel.from_config(config.text_config, trust_remote_code=False) if backbone is None else backbone
+        )
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never used, and unused parameters stop distributed training
         hidden_size = config.text_config.get_text_config().hidden_size

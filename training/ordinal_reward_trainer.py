@@ -113,7 +113,7 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
         fresh = isinstance(model, str)
         if fresh:
             folder = resolve(model)
-            processing_class = processing_class or AutoTokenizer.from_pretrained(folder)
+            processing_class = processing_class or AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model = WildRewardForSequenceClassification.from_backbone(
                 folder, max_length=args.max_length, base_model=public_name(model)
             )

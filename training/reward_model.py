@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 
 def build_model(arguments: "TrainRewardArguments", config: OrdinalRewardConfig) -> WildRewardForSequenceClassification:
     """The backbone with a fresh head; its configuration names the backbone as it was asked for."""
-    loading: dict[str, Any] = {"dtype": arguments.dtype}
+    loading: dict[str, Any] = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
     if arguments.attn_implementation:
         loading["attn_implementation"] = arguments.attn_implementation
     if arguments.model_revision:
         loading["revision"] = arguments.model_revision
-    if arguments.trust_remote_code:
-        loading["trust_remote_code"] = True
     set_seed(config.seed)  # the head's first weights
     with naming_the_backbone(arguments.base_model):
         folder = resolve(arguments.base_model)
@@ -49,8 +47,12 @@ def build_model(arguments: "TrainRewardArguments", config: OrdinalRewardConfig) 
 
 def load_tokenizer(arguments: "TrainRewardArguments") -> PreTrainedTokenizerBase:
     """The backbone's tokenizer with the reward model's template."""
-    options = {"revision": arguments.model_revision, "trust_remote_code": arguments.trust_remote_code}
-    return install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), **options))
+    tokenizer = AutoTokenizer.from_pretrained(
+        resolve(arguments.base_model),
+        revision=arguments.model_revision,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    return install_template(tokenizer)
 
 
 @contextlib.contextmanager

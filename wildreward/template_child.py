@@ -1,7 +1,7 @@
 """Renders chats with a template from somebody else, in a process of its own that the kernel keeps within limits.
 
 Started by [`wildreward.limited_template`] as `python -P template_child.py CPU_SECONDS MEMORY_BYTES`. A line of JSON in, a
-line of JSON out: `{"template", "chat", "options"}` gives `{"text"}` or `{"error"}`. The standard library and transformers
+line of JSON out: `{"template", "chat", "options"}` gives `{"text"}` or `{"error"}`. jinja and transformers
 only, so that it starts quickly.
 """
 
@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from jinja2 import TemplateError
 
 ROOM, TIMES = 1_000_000, 16  # characters of a text: so many, and so many times the chat's
 
@@ -35,7 +37,9 @@ def _answer(render: Any, request: dict[str, Any], longest: int) -> dict[str, str
         (text,), _ = render(conversations=[request["chat"]], chat_template=request["template"], **request["options"])
     except MemoryError:
         return {"error": "it takes too much memory"}
-    except Exception as error:  # whatever a template can do wrong
+    except TemplateError as error:
+        return {"error": str(error)[:300]}
+    except Exception as error:  # whatever else a template can do wrong
         return {"error": f"{type(error).__name__}: {error}"[:300]}
     if len(text) > longest:
         return {"error": f"it makes a text of {len(text)} characters of a chat that is far shorter"}
