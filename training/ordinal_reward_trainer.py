@@ -10,6 +10,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ from wildreward.training.backbone_layers import compile_layers
 from wildreward.training.launch_checks import refuse_sharded_adapters, use_one_gpu
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
 from wildreward.training.precision import keep_float32_beside_bf16
-from wildreward.training.reward_checkpoints import StopsWhereItStopped
+from wildreward.training.reward_checkpoints import StopsWhereItStopped, check_weights
 from wildreward.training.reward_collators import RewardCollator
 from wildreward.training.reward_data import level_frequencies, prepare_features, usable_rows
 from wildreward.training.reward_metrics import REPORTED, reward_metrics, standard_error
@@ -308,6 +309,11 @@ class OrdinalRewardTrainer(StopsWhereItStopped, Trainer):
             self._dense_weights = self.model.num_parameters(exclude_embeddings=True)
         tokens = sum(batch["input_ids"].numel() for batch in inputs["micro_batches"])
         return 6 * self._dense_weights * tokens
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self.is_fsdp_enabled:  # which has files of its own
+            check_weights(Path(resume_from_checkpoint), model or self.model)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     # ---- evaluation
 

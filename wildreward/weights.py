@@ -22,23 +22,31 @@ def check_files(folder: str | os.PathLike) -> None:
     for name in OBJECTS:
         if (folder / name).exists() and not isinstance(content := read_json(folder / name), dict):
             raise UserError(f"{folder / name} holds {described(content)}; expected a JSON object")
-    for file in _weight_files(folder):
-        check_weights_file(file)
+    for file in weight_files(folder):
+        shapes_in(file)
 
 
-def check_weights_file(file: Path) -> None:
-    """Refuse a safetensors file that is damaged or cut off (`UserError`); only its header is read."""
+def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each weight in a safetensors file, of which only the header is read.
+
+    Raises:
+        UserError: it is damaged or cut off.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="np"):
-            pass
+        with safe_open(file, framework="np") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{file} is damaged or cut off ({error}); get or write it anew") from error
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The files that the weights are in, by the rule of transformers: one, or those that an index lists."""
+def weight_files(folder: Path) -> list[Path]:
+    """The files that the weights are in, by the rule of transformers: one, or those that an index lists.
+
+    Raises:
+        UserError: the index cannot be read, or names a file that is missing.
+    """
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
     if not (folder / INDEX).exists():
