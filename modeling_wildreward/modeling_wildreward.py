@@ -127,10 +127,11 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         Raises:
             ValueError: an encoder-decoder backbone, a backbone that lacks weights, or a value the configuration refuses.
         """
-        kwargs = {"use_safetensors": True, "trust_remote_code": False} | kwargs
+        kwargs.setdefault("use_safetensors", True)
+        trusted = kwargs.pop("trust_remote_code", False)
         # the pooler is not used, and what a language model has beyond its backbone is left behind
         unused = {"may_lack": ("pooler.",), "may_have": ("",)}
-        backbone, _ = load_whole(AutoModel.from_pretrained, name, **unused, **kwargs)
+        backbone, _ = load_whole(AutoModel.from_pretrained, name, trust_remote_code=trusted, **unused, **kwargs)
         text_config = backbone.config
         if text_config.is_encoder_decoder:
             raise ValueError(f"{name} is an encoder-decoder ({text_config.model_type}); use an encoder or a decoder")

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, Any]
@@ -140,7 +141,7 @@ def encode_batch(
     bounded = [_bound(conversation, max_length, index) for index, conversation in enumerate(conversations)]
     if not bounded:
         return []
-    rendered = tokenizer.apply_chat_template([messages for messages, _ in bounded], tokenize=False)
+    rendered = _rendered(tokenizer, [messages for messages, _ in bounded])
     batch_ids = tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
     results = []
     for (messages, lost), ids in zip(bounded, batch_ids, strict=True):
@@ -154,6 +155,15 @@ def encode_batch(
             )
         )
     return results
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, conversations: list[list[Message]], first: int = 0) -> list[str]:
+    try:
+        return tokenizer.apply_chat_template(conversations, tokenize=False)
+    except TemplateError as error:
+        if len(conversations) == 1:
+            raise ValueError(f"conversation {first}: the chat template cannot render it: {error}") from error
+        return [_rendered(tokenizer, [messages], index)[0] for index, messages in enumerate(conversations)]
 
 
 def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], length: int, max_length: int) -> EncodedInput:

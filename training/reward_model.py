@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
@@ -16,6 +17,7 @@ from wildreward.names import public_name
 from wildreward.training.adapters import lora
 from wildreward.training.backbone_layers import freeze
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.weights import check_files
 
 if TYPE_CHECKING:
     from wildreward.training.reward_command import TrainRewardArguments
@@ -32,6 +34,7 @@ def build_model(arguments: "TrainRewardArguments", config: OrdinalRewardConfig) 
     with naming_the_backbone(arguments.base_model):
         folder = resolve(arguments.base_model)
         hub_commit(folder, arguments.model_revision)  # a mistyped name is told at once
+        check_files(folder)
         model = WildRewardForSequenceClassification.from_backbone(
             folder,
             num_levels=arguments.num_levels,
@@ -60,7 +63,7 @@ def naming_the_backbone(name: str) -> Iterator[None]:
     """Turn what loading says about missing or broken files into an error that names the backbone."""
     try:
         yield
-    except (ValueError, OSError, ImportError, SafetensorError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"cannot load the backbone {name!r}: {why_not(resolve(name), error)}") from error
 
 
