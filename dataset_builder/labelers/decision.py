@@ -139,8 +139,10 @@ def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
     path = resolve(model)
     try:
         _check_weights(path)
-        safely = {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
-        pipe = pipeline("decision", model=path, device=device, dtype="auto", **safely)
+        safely = {"use_safetensors": True}
+        pipe = pipeline(
+            "decision", model=path, device=device, dtype="auto", trust_remote_code=False, model_kwargs=safely
+        )
         if pipe.model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             pipe.model.float()  # half precision without hardware for it is several times slower
         pipe.tokenizer.padding_side = "left"

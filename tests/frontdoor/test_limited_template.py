@@ -31,6 +31,7 @@ def good(tmp_path_factory):
 @pytest.fixture
 def folder(good, tmp_path, monkeypatch):
     monkeypatch.setattr(limited_template, "CPU_SECONDS", 1)
+    monkeypatch.setattr(limited_template, "MEMORY_BYTES", 64 << 20)
     return shutil.copytree(good, tmp_path / "model")
 
 

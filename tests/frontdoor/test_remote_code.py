@@ -1,6 +1,8 @@
 """No code from a model's folder runs, and nobody is asked on the terminal whether it may, unless an option says so."""
 
 import ast
+import contextlib
+import io
 import json
 import os
 import re
@@ -8,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.dpo_tiny import make_policy
 from wildreward import RewardScorer
+from wildreward.errors import UserError
+from wildreward.evaluation.scorers import load_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("wildreward", "modeling_wildreward", "training", "dataset_builder", "evaluation", "serving", "model_card")
@@ -95,6 +100,21 @@ for name, door in doors.items():
 """
 
 
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [({"tokenizer": "TokenizersBackend"}, False), ({}, True), ({"model_type": "evil"}, True)],
+)
+def test_a_reward_model_loads_without_its_code_or_a_question(changes, refused, tmp_path, monkeypatch, capfd):
+    RewardScorer(reward_model(), tokenizer_for("llama")).save_pretrained(tmp_path / "model")
+    folder = booby_trap(tmp_path / "model", tmp_path / "ran", **changes)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 20))
+    for load in (RewardScorer.from_pretrained, load_scorer):
+        with pytest.raises(UserError, match="contains custom code") if refused else contextlib.nullcontext():
+            load(folder)
+    assert not (tmp_path / "ran").exists() and "[y/N]" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
 def test_no_door_runs_code_from_a_folder_or_asks_whether_to(tmp_path):
     marker = tmp_path / "ran"
     scorer = RewardScorer(reward_model(), tokenizer_for("llama"))
