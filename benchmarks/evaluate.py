@@ -50,7 +50,7 @@ def make_scorer(model, device, dtype):
     torch.manual_seed(0)
     if model is not None:
         path = resolve(model)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     else:
         tokenizer = word_tokenizer()
         path = tempfile.mkdtemp()

@@ -90,7 +90,9 @@ def hidden_states(features: Dataset, arguments, folder: Path) -> dict[str, torch
     model = build_model(plain, OrdinalRewardConfig(str(folder), max_length=arguments.max_length, eval_strategy="no"))
     sampler = TokenBudgetSampler(features["length"][:], 64, TokenBudget(2048), shuffle=False)
     collate, steps = RewardCollator(model.config.pad_token_id), StepDataset(features)
-    mark = response_mark(install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model))))
+    mark = response_mark(
+        install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), trust_remote_code=False))
+    )
     pooled: dict[str, list[torch.Tensor]] = {name: [] for name in POOLINGS}
     rows = []
     with torch.no_grad():
@@ -202,7 +204,7 @@ def length_confounder(data: dict[str, Any]) -> dict[str, float]:
 
 
 def load(arguments) -> dict[str, Any]:
-    tokenizer = install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model)))
+    tokenizer = install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), trust_remote_code=False))
     data = {}
     for split, most in (("train", arguments.max_train_rows), ("test", arguments.max_test_rows)):
         rows = load_rows(arguments.dataset, split)

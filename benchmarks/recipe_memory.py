@@ -56,7 +56,10 @@ def main() -> None:
         torch.manual_seed(0)
         with torch.device("cuda"):
             backbone = AutoModel.from_config(
-                shape, dtype=getattr(torch, arguments.dtype), attn_implementation=arguments.attn_implementation
+                shape,
+                dtype=getattr(torch, arguments.dtype),
+                attn_implementation=arguments.attn_implementation,
+                trust_remote_code=False,
             )
             model = WildRewardForSequenceClassification(
                 WildRewardConfig(

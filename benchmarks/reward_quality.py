@@ -64,9 +64,13 @@ def by_plain_script(
     """Scores of the test rows by the backbone as a plain script trains it."""
     set_seed(seed)
     backbone, device = resolve(base_model), "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    tokenizer = AutoTokenizer.from_pretrained(backbone, trust_remote_code=False)
     model = AutoModelForSequenceClassification.from_pretrained(
-        backbone, num_labels=LEVELS - 1, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32
+        backbone,
+        num_labels=LEVELS - 1,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype=torch.float32,
+        trust_remote_code=False,
     ).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01)
 
@@ -97,7 +101,7 @@ def by_vectors(train: Dataset, test: Dataset, base_model: str, max_length: int) 
 
     model = RewardScorer(
         WildRewardForSequenceClassification.from_backbone(resolve(base_model), pooling="mean", max_length=max_length),
-        install_template(AutoTokenizer.from_pretrained(resolve(base_model))),
+        install_template(AutoTokenizer.from_pretrained(resolve(base_model), trust_remote_code=False)),
     )
     vectors = []  # what the head is given
     model.model.score.register_forward_pre_hook(lambda _, inputs: vectors.append(inputs[0].float().cpu()))

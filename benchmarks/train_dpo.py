@@ -126,7 +126,7 @@ def run_model(options):
     from wildreward.training import RewardFunction
     from wildreward.training.dpo_prompts import load_prompts
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve(SMOLLM2))
+    tokenizer = AutoTokenizer.from_pretrained(resolve(SMOLLM2), trust_remote_code=False)
     prompts, held_out = load_prompts(options.dataset, tokenizer, 96, held_out=48, limit=200, seed=0)
     args = config(options.output, options.steps, max_completion_length=48, per_device_train_batch_size=32)
     log, change = train(args, RewardFunction(options.reward_model), list(prompts), list(held_out))

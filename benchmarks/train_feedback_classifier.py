@@ -126,7 +126,7 @@ def main() -> None:
     examples = labelled(LABELS, SECOND_READERS)
     rows = rows_of([example for example in examples if not held_out(example.label["id"])], tokenizer)
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # attention is fused without
-    backbone = AutoModel.from_pretrained(folder, **dropout)
+    backbone = AutoModel.from_pretrained(folder, trust_remote_code=False, **dropout)
     digest = weights_digest(backbone.state_dict())
     lora = LoraConfig(
         r=wants.rank,

@@ -55,7 +55,7 @@ def real_lengths(count: int, seed: int) -> list[int]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve(MINILM))
+    tokenizer = AutoTokenizer.from_pretrained(resolve(MINILM), trust_remote_code=False)
     rng = np.random.default_rng(seed)
     with open(resolve(SHAREGPT), encoding="utf-8") as handle:
         text = handle.read(40_000_000)
@@ -95,7 +95,7 @@ def make_rows(lengths: list[int], vocabulary: int, seed: int) -> Dataset:
 def make_model(shape: str, attention: str, device: str) -> WildRewardForSequenceClassification:
     torch.manual_seed(0)
     with torch.device(device):
-        backbone = AutoModel.from_config(SHAPES[shape], attn_implementation=attention)
+        backbone = AutoModel.from_config(SHAPES[shape], attn_implementation=attention, trust_remote_code=False)
         config = WildRewardConfig(
             text_config=backbone.config, pooling="last", max_length=LONGEST, pad_token_id=0,
             attn_implementation=attention,

@@ -85,7 +85,11 @@ class _Padded:
         from transformers import AutoModel
 
         config, self.tokenizer = load_config_and_tokenizer(path)
-        loaded = AutoModel.from_pretrained(path, dtype=best_dtype(device), use_safetensors=True)
+        safely = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded, report = AutoModel.from_pretrained(path, dtype=best_dtype(device), trust_remote_code=False, **safely)
+        lacks = report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}
+        if lacks := sorted(name for name in lacks if not name.startswith("pooler.")):
+            raise ValueError(f"it lacks weights for {', '.join(lacks[:3])}, or has them in another shape")
         self.model, self.hidden_size = loaded.eval().to(device), config.hidden_size
         places = getattr(config, "max_position_embeddings", None) or max_tokens
         self.max_tokens = min(max_tokens, places, self.tokenizer.model_max_length)

@@ -131,7 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from wildreward.bundled import resolve
 
     logging.set_verbosity_error()
-    measured = measure(options.dataset, AutoTokenizer.from_pretrained(resolve(options.tokenizer)))
+    measured = measure(
+        options.dataset, AutoTokenizer.from_pretrained(resolve(options.tokenizer), trust_remote_code=False)
+    )
     totals = project(
         measured,
         conversations=options.conversations,

@@ -16,7 +16,7 @@ from wildreward.evaluation.store import Group, Message, Scored, Scorer
 from wildreward.lookup import hub_commit, why_not
 from wildreward.names import public_name
 from wildreward.reward_source import check_address, is_url
-from wildreward.weights import weights_digest
+from wildreward.weights import check_files, weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +105,6 @@ class ClassifierScorer:
         self.settings = {"dtype": _dtype(network), "max_length": max_length}
         self.max_length = max_length
         self.token_budget = token_budget
-        if tokenizer.chat_template is None:
-            raise UserError(f"the tokenizer of {model} has no chat template; the model's input text cannot be made")
         pad, tokens = _text_config(network).pad_token_id, network.get_input_embeddings().num_embeddings
         self.pad = pad if pad is not None and 0 <= pad < tokens else None  # the model's, whatever the tokenizer's is
         self.decoder = network.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -222,17 +220,19 @@ def open_config(model: str, revision: str | None = None, trust_remote_code: bool
     """Configuration of a model folder or Hub id, and the commit it was read at: a `ResolvedRevision`, None of a folder.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a file of it cannot be read.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     import wildreward.modeling_wildreward  # noqa: F401 - makes AutoConfig know the model type
 
     path = resolve(model)
+    check_files(path)
     try:
         commit = hub_commit(path, revision)
         return AutoConfig.from_pretrained(path, revision=commit, trust_remote_code=trust_remote_code), commit
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise UserError(
             f"{model} is not a model folder, Hub id or URL that can be opened: {why_not(path, error)}"
         ) from error
@@ -322,19 +322,21 @@ def _load_classifier(
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
+    from wildreward.modeling_wildreward.loading import WeightsError, load_whole
     from wildreward.modeling_wildreward.modeling_wildreward import position_limit
 
     try:
-        network, report = AutoModelForSequenceClassification.from_pretrained(
-            path, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
+        network, _ = load_whole(
+            AutoModelForSequenceClassification.from_pretrained,
+            path,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            **options,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{model} is not a classifier that can be loaded: {why_not(path, error)}") from error
-    if report["missing_keys"]:
-        raise UserError(
-            f"{model} lacks weights for {', '.join(sorted(report['missing_keys'])[:3])}; "
-            "it is not a trained reward model (a base model has no score layer)"
-        )
+        hint = "; it is not a trained reward model (a base model has no score layer)"
+        why = why_not(path, error) + (hint if isinstance(error, WeightsError) else "")
+        raise UserError(f"{model} is not a classifier that can be loaded: {why}") from error
     commit = options.get("revision")
     tokenizer = _load_tokenizer(path, trust_remote_code=trust_remote_code, revision=commit)
     limits = (getattr(_text_config(network), "max_position_embeddings", None), position_limit(network.base_model))
@@ -346,11 +348,11 @@ def _load_classifier(
 
 
 def _load_tokenizer(name: str, **options: Any) -> Any:
-    from transformers import AutoTokenizer
+    from wildreward.limited_template import load_tokenizer
 
     try:
         options["revision"] = hub_commit(name, options.get("revision"))
-        return AutoTokenizer.from_pretrained(name, **options)
+        return load_tokenizer(name, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"the tokenizer of {name} cannot be loaded: {why_not(name, error)}") from error
 

@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 HEADS = ("coral", "corn", "independent")
 POOLINGS = ("last", "mean", "cls", "sections")
+MOST_LEVELS = 1_000  # a head of any other size is no feedback scale, and could take all memory
 
 
 class WildRewardConfig(PreTrainedConfig):
@@ -45,29 +46,46 @@ class WildRewardConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.text_config, dict):
             values = dict(self.text_config)
-            self.text_config = AutoConfig.for_model(values.pop("model_type"), **values)
+            self.text_config = AutoConfig.for_model(str(values.pop("model_type", None)), **values)
+        if not isinstance(self.text_config, PreTrainedConfig | None):
+            raise ValueError(f"text_config is {self.text_config!r}; expected the backbone's configuration, an object")
         # The score is the one regression-like output, whatever number of labels a loader passes along.
         kwargs.pop("num_labels", None)
         kwargs.pop("id2label", None)
         kwargs.pop("label2id", None)
         super().__post_init__(**kwargs, num_labels=1)
+        self.check()
         if self.temperatures is None:
             self.temperatures = [1.0] * (self.num_levels - 1)
-        self.check()
 
     def check(self) -> None:
         """Refuse values the model cannot be built with (`ValueError`)."""
-        if self.num_levels < 2:
-            raise ValueError(f"num_levels is {self.num_levels}; an ordinal model needs at least 2 levels")
+        if not _is_whole(self.num_levels, 2, MOST_LEVELS):
+            raise ValueError(f"num_levels is {self.num_levels!r}; expected a whole number from 2 to {MOST_LEVELS}")
+        if not _is_whole(self.max_length, 1):
+            raise ValueError(f"max_length is {self.max_length!r}; expected a whole number of tokens, at least 1")
         if self.head not in HEADS:
             raise ValueError(f"head is {self.head!r}; expected one of {', '.join(HEADS)}")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling is {self.pooling!r}; expected one of {', '.join(POOLINGS)}")
-        if len(self.temperatures) != self.num_levels - 1 or not all(0 < t < float("inf") for t in self.temperatures):
-            raise ValueError(
-                f"temperatures are {self.temperatures}; expected {self.num_levels - 1} positive finite numbers, "
-                "one for each threshold"
+        mark = self.response_mark
+        if mark is not None and not (isinstance(mark, list) and all(_is_whole(token, 0) for token in mark)):
+            raise ValueError(f"response_mark is {mark!r}; expected a list of token ids")
+        temperatures, thresholds = self.temperatures, self.num_levels - 1
+        if temperatures is not None and not (
+            isinstance(temperatures, list | tuple)
+            and len(temperatures) == thresholds
+            and all(
+                isinstance(t, int | float) and not isinstance(t, bool) and 0 < t < float("inf") for t in temperatures
             )
+        ):
+            raise ValueError(
+                f"temperatures are {temperatures!r}; expected {thresholds} positive finite numbers, one for each threshold"
+            )
+
+
+def _is_whole(value: Any, least: int, most: float = float("inf")) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 WildRewardConfig.register_for_auto_class()

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from .configuration_wildreward import WildRewardConfig
+from .loading import load_whole
 from .modeling_wildreward import WildRewardForSequenceClassification
 from .template import install_template
 
@@ -71,7 +72,7 @@ def export_model(
     plain.get_text_config().pad_token_id = tokenizer.pad_token_id
     plain.dtype = model.dtype
     with torch.device("meta"):
-        classifier = AutoModelForSequenceClassification.from_config(plain)
+        classifier = AutoModelForSequenceClassification.from_config(plain, trust_remote_code=False)
     if not isinstance(getattr(classifier, "score", None), nn.Linear):
         raise ValueError(f"{type(classifier).__name__} has no linear `score` layer to export to")
     setattr(classifier, classifier.base_model_prefix, model.model)
@@ -109,18 +110,18 @@ def convert_checkpoint(
         `(model, tokenizer)`, ready for `RewardScorer`.
 
     Raises:
-        ValueError: no safetensors, fewer than 2 labels, a head that is not one linear layer without bias, or no
-            template that fits.
+        ValueError: no safetensors, fewer than 2 labels, a head that is not one linear layer without bias, weights that
+            are missing, left over or of another shape, or no template that fits.
     """
     folder = _local_folder(checkpoint, revision)
-    text_config = AutoConfig.from_pretrained(folder)
+    text_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     weight = _score_weight(folder)
     if weight.shape[0] < 2:
         raise ValueError(
             f"{checkpoint} has {weight.shape[0]} label: a pairwise (Bradley-Terry) reward model has no levels and "
             "cannot be converted; `wildreward evaluate` takes it as it is"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if template == "default":
         install_template(tokenizer)
     elif template is not None:
@@ -141,7 +142,9 @@ def convert_checkpoint(
         pad_token_id=tokenizer.pad_token_id,
         base_model=Path(checkpoint).name if Path(checkpoint).exists() else str(checkpoint),
     )
-    backbone = AutoModel.from_pretrained(folder, use_safetensors=True)
+    backbone, _ = load_whole(
+        AutoModel.from_pretrained, folder, use_safetensors=True, trust_remote_code=False, may_have=("score.",)
+    )
     text_config._name_or_path = ""
     config.dtype = backbone.dtype
     model = WildRewardForSequenceClassification(config, backbone=backbone)

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import ModelOutput, logging
 
 from .configuration_wildreward import WildRewardConfig
+from .loading import load_whole
 from .ordinal import OrdinalHead, expected_level, level_probs, ordinal_loss
 from .pooling import SECTIONS, pool, response_tokens
 
@@ -62,7 +63,12 @@ class WildRewardForSequenceClassification(PreTrainedModel):
     def __init__(self, config: WildRewardConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.num_labels = 1
-        self.model = AutoModel.from_config(config.text_config) if backbone is None else backbone
+        if config.text_config is None:
+            raise ValueError("the configuration has no text_config; expected the backbone's configuration")
+        # a backbone with code of its own is loaded by `from_backbone`, never named by a configuration
+        self.model = (
+            AutoModel.from_config(config.text_config, trust_remote_code=False) if backbone is None else backbone
+        )
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never used, and unused parameters stop distributed training
         hidden_size = config.text_config.get_text_config().hidden_size
@@ -81,6 +87,17 @@ class WildRewardForSequenceClassification(PreTrainedModel):
                 fresh = OrdinalHead(1, self.config.num_levels, self.config.head)
                 fresh.set_prior([1.0] * self.config.num_levels)
                 init.copy_(module.bias, fresh.bias)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As in transformers; but a checkpoint that lacks a weight, has one too many or one of another shape is an error,
+        for scores of a head or layer made up by chance look like any others.
+
+        Raises:
+            WeightsError: it is such a checkpoint, naming the weights.
+        """
+        model, report = load_whole(super().from_pretrained, *args, **kwargs)
+        return (model, report) if output_loading_info else model
 
     @classmethod
     def from_backbone(
@@ -108,10 +125,13 @@ class WildRewardForSequenceClassification(PreTrainedModel):
                 `quantization_config`, `trust_remote_code`, …).
 
         Raises:
-            ValueError: an encoder-decoder backbone, or a value the configuration refuses.
+            ValueError: an encoder-decoder backbone, a backbone that lacks weights, or a value the configuration refuses.
         """
         kwargs.setdefault("use_safetensors", True)
-        backbone = AutoModel.from_pretrained(name, **kwargs)
+        trusted = kwargs.pop("trust_remote_code", False)
+        # the pooler is not used, and what a language model has beyond its backbone is left behind
+        unused = {"may_lack": ("pooler.",), "may_have": ("",)}
+        backbone, _ = load_whole(AutoModel.from_pretrained, name, trust_remote_code=trusted, **unused, **kwargs)
         text_config = backbone.config
         if text_config.is_encoder_decoder:
             raise ValueError(f"{name} is an encoder-decoder ({text_config.model_type}); use an encoder or a decoder")

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, Any]
@@ -68,18 +69,24 @@ def install_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
         if tokenizer.eos_token is None:
             raise ValueError("the tokenizer has no pad_token and no eos_token; set one before training a reward model")
         tokenizer.pad_token = tokenizer.eos_token
-    start, end = frame_of(tokenizer)
-    source = resources.files(__package__).joinpath("reward_template.jinja").read_text(encoding="utf-8")
-    header = "".join(
-        f"{{%- set {name} = {_jinja(value)} -%}}\n"
-        for name, value in (
-            ("start", start),
-            ("end", end),
-            ("reserved", _reserved(tokenizer)),
-        )
-    )
-    tokenizer.chat_template = header + source
+    tokenizer.chat_template = _reward_template(tokenizer)
     return tokenizer
+
+
+def is_reward_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer's chat template is the one that [`install_template`] puts there, letter by letter."""
+    template = tokenizer.chat_template
+    return isinstance(template, str) and template.endswith(_source()) and template == _reward_template(tokenizer)
+
+
+def _source() -> str:
+    return resources.files(__package__).joinpath("reward_template.jinja").read_text(encoding="utf-8")
+
+
+def _reward_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    start, end = frame_of(tokenizer)
+    values = {"start": start, "end": end, "reserved": _reserved(tokenizer)}
+    return "".join(f"{{%- set {name} = {_jinja(value)} -%}}\n" for name, value in values.items()) + _source()
 
 
 def response_mark(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -134,7 +141,7 @@ def encode_batch(
     bounded = [_bound(conversation, max_length, index) for index, conversation in enumerate(conversations)]
     if not bounded:
         return []
-    rendered = tokenizer.apply_chat_template([messages for messages, _ in bounded], tokenize=False)
+    rendered = _rendered(tokenizer, [messages for messages, _ in bounded])
     batch_ids = tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
     results = []
     for (messages, lost), ids in zip(bounded, batch_ids, strict=True):
@@ -148,6 +155,15 @@ def encode_batch(
             )
         )
     return results
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, conversations: list[list[Message]], first: int = 0) -> list[str]:
+    try:
+        return tokenizer.apply_chat_template(conversations, tokenize=False)
+    except TemplateError as error:
+        if len(conversations) == 1:
+            raise ValueError(f"conversation {first}: the chat template cannot render it: {error}") from error
+        return [_rendered(tokenizer, [messages], index)[0] for index, messages in enumerate(conversations)]
 
 
 def _fit(tokenizer: PreTrainedTokenizerBase, messages: list[Message], length: int, max_length: int) -> EncodedInput:

@@ -211,10 +211,12 @@ class _Service:
 
 
 def _surroundings(scorer: RewardScorer) -> tuple[str, str]:
-    """What this tokenizer's template puts before and after the reward model's input text."""
+    """What this tokenizer's template puts before and after the reward model's input text; another template: nothing."""
     answer = "·"
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
     text = scorer.tokenizer.apply_chat_template(messages, tokenize=False)
+    if HEADER not in text:
+        return "", ""
     return text[: text.index(HEADER)], text[text.rindex(answer) + len(answer) :]
 
 

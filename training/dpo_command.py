@@ -163,7 +163,8 @@ def _train(arguments: TrainDPOArguments, config: BestOfNDPOConfig, settings: dic
 
     policy = resolve(arguments.model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(policy, padding_side="left", truncation_side="left")
+        sides = {"padding_side": "left", "truncation_side": "left"}
+        tokenizer = AutoTokenizer.from_pretrained(policy, trust_remote_code=config.trust_remote_code, **sides)
     except (OSError, ValueError) as error:
         raise UserError(f"the policy {arguments.model} cannot be loaded: {why_not(policy, error)}") from error
     train, held_out = load_prompts(

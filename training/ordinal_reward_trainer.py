@@ -10,6 +10,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ from wildreward.training.reward_metrics import REPORTED, reward_metrics, standar
 from wildreward.training.reward_stream import RepeatedPasses, StreamedSteps, refuse_for_streams
 from wildreward.training.reward_weights import sample_weights, threshold_weights
 from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler, seeded_generator
+from wildreward.training.weights_check import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class OrdinalRewardTrainer(ResumableTrainer, Trainer):
         fresh = isinstance(model, str)
         if fresh:
             folder = resolve(model)
-            processing_class = processing_class or AutoTokenizer.from_pretrained(folder)
+            processing_class = processing_class or AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model = WildRewardForSequenceClassification.from_backbone(
                 folder, max_length=args.max_length, base_model=public_name(model)
             )
@@ -306,6 +308,11 @@ class OrdinalRewardTrainer(ResumableTrainer, Trainer):
             self._dense_weights = self.model.num_parameters(exclude_embeddings=True)
         tokens = sum(batch["input_ids"].numel() for batch in inputs["micro_batches"])
         return 6 * self._dense_weights * tokens
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self.is_fsdp_enabled:  # which has files of its own
+            check_weights(Path(resume_from_checkpoint), model or self.model)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     # ---- evaluation
 

@@ -76,7 +76,7 @@ def estimate(
     """
     shape = shape_of(arguments)
     with torch.device("meta"):
-        backbone = AutoModel.from_config(shape)
+        backbone = AutoModel.from_config(shape, trust_remote_code=arguments.trust_remote_code)
     text = shape.get_text_config()
     parameters = sum(weight.numel() for weight in backbone.parameters())
     embeddings = sum(m.weight.numel() for m in backbone.modules() if isinstance(m, torch.nn.Embedding))

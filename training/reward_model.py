@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
@@ -16,6 +17,7 @@ from wildreward.names import public_name
 from wildreward.training.adapters import lora
 from wildreward.training.backbone_layers import freeze
 from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.weights import check_files
 
 if TYPE_CHECKING:
     from wildreward.training.reward_command import TrainRewardArguments
@@ -23,17 +25,16 @@ if TYPE_CHECKING:
 
 def build_model(arguments: "TrainRewardArguments", config: OrdinalRewardConfig) -> WildRewardForSequenceClassification:
     """The backbone with a fresh head; its configuration names the backbone as it was asked for."""
-    loading: dict[str, Any] = {"dtype": arguments.dtype}
+    loading: dict[str, Any] = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
     if arguments.attn_implementation:
         loading["attn_implementation"] = arguments.attn_implementation
     if arguments.model_revision:
         loading["revision"] = arguments.model_revision
-    if arguments.trust_remote_code:
-        loading["trust_remote_code"] = True
     set_seed(config.seed)  # the head's first weights
     with naming_the_backbone(arguments.base_model):
         folder = resolve(arguments.base_model)
         hub_commit(folder, arguments.model_revision)  # a mistyped name is told at once
+        check_files(folder)
         model = WildRewardForSequenceClassification.from_backbone(
             folder,
             num_levels=arguments.num_levels,
@@ -49,8 +50,12 @@ def build_model(arguments: "TrainRewardArguments", config: OrdinalRewardConfig) 
 
 def load_tokenizer(arguments: "TrainRewardArguments") -> PreTrainedTokenizerBase:
     """The backbone's tokenizer with the reward model's template."""
-    options = {"revision": arguments.model_revision, "trust_remote_code": arguments.trust_remote_code}
-    return install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), **options))
+    tokenizer = AutoTokenizer.from_pretrained(
+        resolve(arguments.base_model),
+        revision=arguments.model_revision,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    return install_template(tokenizer)
 
 
 @contextlib.contextmanager
@@ -58,7 +63,7 @@ def naming_the_backbone(name: str) -> Iterator[None]:
     """Turn what loading says about missing or broken files into an error that names the backbone."""
     try:
         yield
-    except (ValueError, OSError, ImportError, SafetensorError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"cannot load the backbone {name!r}: {why_not(resolve(name), error)}") from error
 
 

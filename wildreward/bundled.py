@@ -49,11 +49,13 @@ def _dequantised(gguf: Path) -> Path:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
+        trust_remote_code=False,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
     model.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    tokenizer.save_pretrained(partial)
     if not folder.exists():
         partial.rename(folder)
     return folder

@@ -8,6 +8,7 @@ from wildreward.errors import UserError
 from wildreward.files import make_folder, refuse_filled
 from wildreward.lookup import why_not
 from wildreward.settings import check_least
+from wildreward.weights import check_files
 
 
 @dataclass
@@ -34,6 +35,7 @@ def main(config: ConvertConfig) -> None:
     check_least(("max_length", config.max_length, 1))
     from safetensors import SafetensorError
 
+    from wildreward.limited_template import limit_template
     from wildreward.modeling_wildreward.interchange import convert_checkpoint
     from wildreward.scorer import RewardScorer
 
@@ -42,28 +44,21 @@ def main(config: ConvertConfig) -> None:
         if not Path(template).is_file():
             raise UserError(f"the template file {template} does not exist")
         template = Path(template).read_text(encoding="utf-8")
+    check_files(config.checkpoint)
     try:
         model, tokenizer = convert_checkpoint(config.checkpoint, template, config.max_length, config.revision)
     except (ValueError, OSError, SafetensorError) as error:
         raise UserError(f"cannot convert {config.checkpoint}: {why_not(config.checkpoint, error)}") from error
+    limit_template(tokenizer, config.template or config.checkpoint)
     check_room(model, tokenizer)
     RewardScorer(model, tokenizer).save_pretrained(make_folder(config.output))
     print(f"reward model with {model.config.num_levels} levels in {config.output}")
 
 
 def check_room(model: Any, tokenizer: Any) -> None:
-    """Refuse a template that cannot render the shortest conversation, and a longest input that has no room for it.
-
-    Raises:
-        UserError: one of the two.
-    """
-    from jinja2 import TemplateError
-
+    """Refuse a longest input that has no room for the shortest conversation (`UserError`)."""
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-    except TemplateError as error:
-        raise UserError(f"the template cannot render a message of the user and an answer: {error}") from error
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
     least = len(tokenizer(text, add_special_tokens=False)["input_ids"])
     if model.config.max_length < least:
         raise UserError(

@@ -9,15 +9,18 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from wildreward.bundled import resolve
 from wildreward.errors import UserError
+from wildreward.limited_template import load_tokenizer
 from wildreward.lookup import hub_commit, why_not
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification, WildRewardOutput, response_mark
 from wildreward.modeling_wildreward.pooling import SECTIONS
 from wildreward.modeling_wildreward.template import Message, encode_batch, install_template, shared_prefix_length
+from wildreward.weights import check_files
 
 logger = logging.getLogger(__name__)
 
@@ -68,15 +71,18 @@ class RewardScorer:
             **kwargs: passed to the model's `from_pretrained` (`revision`, `dtype`, `device_map`, …).
 
         Raises:
-            UserError: the folder or id holds no WildReward model.
+            UserError: the folder or id holds no WildReward model, or one with files, weights or settings that are missing or
+                damaged; or its chat template makes no text in bounded time and memory.
         """
         name = resolve(str(path_or_id))
         hub = {key: kwargs.pop(key) for key in HUB_OPTIONS if key in kwargs}
         try:
             hub["revision"] = hub_commit(name, **hub) or hub.get("revision")
-            model = WildRewardForSequenceClassification.from_pretrained(name, use_safetensors=True, **hub, **kwargs)
-            tokenizer = AutoTokenizer.from_pretrained(name, **hub)
-        except (OSError, ValueError, SafetensorError) as error:
+            check_files(name)
+            options = {"use_safetensors": True, "trust_remote_code": False} | hub | kwargs
+            model = WildRewardForSequenceClassification.from_pretrained(name, **options)
+            tokenizer = load_tokenizer(name, **hub)
+        except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
             raise UserError(
                 f"{path_or_id} is not a WildReward model that can be loaded: {why_not(name, error)}"
             ) from error

@@ -1,11 +1,63 @@
-"""Which weights a model folder holds: one digest, whatever else in the folder is written anew."""
+"""The files of a model folder: whether they can be read, and one digest of the weights, whatever else is written anew."""
 
 import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
 
+from wildreward.errors import UserError, described
 from wildreward.files import read_json
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+OBJECTS = ("config.json", "tokenizer_config.json", "tokenizer.json", INDEX)
+
+
+def check_files(folder: str | os.PathLike) -> None:
+    """Refuse a model folder with a file that cannot be read; what is no folder is passed over.
+
+    Raises:
+        UserError: a file is damaged, cut off or missing, naming it.
+    """
+    folder = Path(folder)
+    for name in OBJECTS:
+        if (folder / name).exists() and not isinstance(content := read_json(folder / name), dict):
+            raise UserError(f"{folder / name} holds {described(content)}; expected a JSON object")
+    for file in weight_files(folder):
+        shapes_in(file)
+
+
+def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each weight in a safetensors file, of which only the header is read.
+
+    Raises:
+        UserError: it is damaged or cut off.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{file} is damaged or cut off ({error}); get or write it anew") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that the weights are in, by the rule of transformers: one, or those that an index lists.
+
+    Raises:
+        UserError: the index cannot be read, or names a file that is missing.
+    """
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).exists():
+        return []
+    shards = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards or any(Path(str(name)).name != name for name in shards.values()):
+        raise UserError(f"{folder / INDEX} has no weight_map that gives each weight the name of a file beside it")
+    for name in sorted(set(shards.values())):
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name} is missing, which {INDEX} names")
+    return [folder / name for name in sorted(set(shards.values()))]
 
 
 def weights_digest(folder: str | os.PathLike) -> str | None:

@@ -140,7 +140,9 @@ def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
     try:
         _check_weights(path)
         safely = {"use_safetensors": True}
-        pipe = pipeline("decision", model=path, device=device, dtype="auto", model_kwargs=safely)
+        pipe = pipeline(
+            "decision", model=path, device=device, dtype="auto", trust_remote_code=False, model_kwargs=safely
+        )
         if pipe.model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             pipe.model.float()  # half precision without hardware for it is several times slower
         pipe.tokenizer.padding_side = "left"

@@ -209,6 +209,19 @@ def test_pickled_weights_are_not_loaded(tiny_encoder, tmp_path):
             load(str(folder))
 
 
+def test_a_padded_encoder_without_one_of_its_layers_is_refused(tiny_encoder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder, lost = copied(tiny_encoder, tmp_path / "encoder"), "encoder.layer.0.output.dense.weight"
+    weights = load_file(folder / "model.safetensors")
+    del weights[next(name for name in weights if name.endswith(lost))]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        UserError, match=rf"\(it lacks weights for {lost}, or has them in another shape\); give another"
+    ):
+        Embedder(str(folder))
+
+
 def test_damaged_weights_and_other_kinds_of_models_are_found_before_they_are_needed(tiny_encoder, tmp_path):
     from transformers import T5Config
 

@@ -10,6 +10,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 from evaluation_tiny import classifier_folder, reward_model_folder, text, write_jsonl
 
 from wildreward.errors import UserError
@@ -321,6 +322,27 @@ def test_fingerprint_follows_the_weights(tmp_path):
     assert folder_fingerprint(folder) == before
     classifier_folder(tmp_path, seed=1)
     assert folder_fingerprint(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("model.layers.0.mlp.up_proj.weight", None, r"lacks weights for model\.layers\.0\.mlp\.up_proj\.weight"),
+        ("v_head.weight", torch.ones(1), r"has weights the model does not have: v_head\.weight"),
+        ("score.weight", torch.ones(2, 7), r"has score\.weight of shape \(2, 7\) instead of \(1, 32\)"),
+    ],
+)
+def test_a_classifier_whose_weights_do_not_fit_is_refused(name, value, message, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from wildreward.evaluation.scorers import load_scorer
+
+    folder = classifier_folder(tmp_path)
+    weights = load_file(folder / "model.safetensors") | {name: value}
+    kept = {key: weight for key, weight in weights.items() if weight is not None}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"^{folder} is not a classifier that can be loaded: the checkpoint {message}"):
+        load_scorer(str(folder))
 
 
 def test_what_is_not_a_reward_model_is_refused(tmp_path):

@@ -1,10 +1,12 @@
 """The model: every family trains, saves, loads and scores; padding, packing and prefix caches change nothing."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, Gemma3TextConfig
 
 from tests.tiny import SHAPE, chat, joining_tokenizer, reward_model, save_backbone, tokenizer_for
@@ -277,7 +279,13 @@ import sys
 sys.modules["wildreward"] = None  # importing it would fail
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], num_labels=1, trust_remote_code=True)
+def load(folder):
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, trust_remote_code=True)
+try:
+    load(sys.argv[2])
+except ValueError as error:
+    print(error)
+model = load(sys.argv[1])
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 messages = [{"role": "user", "content": "the cat sat"}, {"role": "assistant", "content": "right"}]
 text = tokenizer.apply_chat_template(messages, tokenize=False)
@@ -289,11 +297,16 @@ print(model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).lo
 def test_scores_equal_in_a_process_without_this_package(kind, pooling, tmp_path):
     scorer = RewardScorer(reward_model(kind, pooling=pooling), tokenizer_for(kind))
     scorer.save_pretrained(tmp_path / "model")
+    headless = shutil.copytree(tmp_path / "model", tmp_path / "headless")
+    weights = load_file(headless / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, headless / "model.safetensors", metadata={"format": "pt"})
     script = tmp_path / "stranger.py"
     script.write_text(STRANGER)
-    done = subprocess.run(
-        [sys.executable, script, tmp_path / "model"], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
+    command = [sys.executable, script, tmp_path / "model", headless]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.startswith("the checkpoint lacks weights for score.weight\n")
+    assert "LOAD REPORT" not in done.stderr  # the error says it
     assert float(done.stdout.split()[-1]) == pytest.approx(scorer.score(CONVERSATIONS[:1])[0], abs=1e-4)
 
 

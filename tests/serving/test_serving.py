@@ -18,6 +18,7 @@ import uvicorn
 from tests.tiny import reward_model, tokenizer_for
 from wildreward import RewardScorer
 from wildreward.errors import UserError
+from wildreward.limited_template import limit_template
 from wildreward.reward_source import RemoteReward, RewardSourceError
 from wildreward.serving.app import Limits, make_app
 from wildreward.serving.command import ServeConfig, main
@@ -330,3 +331,18 @@ def test_the_command_serves_and_ends_when_told(tmp_path):
         child.kill()
         child.stderr.close()
     assert "Traceback" not in said
+
+
+def test_a_model_with_another_template_serves_messages_and_tells_that_it_cannot_read_texts():
+    scorer = fresh_scorer()
+    scorer.tokenizer.chat_template = (
+        "{% for m in messages %}{{ raise_exception('no tools') if m.role == 'tool' }}{{ m.content }}\n{% endfor %}"
+    )
+    limit_template(scorer.tokenizer, "tiny")
+    with Served(scorer) as running:
+        status, answer, _ = running.ask("/score", {"messages": CHATS[:2]})
+        assert status == 200 and answer["scores"] == pytest.approx(scorer.score(CHATS[:2]), abs=1e-5)
+        refused = [*CHATS[0][:1], {"role": "tool", "content": "4"}, *CHATS[0][1:]]
+        status, answer, _ = running.ask("/score", {"messages": [CHATS[0], refused]})
+        assert (status, answer["error"]) == (422, "messages 1: the chat template cannot render it: no tools")
+        assert running.ask("/get_reward", {"query": ["the cat"]})[0] == 422

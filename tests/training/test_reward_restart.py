@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import save_backbone
 from tests.training import reward_child
 from tests.training.reward_tiny import trainer
+from wildreward.errors import UserError
 from wildreward.training.checkpoints import last_complete_checkpoint
 from wildreward.training.reward_metrics import reward_metrics, standard_error
 
@@ -59,6 +61,41 @@ def test_a_killed_run_ends_in_the_same_weights(tmp_path):
     (expected_losses, expected), (found_losses, found) = results(tmp_path / "undisturbed"), results(tmp_path / "killed")
     assert expected_losses == found_losses
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "lack",
+            r"checkpoint-1 does not fit the model in 1 of its weights, such as .*score.*: there of shape None, in the",
+        ),
+        ("extra", r"in 1 of its weights, such as extra: there of shape \(1,\), in the model None"),
+        ("shape", r"in 1 of its weights, such as .*score.*: there of shape \(2, 7\), in the model \(\d, \d+\)"),
+        ("cut", r"model\.safetensors is damaged or cut off"),
+    ],
+)
+def test_a_checkpoint_that_is_not_the_models_is_not_gone_on_from(change, message, adapters, tmp_path):
+    adapted = LoraConfig(r=2, target_modules="all-linear", exclude_modules=["score"]) if adapters else None
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "peft_config": adapted}
+    trainer(tmp_path / "work", **settings).train()
+    checkpoint = tmp_path / "work" / "checkpoint-1"
+    file = checkpoint / ("adapter_model.safetensors" if adapters else "model.safetensors")
+    weights = load_file(file)
+    head = next(name for name in weights if "score" in name and name.endswith("weight"))
+    if change == "lack":
+        del weights[head]
+    else:
+        weights[head if change == "shape" else "extra"] = torch.ones(2, 7) if change == "shape" else torch.ones(1)
+    if change == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        save_file(weights, file, metadata={"format": "pt"})
+    again = trainer(tmp_path / "work", **settings)
+    with pytest.raises(UserError, match=message):
+        again.train(resume_from_checkpoint=str(checkpoint))
+    again.train(resume_from_checkpoint=str(tmp_path / "work" / "checkpoint-2"))  # the other one is whole
 
 
 def test_half_written_checkpoints_are_not_used(tmp_path):
