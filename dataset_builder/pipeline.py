@@ -105,7 +105,7 @@ def labeler_can_change(job: Job) -> Iterator[None]:
     try:
         yield
     except UserError:
-        answers = (path for path in plan.feedback.rglob("*") if path.is_file())
+        answers = (path for pattern in ("*.jsonl", "*.parquet") for path in plan.feedback.rglob(pattern))
         if not any(path.stat().st_size for path in answers):
             reopen_settings(plan.folder, *LABELER_SETTINGS)
         raise

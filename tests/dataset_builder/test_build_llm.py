@@ -1,5 +1,6 @@
 """A build whose labels are paid for, against a real server: what a kill costs, and what stops a run."""
 
+import json
 import os
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def test_kill_minus_9_costs_only_what_was_in_flight(tmp_path):
         )
         once = len(stub.requests)
         assert undisturbed["requests"] == once >= TURNS
-        for asked in (60, 200):
+        for asked in (60, 150, 240):
             child = subprocess.Popen(
                 command(stub, log, tmp_path / "out"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
@@ -58,7 +59,10 @@ def test_kill_minus_9_costs_only_what_was_in_flight(tmp_path):
             child.wait()
         subprocess.run(command(stub, log, tmp_path / "out"), check=True, capture_output=True)
         again = len(stub.requests) - once
-    assert once <= again <= once + 2 * (CONCURRENCY + 2)  # what was under way, and a lead of two
+    assert once < again <= once + 3 * (CONCURRENCY + 2)  # what was under way, and a lead of two
+    # The server's own count; of what was about to be sent when the process was killed, it may not have heard.
+    said = json.loads((tmp_path / "out" / "build_report.json").read_text())["requests"]
+    assert again <= said <= again + 3 * CONCURRENCY
     assert levels(tmp_path / "out") == levels(tmp_path / "undisturbed")
 
 
