@@ -142,7 +142,18 @@ praise shortly after, on the same topic) or `refusal` (a refusal that a judge fo
 
 {_refusals(report)}
 
-All turns of one user are on the same side of the split (of one conversation, where the user is not known)."""
+All turns of one user are on the same side of the split (of one conversation, where the user is not known).{_users(report)}"""
+
+
+def _users(report: dict[str, Any]) -> str:
+    """Says so where that promises less than it seems to."""
+    users = report["users"]
+    if not users.get("without"):
+        return ""
+    if not users["with"]:
+        return " **No conversation says who its user is**, so a user of several may be on both sides."
+    share = users["without"] / (users["with"] + users["without"])
+    return f" {share:.0%} of the conversations do not say who their user is."
 
 
 def _refusals(report: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -19,8 +18,6 @@ from wildreward.dataset_builder.sources.base import Layout
 from wildreward.dataset_builder.sources.readers import Losses, Slice, read_slice
 from wildreward.dataset_builder.turns import examine
 from wildreward.files import read_json, write_json
-
-logger = logging.getLogger(__name__)
 
 ENOUGH_TO_SPLIT = 50  # conversations
 
@@ -109,24 +106,30 @@ def naming_key(parts: list[Path]) -> str:
     return hashlib.blake2b(np.unique(np.concatenate(keys)).tobytes(), digest_size=16).hexdigest()
 
 
-def check_users(parts: list[Path]) -> None:
-    """Say so when no conversation has a user, or most seem to be one user's: the split is then not what it should be."""
-    columns = (read_columns(part, ["user_id"])["user_id"].to_pylist() for part in parts)
+def count_users(parts: list[Path]) -> dict[str, int]:
+    """Conversations `with` and `without` a user, how many `users` there are, and the conversations of the `largest`."""
+    columns = [read_columns(part, ["user_id"])["user_id"].to_pylist() for part in parts]
     users = np.fromiter((int(user, 16) for column in columns for user in column if user), np.uint64)
-    if not len(users):
-        logger.warning(
+    counts = np.unique(users, return_counts=True)[1]
+    without = sum(map(len, columns)) - len(users)
+    return {"with": len(users), "without": without, "users": len(counts), "largest": int(max(counts, default=0))}
+
+
+def doubt_about_users(found: dict[str, int]) -> str:
+    """What to say when no conversation has a user, or most seem to be one user's, as `count_users` found: the split is then
+    not what it should be. "" otherwise.
+    """
+    if not found["with"]:
+        return (
             "no conversation says who its user is, so a user of several may be in both train and test; if a column tells "
             "users apart, name it with --user-column"
         )
-        return
-    _, counts = np.unique(users, return_counts=True)
-    if len(users) >= ENOUGH_TO_SPLIT and counts.max() > len(users) / 2:
-        logger.warning(
-            "%d of %d conversations with a user have the same one, so they end up on the same side of the split; if that "
-            "is not so, name the column that tells users apart with --user-column",
-            counts.max(),
-            len(users),
+    if found["with"] >= ENOUGH_TO_SPLIT and found["largest"] > found["with"] / 2:
+        return (
+            f"{found['largest']} of {found['with']} conversations with a user have the same one, so they end up on the same "
+            "side of the split; if that is not so, name the column that tells users apart with --user-column"
         )
+    return ""
 
 
 def dropped_conversations(counts: Counter, repeats: dict[str, dict[str, list[int]]]) -> dict[str, int]:

@@ -21,7 +21,7 @@ from wildreward.dataset_builder.labelers.base import (
     Request,
     Task,
 )
-from wildreward.dataset_builder.ledger import Ledger, read_ledger
+from wildreward.dataset_builder.ledger import AttemptCount, Ledger, read_ledger
 from wildreward.dataset_builder.parts import read_columns
 from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.turns import request_for
@@ -57,7 +57,7 @@ def label_paid(
         parts: to label, in order; finished ones are passed over.
         turns_of: gives the turns of a part, the same at every call.
         task: what is asked; turns that it does not concern get an empty answer.
-        folder: where `<part>` (answers in turn order) and `ledger/<part>.jsonl` are written.
+        folder: where `<part>` (answers in turn order), `ledger/<part>.jsonl` and `attempts/<part>` are written.
         on_answer: called for each new answer, for progress.
     """
     stream = _Stream([part for part in parts if not _done(folder, part)], turns_of, labeler, task, folder)
@@ -104,6 +104,14 @@ def check_failures(parts: Iterable[Path], folder: Path, most: float) -> None:
         )
 
 
+def count_attempts(folder: Path, part: Path) -> int:
+    """How often a labeler was asked about a finished part: by all runs, those that failed or were killed among them."""
+    counted = _attempts_path(folder, part)
+    # Labelers without a server, and folders that an older version began, have the attempts that led to answers only.
+    answered = sum(read_columns(folder / part.name, ["attempts"])["attempts"].to_pylist())
+    return max(answered, counted.stat().st_size if counted.exists() else 0)
+
+
 def has_failures(folder: Path, part: Path) -> bool:
     """Whether a finished part has answers that are worth asking for again."""
     return _done(folder, part) and not WORTH_ASKING_AGAIN.isdisjoint(reasons_of(folder, part))
@@ -129,6 +137,10 @@ def write_answers(path: Path, answers: Iterable[Answer]) -> None:
 
 def _ledger_path(folder: Path, part: Path) -> Path:
     return folder / "ledger" / f"{part.stem}.jsonl"
+
+
+def _attempts_path(folder: Path, part: Path) -> Path:
+    return folder / "attempts" / part.stem
 
 
 def _version(labeler: Labeler) -> str:
@@ -165,6 +177,7 @@ class _OpenPart:
 
     part: Path
     ledger: Ledger
+    attempts: AttemptCount
     keys: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     awaited: set[str] = field(default_factory=set)
@@ -181,6 +194,10 @@ class _OpenPart:
             yield _copy(answer) if key in seen else answer
             seen.add(key)
 
+    def close(self) -> None:
+        self.attempts.close()
+        self.ledger.close()
+
 
 class _Stream:
     """Feeds a labeler with requests from part after part, and hands its answers to the parts that wait for them."""
@@ -194,7 +211,8 @@ class _Stream:
 
     def requests(self) -> Iterator[Request]:
         for part in self.parts:
-            current = _OpenPart(part, Ledger(_ledger_path(self.folder, part), self.version))
+            ledger = Ledger(_ledger_path(self.folder, part), self.version)
+            current = _OpenPart(part, ledger, AttemptCount(_attempts_path(self.folder, part)))
             self.open.append(current)
             for turn in self.turns_of(part):
                 if not _asked(turn, self.task, self.labeler):
@@ -203,7 +221,7 @@ class _Stream:
                 request = request_for(turn, self.task)
                 current.keys.append(request.key)
                 if self._must_be_asked(request.key, current):
-                    yield request
+                    yield replace(request, on_ask=current.attempts.add)
             current.sent = True
             self._close_finished()
 
@@ -223,7 +241,7 @@ class _Stream:
 
     def close(self) -> None:
         for current in self.open:
-            current.ledger.close()
+            current.close()
         self.open = []
 
     def _must_be_asked(self, key: str, current: _OpenPart) -> bool:
@@ -253,7 +271,7 @@ class _Stream:
             ledger = current.ledger
             ledger.flush()
             write_answers(self.folder / current.part.name, current.answers())
-            ledger.close()
+            current.close()
             self.answered.add(ledger.path, ((ledger.answers[key], at) for key, at in ledger.offsets.items()))
             self.open.remove(current)
 

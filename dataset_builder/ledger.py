@@ -53,7 +53,7 @@ class Ledger:
                     self.answers[answer.key], self.offsets[answer.key] = answer, offset
             self._handle.truncate(self._end)
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise _cannot_write(path, error) from error
 
     def add(self, answer: Answer) -> None:
         """Write an answer down; it is on disk after at most `GROUP` answers or `MAX_AGE` seconds of adding."""
@@ -67,7 +67,7 @@ class Ledger:
             if self._waiting >= GROUP or now - self._since > MAX_AGE:
                 self.flush()
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise _cannot_write(self.path, error) from error
         self.answers[answer.key], self.offsets[answer.key] = answer, self._end
         self._end += len(line)
 
@@ -76,7 +76,7 @@ class Ledger:
         try:
             os.fsync(self._handle.fileno())
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise _cannot_write(self.path, error) from error
         self._waiting = 0
 
     def close(self) -> None:
@@ -96,11 +96,43 @@ class Ledger:
         while data:
             data = data[self._handle.write(data) :]
 
-    def _cannot_write(self, error: OSError) -> UserError:
-        return UserError(
-            f"cannot write the ledger {self.path}: {error.strerror or error}; "
-            "answers so far are kept, free some space and run the same command again"
-        )
+
+class AttemptCount:
+    """How often a labeler was asked for one part, by all runs: the size of a file that gets a byte before each attempt.
+
+    The byte is with the system when the attempt begins, so a killed process loses no count of what it had under way.
+    Nothing else keeps it: answers count only the attempts that led to them.
+
+    Args:
+        path: the file; made when missing. Whoever holds the part's ledger may write to it, from any thread.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 - held until close
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def add(self) -> None:
+        try:
+            self._handle.write(b".")
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write the ledger {path}: {error.strerror or error}; "
+        "answers so far are kept, free some space and run the same command again"
+    )
 
 
 def read_ledger(path: Path, version: str) -> Iterator[tuple[Answer, int]]:

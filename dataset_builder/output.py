@@ -1,5 +1,6 @@
 """The output folder: one that a build may write to, and what a killed run left half-written in it."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,7 +33,7 @@ def check_output(output: Path, source: Path) -> None:
     Raises:
         UserError: naming what is in the way.
     """
-    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+    if os.path.isdir(source) and output.resolve().is_relative_to(source.resolve()):
         raise UserError(
             f"the output folder {output} lies in the source folder {source}, where the dataset would be read as chats; "
             "choose one outside of it"

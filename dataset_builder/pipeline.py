@@ -19,6 +19,7 @@ from wildreward.dataset_builder.report import failed_questions
 from wildreward.dataset_builder.sources.base import Columns, Layout
 from wildreward.dataset_builder.sources.digest import source_digest
 from wildreward.dataset_builder.sources.layouts import find_layout
+from wildreward.dataset_builder.sources.opening import reason
 from wildreward.dataset_builder.sources.readers import Losses, Slice, SourceLost, columns_of, find_slices, lacking
 from wildreward.dataset_builder.stages import Job
 from wildreward.dataset_builder.workers import WorkerDied, Workers
@@ -105,7 +106,7 @@ def labeler_can_change(job: Job) -> Iterator[None]:
     try:
         yield
     except UserError:
-        answers = (path for path in plan.feedback.rglob("*") if path.is_file())
+        answers = (path for pattern in ("*.jsonl", "*.parquet") for path in plan.feedback.rglob(pattern))
         if not any(path.stat().st_size for path in answers):
             reopen_settings(plan.folder, *LABELER_SETTINGS)
         raise
@@ -280,5 +281,8 @@ def _source_state(slices: list[Slice]) -> dict[str, Any]:
     files = list(dict.fromkeys(piece.path for piece in slices if piece.kind != "hub"))
     if not files:
         return {"source_bytes": None, "source_digest": None}
-    size = sum(Path(file).stat().st_size for file in files)
-    return {"source_bytes": size, "source_digest": source_digest(files)}
+    try:
+        size = sum(Path(file).stat().st_size for file in files)
+        return {"source_bytes": size, "source_digest": source_digest(files)}
+    except OSError as error:
+        raise UserError(f"{error.filename or 'a file of the source'} cannot be read ({reason(error)})") from error

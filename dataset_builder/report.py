@@ -15,6 +15,7 @@ def make_report(
     *,
     source: Counter,
     source_dropped: dict[str, int],
+    users: dict[str, int],
     turns: Counter,
     duplicates: dict[str, int],
     written: Counter,
@@ -26,6 +27,7 @@ def make_report(
     Args:
         source: counts of the ingest step.
         source_dropped: reason → conversations that were not used.
+        users: as `ingest.count_users` counts them, copies of conversations included; empty where an older version read.
         turns: counts of `finish.finish_turns` over all parts, with `requests` and tokens.
         duplicates: reason → candidates left out.
         written: counts of `writer.write_dataset`.
@@ -42,6 +44,7 @@ def make_report(
         "conversations": source.get("conversations", 0) - source_dropped.get("duplicate_conversation", 0),
         "conversations_dropped": source_dropped,
         "conversations_truncated": source.get("truncated", 0),
+        "users": users,
         "input_lost": _group(source, "lost"),
         "turns": turns.get("turns", 0),
         "labelled": sum(levels.values()),

@@ -15,7 +15,8 @@ from typing import Any
 from wildreward.dataset_builder import steps
 from wildreward.dataset_builder.costs import Prices
 from wildreward.dataset_builder.ingest import (
-    check_users,
+    count_users,
+    doubt_about_users,
     dropped_conversations,
     find_repeats,
     ingested_parts,
@@ -82,6 +83,8 @@ def index(job: Job, workers: Workers) -> None:
     """Find copies and shared ids among all conversations, once."""
     if not job.plan.repeats.exists():
         workers.each(_index, [(job.settings["source"], job.slices)], "index")
+        if doubt := doubt_about_users(read_json(job.plan.names)["users"]):
+            logger.warning("%s", doubt)  # here, where no progress bar is in the line
 
 
 def _index(plan: steps.Plan, source: str, slices: Sequence[Slice]) -> None:
@@ -90,8 +93,7 @@ def _index(plan: steps.Plan, source: str, slices: Sequence[Slice]) -> None:
         seen = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
         why = why_unusable(plan.layout, slices, counts)
         raise UserError(f"{source} holds no usable conversation ({seen or 'it is empty'}){': ' if why else ''}{why}")
-    check_users(parts)
-    write_json(plan.names, {"key": naming_key(parts)})
+    write_json(plan.names, {"key": naming_key(parts), "users": count_users(parts)})
     write_repeats(plan.repeats, find_repeats(parts))
 
 
@@ -157,6 +159,7 @@ def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
     report = make_report(
         source=source,
         source_dropped=dropped_conversations(source, read_repeats(plan.repeats)),
+        users=read_json(plan.names).get("users", {}),
         turns=turns,
         duplicates=Counter(reason for rows in duplicates.values() for reason in rows.values()),
         written=written,

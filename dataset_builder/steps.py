@@ -16,7 +16,7 @@ from wildreward.dataset_builder.filters import first_reason
 from wildreward.dataset_builder.finish import Rules, apply_answers, finish_turns
 from wildreward.dataset_builder.ingest import ingest_slice, read_repeats
 from wildreward.dataset_builder.labelers.base import Answer, Labeler
-from wildreward.dataset_builder.labeling import has_failures, label_free, read_answers, write_answers
+from wildreward.dataset_builder.labeling import count_attempts, has_failures, label_free, read_answers, write_answers
 from wildreward.dataset_builder.mining import candidates, comparable
 from wildreward.dataset_builder.parts import read_columns, read_part, turn_counts
 from wildreward.dataset_builder.records import Turn
@@ -249,10 +249,10 @@ def finish(plan: Plan, part: Path) -> None:
         levels.append(level_row(turn))
         if turn.dropped is None:
             rows.append(_candidate_row(plan, turn))
-    asked = read_columns(plan.feedback / part.name, ["attempts", "prompt_tokens", "completion_tokens"])
+    asked = read_columns(plan.feedback / part.name, ["prompt_tokens", "completion_tokens"])
     for name in asked.column_names:
-        total = sum(asked[name].to_pylist()) + sum(judged[name].to_pylist())
-        counts["requests" if name == "attempts" else name] += total
+        counts[name] += sum(asked[name].to_pylist()) + sum(judged[name].to_pylist())
+    counts["requests"] += count_attempts(plan.feedback, part) + count_attempts(plan.refusals, part)
     write_table(plan.turns / part.name, levels, "LEVELS")
     write_table(plan.candidates / part.name, rows, "CANDIDATE")
     write_json(marker, dict(counts))

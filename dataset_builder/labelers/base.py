@@ -7,8 +7,8 @@ room for them (that is the backpressure) and yields answers in whatever order th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -45,6 +45,8 @@ class Request:
         history: messages before `query`, oldest first; may be cut to the labeler's budget, newest kept.
         query, response, feedback: user message k, the assistant's answer, user message k+1.
         language: of the conversation or message, in the source's own words, None when unknown.
+        on_ask: called before each attempt of a labeler that asks a server, in whatever thread: so that what a killed process
+            had under way is counted, too.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Request:
     response: str
     feedback: str
     language: str | None = None
+    on_ask: Callable[[], object] = field(default=lambda: None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

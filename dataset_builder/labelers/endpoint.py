@@ -8,12 +8,14 @@ import email.utils
 import json
 import logging
 import os
+import re
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from wildreward.errors import UserError
+from wildreward.secrecy import masked, public_address
 
 if TYPE_CHECKING:
     import openai
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 LONGEST_MESSAGE = 500
+SHORTEST_KEY = 8  # of a part of an address; "v1" and "openai" are none
 
 
 class Throttled(Exception):
@@ -48,37 +51,68 @@ def check_api_key(base_url: str | None, api_key_env: str) -> str:
     """The API key from the environment; servers other than OpenAI's may go without.
 
     Raises:
-        UserError: none is set and OpenAI's own server would be asked.
+        UserError: none is set and OpenAI's own server would be asked, or no HTTP header can hold it.
     """
+    if not api_key_env.isidentifier():
+        raise UserError(
+            "--api-key-env is not the name of an environment variable (it is not repeated, for it may be the key itself); "
+            "expected one such as OPENAI_API_KEY"
+        )
     key = os.environ.get(api_key_env, "").strip()
     if not key and base_url is None:
         raise UserError(
             f"no API key in the environment variable {api_key_env}; set it (or name another with --api-key-env), "
             "or give the address of your own server with --base-url http://host:port/v1"
         )
+    if wrong := [place for place, sign in enumerate(key, 1) if not (sign.isascii() and sign.isprintable())]:
+        raise UserError(
+            f"the API key in the environment variable {api_key_env} has a line break, a control character or one outside "
+            f"of ASCII (character {wrong[0]} of {len(key)}), which no HTTP header can hold; set it anew"
+        )
     return key
 
 
 def check_address(base_url: str | None) -> None:
-    """Make sure that the address is one, and that no password is in it: it would end up in messages.
+    """Make sure that the address is one, and that no password is in it. It is not repeated: any part may be a key.
 
     Raises:
         UserError: it is not, or there is one.
     """
     if base_url is None:
         return
-    address = urlsplit(base_url)
+    try:
+        address = urlsplit(base_url)
+        valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        (address.hostname or "").encode("idna")
+    except ValueError:
+        valid = False
+    if not valid or not base_url.isprintable() or " " in base_url:
+        raise UserError(
+            "--base-url is not the address of a server (it is not repeated, for it may hold a key); expected one such as "
+            "http://host:8000/v1"
+        )
     if "@" in address.netloc:
         raise UserError("--base-url holds a user name or password; put the key into the environment (--api-key-env)")
-    if address.scheme not in ("http", "https") or not address.netloc:
-        raise UserError(f"--base-url is {base_url!r}; expected an address such as http://host:8000/v1")
+
+
+def secrets_of(base_url: str) -> list[str]:
+    """What of an address may be a key, as it stands there, decoded and encoded: path and query whole, and their longer parts.
+
+    `http://host/v1/tenant-12345?key=abcdefgh` → `/v1/tenant-12345`, `tenant-12345`, `key=abcdefgh`, `abcdefgh`
+    """
+    address = urlsplit(base_url)
+    path = address.path.rstrip("/")
+    parts = [part for part in re.split("[/&=;]", f"{path}/{address.query}") if len(part) >= SHORTEST_KEY]
+    found = {path if path != "/v1" else "", address.query, address.fragment, *parts}
+    spelt = {*found, *map(unquote, found), *(quote(unquote(part), safe="") for part in found)}
+    return sorted(filter(None, spelt), key=len, reverse=True)
 
 
 class Endpoint:
     """A connection pool to one server. Use as an asynchronous context manager.
 
     Args:
-        base_url: up to and including `/v1`; None for OpenAI's own.
+        base_url: up to and including `/v1`, perhaps with a query, which goes with every request; None for OpenAI's own.
         api_key_env: environment variable that holds the key.
         connections: the most connections open at once.
     """
@@ -91,18 +125,27 @@ class Endpoint:
     async def __aenter__(self) -> Self:
         openai = load_openai()
         limits = _limits(self._connections)
+        base_url, _, query = (self.base_url or "").partition("#")[0].partition("?")
         try:
             http_client = openai.DefaultAioHttpClient(limits=limits)  # half the CPU of the default transport
         except RuntimeError:  # aiohttp is not installed
             http_client = openai.DefaultAsyncHttpxClient(limits=limits)
         self._client = openai.AsyncOpenAI(
-            base_url=self.base_url, api_key=self._key or "none", max_retries=0, timeout=None, http_client=http_client
+            base_url=base_url or None,
+            api_key=self._key or "none",
+            default_query=dict(parse_qsl(query, keep_blank_values=True)),
+            max_retries=0,
+            timeout=None,
+            http_client=http_client,
         )
+        self._secrets = [self._key, *secrets_of(self.base_url or str(self._client.base_url))]
+        logging.getLogger("httpx2").addFilter(self._without_address)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logging.getLogger("httpx2").removeFilter(self._without_address)
         await self._client.close()
 
     async def post(self, path: str, body: dict[str, Any], seconds: float) -> Any:
@@ -121,7 +164,7 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._meaning(error) from error
         except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them
-            raise Transient(f"connection failed ({_innermost(error)})") from error
+            raise Transient(f"connection failed ({masked(_innermost(error), *self._secrets)})") from error
         except (openai.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError):
             answer = None
         self._check_answer(answer)
@@ -157,18 +200,21 @@ class Endpoint:
         }.get(status, "check --base-url")
         return UserError(f"the server at {self._where} answered HTTP {status}: {message}; {remedy}")
 
+    def _without_address(self, record: logging.LogRecord) -> bool:
+        """A filter: httpx logs the whole address of every request."""
+        return self._where not in record.getMessage()
+
     @property
     def _where(self) -> str:
-        return str(self._client.base_url).rstrip("/")
+        return public_address(str(self._client.base_url))
 
     def _server_message(self, error: "openai.APIStatusError") -> str:
         return self._told(error.body) or self._told(error.message)
 
     def _told(self, body: Any) -> str:
-        """What an error's body says, in one line, without the key."""
+        """What an error's body says, in one line, without the key and without what may be one in the address."""
         message = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-        text = " ".join(str(message or "").split())[:LONGEST_MESSAGE]
-        return text.replace(self._key, "***") if self._key else text
+        return masked(" ".join(str(message or "").split()), *self._secrets)[:LONGEST_MESSAGE]
 
 
 def load_openai() -> Any:

@@ -19,6 +19,7 @@ from wildreward.dataset_builder.labelers.base import (
     Request,
 )
 from wildreward.dataset_builder.parts import hash64
+from wildreward.dataset_builder.sources.opening import unreadable
 from wildreward.errors import UserError
 
 _SHORT = reprlib.Repr()  # does not go deep
@@ -34,8 +35,10 @@ class FileLabeler(Labeler):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"{path} does not exist; expected a JSONL or parquet file with the columns id and level")
+        if why := unreadable(path):
+            raise UserError(
+                f"the labels file {path} {why}; expected a JSONL or parquet file with the columns id and level"
+            )
         self.version = _digest(self.path)
         keys, levels, confidences, verdicts = array("q"), array("b"), array("f"), array("b")
         for number, row in enumerate(self._read(), 1):
@@ -83,8 +86,9 @@ class FileLabeler(Labeler):
                     columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
                     for batch in file.iter_batches(columns=columns):
                         yield from batch.to_pylist()
-            except pa.ArrowInvalid as error:
-                raise UserError(f"{self.path} is not a complete parquet file ({error})") from error
+            except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+                told = " ".join(str(error).split())
+                raise UserError(f"{self.path} is not a complete parquet file ({told})") from error
             return
         with open(self.path, "rb") as handle:
             for number, line in enumerate(handle, 1):

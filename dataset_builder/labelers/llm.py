@@ -26,7 +26,7 @@ from wildreward.dataset_builder.labelers.prompts import (
 )
 from wildreward.dataset_builder.labelers.quoting import Budget
 from wildreward.dataset_builder.labelers.retries import Patience
-from wildreward.errors import UserError
+from wildreward.errors import UserError, described
 from wildreward.names import public_name
 from wildreward.settings import check_least
 
@@ -179,7 +179,7 @@ def read_extra_body(text: str) -> dict[str, Any]:
             f"--extra-body is not valid JSON ({error}); expected an object like '{{\"seed\": 1}}'"
         ) from error
     if not isinstance(extra, dict):
-        raise UserError(f"--extra-body is {text!r}; expected a JSON object like '{{\"seed\": 1}}'")
+        raise UserError(f"--extra-body is {described(extra)}; expected a JSON object like '{{\"seed\": 1}}'")
     return extra
 
 

@@ -20,8 +20,20 @@ from wildreward.settings import check_least
 logger = logging.getLogger(__name__)
 
 SURROGATES = re.compile("[\ud800-\udfff]")
-# What tokenizers of chat models parse as control tokens: <|name|>, <｜name｜>, <name>, </name>, <turn|>, [INST], [gMASK]
-CONTROL_TOKENS = re.compile(r"<(?=[|｜])|<(?=[^\s<>]{1,40}>)|\[(?=/?[A-Z_]{2,24}\])|\[(?=[gs]?MASK\])")
+# What tokenizers of chat models parse as control tokens, by their shapes. The first sign of each is escaped.
+CONTROL_TOKENS = re.compile(
+    r"""<(?=[|｜]|[^\s<>]{1,40}>)                # <|name|>, <｜name｜>, <name>, </name>, <turn|>, ]<]name[>[
+    |\[(?=/?[A-Za-z]?[A-Z_]{2}[A-Z0-9_]{0,38}\]) # [INST], [/INST], [gMASK], [UNUSED_TOKEN_146]
+    |\[(?=/?[a-z_]{3,32}[0-9]{1,5}\])           # [unused1], [control_8]
+    |\[(?=/?[a-z]+_[a-z]+_[a-z_]{1,32}\])       # [start_header_id]
+    |\[(?=([|@])[^\s\[\]]{1,38}\1\])            # [|Human|], [@BOS@]
+    |\[(?=[a-z]~\[)|\](?=[~!]{1,2}[a-z]~?[\[\]]) # [e~[, ]~b], ]~!b[
+    |>(?=>[A-Z]{2,24}<<)                        # >>TITLE<<
+    |\|(?=[A-Z_]{4,24}\|)                       # |SPEAKER|, |||EMAIL_ADDRESS|||
+    |\{(?=\{[#~/])                              # {{#system}}
+    """,
+    re.VERBOSE,
+)
 LINE_SEPARATORS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085", "\x7f": "\\u007f"}
 LEFT_OUT = " […{count} characters left out…] "
 
@@ -112,8 +124,8 @@ def quote(fields: dict[str, object]) -> str:
     line = json.dumps(fields, ensure_ascii=False)
     for character, escape in LINE_SEPARATORS.items():
         line = line.replace(character, escape)
-    # Only string contents can hold these patterns: the structure of the JSON has no "<", and "[" only before a space,
-    # a brace, a bracket or a quotation mark.
+    # Only string contents can hold these patterns: in the structure of the JSON, a bracket or a brace never stands before
+    # a letter or one of the other signs.
     return CONTROL_TOKENS.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wildreward.dataset_builder.sources.json_array import read_array, record_starts
+from wildreward.dataset_builder.sources.opening import reading, reason, unreadable
 from wildreward.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def find_slices(source: str, losses: Losses, revision: str | None = None) -> lis
         revision: commit, branch or tag of a Hub dataset; None: its main branch as it is now.
     """
     path = Path(source)
-    if not path.exists():
+    if not os.path.lexists(path):
         return _hub_slices(source, revision)
     if revision:
         raise UserError(f"--revision {revision} names a version of a Hub dataset, but {source} is on this machine")
@@ -91,7 +92,7 @@ def find_slices(source: str, losses: Losses, revision: str | None = None) -> lis
 def _files_in(folder: Path, losses: Losses) -> list[Path]:
     """The files of a folder that are read; others that may hold chats are a loss. Hidden ones count if there are no others."""
     known, other = [], []
-    for path in _walk(folder):
+    for path in _walk(folder, losses):
         suffix = path.suffix.lower()
         if suffix in FORMATS and path.name not in _METADATA:
             known.append(path)
@@ -108,10 +109,17 @@ def _files_in(folder: Path, losses: Losses) -> list[Path]:
     return _visible(known, folder) or known
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, also behind links; a folder that is reached twice counts once."""
+def _walk(folder: Path, losses: Losses) -> list[Path]:
+    """All files below a folder, sorted, also behind links; a folder that is reached twice counts once.
+
+    A folder that is called like a file, with files of which none is read, comes as that file would, to be refused.
+    """
+
+    def not_listed(error: OSError) -> None:
+        losses.add("unreadable_folder", f"{error.filename} cannot be read ({reason(error)})")
+
     found, seen = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=not_listed, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
@@ -119,6 +127,9 @@ def _walk(folder: Path) -> list[Path]:
         seen.add(real)
         folders.sort()
         found += [Path(parent, name) for name in names]
+        like_a_file = Path(parent) != folder and Path(parent).suffix.lower() in FORMATS
+        if like_a_file and names and not any(Path(name).suffix.lower() in FORMATS for name in names):
+            found.append(Path(parent))
     return sorted(found)
 
 
@@ -127,9 +138,18 @@ def _visible(paths: list[Path], folder: Path) -> list[Path]:
 
 
 def _slices_of(file: Path, losses: Losses) -> list[Slice]:
+    if why := unreadable(file):
+        losses.add("unreadable_file", f"{file} {why}")
+        return []
     kind = FORMATS.get(file.suffix.lower())
     if kind is None:
         raise UserError(f"{file} is not a parquet, JSON or JSONL file; expected one of {', '.join(FORMATS)}")
+    with reading(file, losses.add):
+        return _pieces(file, kind, losses)
+    return []
+
+
+def _pieces(file: Path, kind: str, losses: Losses) -> list[Slice]:
     if file.stat().st_size == 0:
         losses.add("empty_file", f"{file} is empty")
         return []
@@ -151,7 +171,9 @@ def columns_of(piece: Slice, losses: Losses) -> set[str]:
     if piece.kind == "parquet":
         import pyarrow.parquet as pq
 
-        return set(pq.read_schema(piece.path).names)
+        with reading(piece.path, losses.add):
+            return set(pq.read_schema(piece.path).names)
+        return set()
     records = read_slice(piece, [], losses)
     first = next(records, None)
     if first is not None and not isinstance(first, dict):
@@ -185,14 +207,17 @@ def _has(piece: Slice, required: set[str], named: set[str]) -> bool:
 
 def read_slice(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[Any]:
     """Records of one slice, as parsed; `wanted` columns are enough where the format can leave the others out."""
-    if piece.kind == "parquet":
-        return _read_parquet(piece, wanted, losses)
-    if piece.kind == "jsonl":
-        return _read_jsonl(piece, losses)
-    if piece.kind == "json":
-        key = wanted[0] if wanted else None
-        return read_array(Path(piece.path), piece.start, piece.stop, key, losses.add, at_record=True)
-    return _read_hub(piece, wanted, losses)
+    if piece.kind == "hub":
+        yield from _read_hub(piece, wanted, losses)
+        return
+    with reading(piece.path, losses.add):
+        if piece.kind == "parquet":
+            yield from _read_parquet(piece, wanted, losses)
+        elif piece.kind == "jsonl":
+            yield from _read_jsonl(piece, losses)
+        else:
+            key = wanted[0] if wanted else None
+            yield from read_array(Path(piece.path), piece.start, piece.stop, key, losses.add, at_record=True)
 
 
 def _ranges(kind: Literal["json", "jsonl"], file: Path, starts: Iterable[int]) -> list[Slice]:
@@ -222,16 +247,17 @@ def _read_parquet(piece: Slice, wanted: list[str], losses: Losses) -> Iterator[d
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(piece.path) as file:
-        columns = [name for name in wanted if name in file.schema_arrow.names] or None
-        groups = list(range(piece.start, piece.stop))
-        left = sum(file.metadata.row_group(group).num_rows for group in groups)
-        try:
+    left = 1
+    try:
+        with pq.ParquetFile(piece.path) as file:
+            columns = [name for name in wanted if name in file.schema_arrow.names] or None
+            groups = list(range(piece.start, piece.stop))
+            left = sum(file.metadata.row_group(group).num_rows for group in groups)
             for batch in file.iter_batches(batch_size=256, row_groups=groups, columns=columns):
                 left -= len(batch)
                 yield from _rows(batch, piece.path, losses)
-        except (pa.ArrowInvalid, OSError) as error:
-            losses.add("unreadable_rows", f"{piece.path} cannot be read to its end ({_short(error)})", left)
+    except (pa.ArrowInvalid, OSError) as error:
+        losses.add("unreadable_rows", f"{piece.path} cannot be read to its end ({_short(error)})", left)
 
 
 def _rows(batch: "pa.RecordBatch", path: str, losses: Losses) -> Iterator[dict]:
@@ -284,6 +310,12 @@ def _read_jsonl(piece: Slice, losses: Losses) -> Iterator[Any]:
         while handle.tell() < piece.stop:
             offset = handle.tell()
             line = handle.readline()
+            if not line:
+                losses.add(
+                    "cut_off_files",
+                    f"{piece.path} has become shorter since it was opened first: it ends at byte {offset}",
+                )
+                return
             if line.isspace():
                 continue
             try:

@@ -73,6 +73,7 @@ def test_too_many_failures_end_the_run_and_the_next_asks_only_those(log, tmp_pat
         assert {request.body["messages"][-1]["content"] for request in stub.requests[before:]} >= failed
         assert len(stub.requests) - before == len(failed)
         before = len(stub.requests)
+        assert report["requests"] == before  # all runs together, failures too
         assert build(log, out, stub) == report and len(stub.requests) == before
     assert rows_of(out) == undisturbed and report["unlabelled"] == {}
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from tests.dataset_builder.chats import conversation, write_jsonl
 from wildreward.dataset_builder.labelers import make_labeler
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
 from wildreward.dataset_builder.labelers.file import FileLabeler
-from wildreward.dataset_builder.labeling import label_paid, left_to_ask, read_answers
-from wildreward.dataset_builder.ledger import Ledger
+from wildreward.dataset_builder.labeling import count_attempts, label_paid, left_to_ask, read_answers
+from wildreward.dataset_builder.ledger import AttemptCount, Ledger
 from wildreward.dataset_builder.turns import request_for
 from wildreward.errors import UserError
 
@@ -237,11 +238,37 @@ def test_full_disk_is_an_error_that_names_the_ledger():
             ledger.add(answer(number))
 
 
+def test_a_full_disk_stops_the_count_of_attempts_too():
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with pytest.raises(UserError, match="cannot write the ledger /dev/full: No space left on device"):
+        AttemptCount(Path("/dev/full")).add()
+
+
+def test_attempts_of_runs_that_ended_badly_are_counted(tmp_path):
+    class Persistent(Oracle):
+        """Asks three times for every answer, and says so in the answers that come; those of a run that died are lost."""
+
+        def label(self, request):
+            for _ in range(3):
+                request.on_ask()
+            return replace(super().label(request), attempts=3)
+
+    with pytest.raises(UserError):
+        label_paid(PARTS[:1], turns_of, Persistent(die_after=4), "feedback", tmp_path)
+    label_paid(PARTS[:1], turns_of, Persistent(), "feedback", tmp_path)
+    answered = sum(answer.attempts for answer in read_answers(tmp_path, PARTS[0]))
+    assert (answered, count_attempts(tmp_path, PARTS[0])) == (
+        18,
+        21,
+    )  # the fifth was asked about three times, and again
+
+
 WRITER = """
 import sys, time
 from pathlib import Path
 from wildreward.dataset_builder.labelers.base import Answer
-from wildreward.dataset_builder.ledger import Ledger
+from wildreward.dataset_builder.ledger import AttemptCount, Ledger
 with Ledger(Path(sys.argv[1]), "v") as ledger:
     for number in range(10**6):
         ledger.add(Answer(f"k{number}", 3))

@@ -3,6 +3,8 @@
 import datetime
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -200,8 +202,28 @@ def test_a_file_without_the_named_user_column_is_refused(tmp_path):
 def test_a_log_without_users_says_so(tmp_path, caplog):
     write_jsonl(tmp_path / "a.jsonl", [{"id": f"c{i}", "who": "me", "messages": messages(i)} for i in range(3)])
     with caplog.at_level(logging.WARNING):
-        build(tmp_path / "a.jsonl", tmp_path / "out")
+        report = build(tmp_path / "a.jsonl", tmp_path / "out")
     assert "no conversation says who its user is" in caplog.text and "--user-column" in caplog.text
+    assert report["users"] == {"with": 0, "without": 3, "users": 0, "largest": 0}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "**No conversation says who its user is**, so a user of several may be on both sides." in card
+
+
+def test_users_are_counted_in_the_report_and_the_card(tmp_path):
+    rows = [{"id": f"c{i}", "user": "ab"[i % 2] if i < 3 else None, "messages": messages(i)} for i in range(4)]
+    report = build(write_jsonl(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    assert report["users"] == {"with": 3, "without": 1, "users": 2, "largest": 2}
+    assert "25% of the conversations do not say who their user is." in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_warning_about_users_has_a_line_of_its_own(tmp_path, workers):
+    log = write_jsonl(tmp_path / "a.jsonl", [{"id": f"c{i}", "messages": messages(i)} for i in range(3)])
+    program = [sys.executable, "-m", "wildreward", "build-dataset", "--source", str(log), "--mining_window", "0"]
+    program += ["--output", str(tmp_path / "out"), "--cues_classifier", "False", "--num_workers", workers]
+    said = subprocess.run(program, capture_output=True, text=True, timeout=120).stderr
+    shown = [line.rpartition("\r")[2] for line in said.splitlines()]  # as a terminal has it in the end
+    assert [line for line in shown if line.startswith("no conversation says who its user is")], said
 
 
 @settings(max_examples=40)
