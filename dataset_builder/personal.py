@@ -8,17 +8,16 @@ country groups them, `phonenumbers` knows. All patterns run over text that `wild
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import NamedTuple
 
 from wildreward.credentials import Span
 
-_EMAIL = re.compile(
-    r"(?<![\w.+-])[\wÀ-ɏ.+-]{1,64}@(?:[\wÀ-ɏ-]{1,63}\.){1,4}[a-zÀ-ɏ]{2,24}(?![a-z@])", re.I | re.A
-)
+_EMAIL = re.compile(r"(?<![\w.+-])[\wÀ-ɏ.+-]{1,64}@(?:[\wÀ-ɏ-]{1,63}\.){1,4}[a-zÀ-ɏ]{2,24}(?![a-z@])", re.I | re.A)
 _SPELT_EMAIL = re.compile(
-    r"(?<![\w.+-])[\w.+-]{1,64} ?[\[(]at[\])] ?[\w-]{1,63}(?:(?:\.| ?[\[(]dot[\])] ?)[a-z][\w-]{1,62}){1,4}", re.I | re.A
+    r"(?<![\w.+-])[\w.+-]{1,64} ?[\[(]at[\])] ?[\w-]{1,63}(?:(?:\.| ?[\[(]dot[\])] ?)[a-z][\w-]{1,62}){1,4}",
+    re.I | re.A,
 )
 _PHONE = re.compile(
     r"""(?<![\w.+/-])(?:
@@ -41,7 +40,10 @@ _CALLED_PHONE = re.compile(
     re.X | re.I,
 )
 # What may be a number as people of one country write it to each other: with the 0 (Russia: 8), or brackets, before it.
-_DOMESTIC = re.compile(r"(?<![\w.,+/:-])(?:\(?0\d|\(\d\d\)|8[ (-]{1,2}9|[6-9]\d{4}[ -]\d{5})(?:[ ().\-/]{0,2}\d){7,10}(?![\w]|[.-]\d)", re.A)
+_DOMESTIC = re.compile(
+    r"(?<![\w.,+/:-])(?:(?:\(?0\d|\(\d\d\)|8[ (-]{1,2}9)(?:[ ().\-/]{0,2}\d){7,10}|[6-9]\d{4}[ -]\d{5})(?!\w|[.-]\d)",
+    re.A,
+)
 _REGIONS = ("GB", "DE", "FR", "IT", "NL", "CH", "AT", "BR", "IN", "JP", "KR", "AU", "RU")
 _INTERNATIONAL = re.compile(r"\+ ?\(?\d(?:[ .()/-]{0,3}\d){6}|(?<![\w.+-])00[1-9](?:[ .()/-]{0,3}\d){8}", re.A)
 _CARD = re.compile(
@@ -56,11 +58,15 @@ _SSN = re.compile(
     re.A | re.I,
 )
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,3})?", re.A)
-_IPV4 = re.compile(r"(?<![\w.:/-])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d|-\d|/\d)|(?<=//)(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)", re.A)
+_IPV4 = re.compile(
+    r"(?<![\w.:/-])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d|-\d|/\d)|(?<=//)(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)", re.A
+)
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-f]{3}:[0-9a-f:]{2,34}(?![\w:.]*[g-z_])", re.A | re.I)
-_VERSION = re.compile(r"(?:\bv|version|release|build|update|firmware|driver|chrome|firefox|section|chapter|§|oid)[\s:=/.]{0,3}$", re.I)
+_VERSION = re.compile(
+    r"(?:\bv|version|release|build|update|firmware|driver|chrome|firefox|section|chapter|§|oid)[\s:=/.]{0,3}$", re.I
+)
 # Servers that everybody asks for names.
-_RESOLVERS = frozenset("8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1 9.9.9.9 208.67.222.222 208.67.220.220".split())
+_RESOLVERS = frozenset(["8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220"])
 # What looks like an address and is none: a file of a name such as logo@2x.png, and the logins of machines.
 _NO_ADDRESS = re.compile(
     r"\.(?:avif|css|gif|html?|ico|jpe?g|js|json|mp[34]|pdf|png|svg|tiff?|webm|webp)$|^(?:ec2-user|git|hg|root|svn|ubuntu|www-data)@",
@@ -107,18 +113,24 @@ _NATIONAL = (
     _National("ca.sin", r"\d{3}[ -]?\d{3}[ -]?\d{3}", "sin|social insurance"),
     _National("gb.nhs", r"\d{3}[ -]?\d{3}[ -]?\d{4}", "nhs"),
     _National("tr.tckimlik", r"\d{11}", "kimlik|tckn"),
-    _National("", r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]"),  # United Kingdom
+    _National(
+        "", r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]"
+    ),  # United Kingdom
 )
 _AFTER = r"(?![\w-]|[. ]\d)"
 
 
 def _in_place(rule: _National) -> re.Pattern:
-    before = rf"(?<![^\W_])(?i:{rule.named})(?![^\W\d_])\D{{0,30}}?(?<![\w.-])" if rule.named else r"(?<![\w.+-])(?<!\d )"
+    before = (
+        rf"(?<![^\W_])(?i:{rule.named})(?![^\W\d_])\D{{0,30}}?(?<![\w.-])" if rule.named else r"(?<![\w.+-])(?<!\d )"
+    )
     return re.compile(rf"{before}({rule.pattern}){_AFTER}", re.A)
 
 
 _NATIONAL_PATTERNS = [(rule, _in_place(rule)) for rule in _NATIONAL]
-_SOME_NATIONAL = re.compile(rf"(?<![\w.-])(?:{'|'.join(dict.fromkeys(rule.pattern for rule in _NATIONAL))}){_AFTER}", re.A)
+_SOME_NATIONAL = re.compile(
+    rf"(?<![\w.-])(?:{'|'.join(dict.fromkeys(rule.pattern for rule in _NATIONAL))}){_AFTER}", re.A
+)
 # Where a line has none of these (digits in a row; inside a codice fiscale; the beginning of an IPv6 address), there is no number.
 _HINT = re.compile(r"\d(?:(?:[ .()/-]{0,3}\d){5}|\d[A-Z]\d\d[A-Z]\d|[\da-f]{3}:[\da-fA-F:])", re.A)
 
@@ -143,14 +155,16 @@ def _numbers(plain: str) -> Iterator[Span]:
             yield from _matches(rule.kind, pattern, plain, _checker(rule.check))
     for match in _IBAN.finditer(plain):
         for end in range(match.end(), match.start() + 14, -1):  # words may follow
-            if _checker("iban")(plain[match.start() : end]) and not plain[end : end + 1].isalnum():
+            if not plain[end : end + 1].isalnum() and _checker("iban")(plain[match.start() : end]):
                 yield Span(match.start(), end, "iban")
                 break
     yield from _matches("ip_address", _IPV6, plain, _is_public)
     yield from _matches("card", _CARD, plain, _is_card)
     yield from _matches("ssn", _SSN, plain)
     yield from (
-        span for span in _matches("ip_address", _IPV4, plain, _is_public) if not _VERSION.search(plain[:span.start][-12:])
+        span
+        for span in _matches("ip_address", _IPV4, plain, _is_public)
+        if not _VERSION.search(plain[: span.start][-12:])
     )
     yield from _matches("phone", _PHONE, plain, _is_phone)
     yield from _matches("phone", _CALLED_PHONE, plain, lambda number: not _FICTION.search(number))
@@ -158,19 +172,33 @@ def _numbers(plain: str) -> Iterator[Span]:
 
 
 def _known_phones(plain: str) -> Iterator[Span]:
-    """Numbers that exist, in international spelling or in a country's own, grouped as it is done there."""
-    if not (_INTERNATIONAL.search(plain) or _DOMESTIC.search(plain)):
-        return
-    from phonenumbers import Leniency, PhoneNumberMatcher
-
+    """Numbers that exist, in international spelling or in a country's own."""
     for match in _INTERNATIONAL.finditer(plain):
+        from phonenumbers import Leniency, PhoneNumberMatcher
+
         for found in PhoneNumberMatcher(plain[match.start() : match.end() + 20], "GB", Leniency.VALID, 10):
             yield Span(match.start() + found.start, match.start() + found.end, "phone")
-    for match in _DOMESTIC.finditer(plain):
-        digits = set(filter(str.isdigit, match.group()))
-        for region in _REGIONS if len(digits) > 2 else ():  # 01100001 is binary
-            for found in PhoneNumberMatcher(match.group(), region, Leniency.EXACT_GROUPING, 10):
-                yield Span(match.start() + found.start, match.start() + found.end, "phone")
+    yield from _matches("phone", _DOMESTIC, plain, _is_domestic)
+
+
+@lru_cache(maxsize=4096)
+def _is_domestic(text: str) -> bool:
+    """Whether one of the countries has this number and groups its digits so, or not at all."""
+    from phonenumbers import NumberParseException, PhoneNumberFormat, format_number, is_valid_number_for_region, parse
+
+    groups = re.findall(r"\d+", text)
+    if len(set("".join(groups))) <= 2:  # 01100001 is binary
+        return False
+    for region in _REGIONS:
+        try:
+            number = parse(text, region)
+        except NumberParseException:
+            continue
+        if is_valid_number_for_region(number, region):
+            usual = re.findall(r"\d+", format_number(number, PhoneNumberFormat.NATIONAL))
+            if len(groups) == 1 or [groups[0].lstrip("0"), *groups[1:]] == [usual[0].lstrip("0"), *usual[1:]]:
+                return True
+    return False
 
 
 def _matches(

@@ -36,13 +36,14 @@ def public_row(row: dict[str, Any], key: str, *, personal_data: bool = True) -> 
 
 def find(text: str, *, personal_data: bool = True) -> Counter:
     """How often each kind of credential and, unless told otherwise, of personal data occurs."""
-    found = list(_spans(undisguised(text), personal_data))
-    return Counter(span.kind for span in credentials.apart(found)) if found else Counter()
+    return Counter(span.kind for span in credentials.apart(_spans(undisguised(text), personal_data)))
 
 
 def redact(text: str, found: Counter | None = None, *, personal_data: bool = True) -> str:
     """`text` with placeholders such as [EMAIL] for what `find` finds; occurrences are added to `found`."""
-    while spans := credentials.apart(_spans(undisguised(text), personal_data)):  # a placeholder may uncover another finding
+    while spans := credentials.apart(
+        _spans(undisguised(text), personal_data)
+    ):  # a placeholder may uncover another finding
         if found is not None:
             found.update(span.kind for span in spans)
         text = credentials.replaced(text, spans)

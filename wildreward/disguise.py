@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 _HYPHENS = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 # Not of the category "format", and yet without a glyph: joiners, fillers, variation selectors.
-_INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10)]))
+_INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(
+    map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10)])
+)
 
 
 class _Plain(dict):
