@@ -133,7 +133,7 @@ def written(secret):
 
 @pytest.mark.parametrize("action", ["drop", "redact", "keep"])
 def test_nothing_planted_is_published(tmp_path, action):
-    report = build(log(tmp_path / "log", PLANTED), tmp_path / "out", personal_data=action, near_duplicates=0, **OFF)
+    report = build(log(tmp_path / "log", PLANTED), tmp_path / "out", personal_data=action, near_duplicates=0, languages=(), **OFF)
     text = published(tmp_path / "out")
     hidden = PLANTED if action != "keep" else CREDENTIALS
     assert not [kind for kind, _, secret in hidden if written(secret) in text]
@@ -141,7 +141,7 @@ def test_nothing_planted_is_published(tmp_path, action):
     if action == "drop":
         assert report["dropped"]["personal_data"] >= len(PLANTED)
     else:
-        assert "dropped" not in report or "personal_data" not in report["dropped"]
+        assert "personal_data" not in report["dropped"] and report["kept"] > 1.8 * len(PLANTED)
         assert report["redacted"]["github_token"] >= 5 and ("email" in report["redacted"]) == (action == "redact")
     if action == "keep":
         assert not [data for _, _, data in PERSONAL if written(data) not in text]
