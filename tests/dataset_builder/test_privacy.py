@@ -133,7 +133,9 @@ def written(secret):
 
 @pytest.mark.parametrize("action", ["drop", "redact", "keep"])
 def test_nothing_planted_is_published(tmp_path, action):
-    report = build(log(tmp_path / "log", PLANTED), tmp_path / "out", personal_data=action, near_duplicates=0, languages=(), **OFF)
+    report = build(
+        log(tmp_path / "log", PLANTED), tmp_path / "out", personal_data=action, near_duplicates=0, languages=(), **OFF
+    )
     text = published(tmp_path / "out")
     hidden = PLANTED if action != "keep" else CREDENTIALS
     assert not [kind for kind, _, secret in hidden if written(secret) in text]
