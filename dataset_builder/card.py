@@ -194,5 +194,5 @@ def _limits(report: dict[str, Any]) -> str:
     return f"""## Limits
 
 Levels were assigned by the `{settings["labeler"]}` labeler, not by people; a follow-up says how one user took one answer,
-which is not the same as the answer being right. Personal data was searched by pattern (`{settings["personal_data"]}`), which
-cannot find everything. The licence and the terms of the source apply."""
+which is not the same as the answer being right. Personal data (`{settings["personal_data"]}`) and
+credentials were searched by pattern, which cannot find everything. The licence and the terms of the source apply."""

@@ -100,7 +100,10 @@ class BuildDatasetConfig:
     )
     mining_max_tokens: int = field(default=128, metadata={"help": "Tokens of a message that the encoder reads."})
     personal_data: Literal["drop", "redact", "keep"] = field(
-        default="drop", metadata={"help": "Turns with personal data in any message: leave out, mask, or keep."}
+        default="drop",
+        metadata={
+            "help": "Turns with personal data in any message: leave out, mask, or keep (credentials are masked then, too)."
+        },
     )
     near_duplicates: float = field(
         default=0.9,

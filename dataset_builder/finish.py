@@ -77,7 +77,9 @@ def finish_turns(
 
 
 def decide(turn: Turn, rules: Rules, counts: Counter) -> None:
-    """Set `turn.dropped` where something speaks against it; redact personal data where that is asked for."""
+    """Set `turn.dropped` where something speaks against it; redact personal data where that is asked for, and credentials
+    wherever the turn stays.
+    """
     if turn.dropped is not None:
         return
     if turn.level is None:
@@ -86,21 +88,22 @@ def decide(turn: Turn, rules: Rules, counts: Counter) -> None:
         turn.dropped = records.NEUTRAL
     else:
         turn.dropped = first_reason(turn, rules.limits)
-        if turn.dropped is None and rules.personal_data != "keep":
+        if turn.dropped is None:
             _personal_data(turn, rules.personal_data, counts)
 
 
 def _personal_data(turn: Turn, action: str, counts: Counter) -> None:
     messages = turn.conversation.messages[: turn.position + 3]
+    personal = action != "keep"
     found = Counter()
     for message in messages:
-        found.update(_found_in(message.content))
+        found.update(_found_in(message.content, personal))
     if not found:
         return
     if action == "drop":
         turn.dropped = PERSONAL_DATA
         return
-    cleaned = [ChatMessage(message.role, redact(message.content)) for message in messages]
+    cleaned = [ChatMessage(message.role, redact(message.content, personal_data=personal)) for message in messages]
     turn.conversation = replace(turn.conversation, messages=cleaned)
     counts["redacted_turns"] += 1
     for kind, number in found.items():
@@ -108,9 +111,9 @@ def _personal_data(turn: Turn, action: str, counts: Counter) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _found_in(text: str) -> dict[str, int]:
+def _found_in(text: str, personal_data: bool) -> dict[str, int]:
     """Turns of one conversation share their history: each message is searched once."""
-    return dict(find(text))
+    return dict(find(text, personal_data=personal_data))
 
 
 def _count_answer(turn: Turn, verdict: str | None, reason: str, counts: Counter) -> None:

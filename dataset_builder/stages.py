@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +145,15 @@ def write(job: Job, workers: Workers, seconds: dict[str, float]) -> dict[str, An
 
 def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
     from wildreward.dataset_builder import card, figures, writer
+    from wildreward.dataset_builder.privacy import public_row
     from wildreward.dataset_builder.report import make_report
 
     output = job.output
     parts, source = ingested_parts(plan.conversations)
     source.update({f"lost.{reason}": count for reason, count in job.losses.items()})
     duplicates = writer.duplicates_among(plan.candidates, parts, plan.near_duplicates)
-    written = writer.write_dataset(output, plan.candidates, parts, duplicates)
+    publish = partial(public_row, key=plan.naming_key, personal_data=plan.rules.personal_data != "keep")
+    written = writer.write_dataset(output, plan.candidates, parts, duplicates, publish)
     dropped_ids = writer.duplicate_ids(plan.candidates, duplicates)
     writer.write_levels(plan.folder / "levels.parquet", plan.turns, parts, dropped_ids)
     turns: Counter = Counter()

@@ -1,7 +1,7 @@
 """Last step: the dataset's files, from the candidates of all parts, in bounded memory."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,19 @@ def duplicates_among(folder: Path, parts: Sequence[Path], near: float) -> dict[s
     return dropped
 
 
-def write_dataset(output: Path, folder: Path, parts: Sequence[Path], dropped: dict[str, dict[int, str]]) -> Counter:
-    """Write both configurations. Returns counts of the kept rows: `splits.<split>.<label>`, `source.<label_source>.<level>`."""
+def write_dataset(
+    output: Path,
+    folder: Path,
+    parts: Sequence[Path],
+    dropped: dict[str, dict[int, str]],
+    publish: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Counter:
+    """Write both configurations, each row as `publish` returns it. Returns counts of the kept rows: `splits.<split>.<label>`, `source.<label_source>.<level>`."""
     counts: Counter = Counter()
     for split in SPLITS:
         with disk_errors_named(output):
-            _write_split(output, folder, parts, dropped, split, counts)
+            rows = (list(map(publish, batch)) for batch in kept_rows(folder, parts, dropped, split))
+            _write_split(output, rows, split, counts)
     return counts
 
 
@@ -60,11 +67,9 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_split(
-    output: Path, folder: Path, parts: Sequence[Path], dropped: dict[str, dict[int, str]], split: str, counts: Counter
-) -> None:
+def _write_split(output: Path, batches: Iterable[list[dict[str, Any]]], split: str, counts: Counter) -> None:
     writers = [_Files(output / "data", split), _Files(output / "unpaired_preference", split)]
-    for rows in kept_rows(folder, parts, dropped, split):
+    for rows in batches:
         for row in rows:
             counts[f"splits.{split}.{row['label']}"] += 1
             counts[f"source.{row['label_source']}.{row['level']}"] += 1

@@ -3,9 +3,12 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from wildreward import credentials
 from wildreward.cards import Card, parse_card
 from wildreward.errors import UserError
 from wildreward.model_card.files import DATASET, MODEL, Selection, matches, select_files
@@ -16,9 +19,10 @@ TEXT_OR_LIST_FIELDS = ("language", "license", "datasets", "base_model", "tags", 
 PIPELINE_TAGS = ("text-classification", "text-generation", "text-ranking")
 _IMAGE = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]*\ssrc=[\"']([^\"']+)", re.IGNORECASE)
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^`\n]*)$")
-_SECRET = re.compile(r"\b(?:hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36})\b")
-_SCANNED = ("*.md", "*.json", "*.py", "*.jinja", ".eval_results/*.yaml", "LICENSE*", "NOTICE*")
-_LARGEST_SCANNED = 1_000_000
+# Everything else that is pushed is text. A tokenizer's vocabulary is made of pieces of text that prove nothing.
+_NOT_TEXT = ("*.safetensors", "*.model", "figures/*.png", "images/*.png", "images/*.jpg")
+_VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt")
+_MOST_FINDINGS = 3  # named of one file
 
 
 def validate_folder(folder: str | os.PathLike, readme: str | None = None) -> Selection:
@@ -43,7 +47,7 @@ def validate_folder(folder: str | os.PathLike, readme: str | None = None) -> Sel
                 f"{folder} has no README.md; expected the card that the command that made the folder writes"
             )
         readme = path.read_text(encoding="utf-8")
-    problems = [*card_problems(readme, selection, folder), *_file_problems(folder, selection)]
+    problems = [*card_problems(readme, selection, folder), *_file_problems(folder, selection, readme)]
     if problems:
         raise UserError(f"{folder} is not ready for the Hub: {'; '.join(problems)}")
     return selection
@@ -167,12 +171,68 @@ def _patterns(data_files: Any) -> Iterator[str]:
             yield str(item)
 
 
-def _file_problems(folder: Path, selection: Selection) -> Iterator[str]:
+def _file_problems(folder: Path, selection: Selection, readme: str) -> Iterator[str]:
     if selection.kind == MODEL and not any(name.endswith(".safetensors") for name in selection.files):
         yield "there are no weights; expected *.safetensors"
-    for name in selection.files:
-        path = folder / name
-        if matches(name, _SCANNED) and path.stat().st_size <= _LARGEST_SCANNED and name != "tokenizer.json":
-            text = path.read_text(encoding="utf-8", errors="replace")
-            if _SECRET.search(text):
-                yield f"{name} holds what looks like an access token; remove it (and revoke the token if it was shared)"
+    for name in sorted({*selection.files, "README.md"}):
+        if name == "README.md":
+            places = tuple(_in_text(readme))
+        elif not matches(name, (*_NOT_TEXT, *_VOCABULARY)):
+            state = (folder / name).stat()
+            places = _credentials_in(folder / name, state.st_mtime_ns, state.st_size)
+        else:
+            continue
+        if places:
+            more = ", …" if len(places) > _MOST_FINDINGS else ""
+            yield (
+                f"{name} holds what looks like an access token or another secret ({', '.join(places[:_MOST_FINDINGS])}{more}); "
+                "remove it (and revoke it if it was shared)"
+            )
+
+
+@lru_cache(maxsize=1024)
+def _credentials_in(path: Path, mtime_ns: int, size: int) -> tuple[str, ...]:
+    """Kinds and places of the first credentials of a file, never the credentials themselves; a file that has not changed is
+    read once, though a push checks more than once.
+    """
+    if path.suffix == ".parquet":
+        found = _in_rows(path)
+    else:
+        found = _in_text(path.read_text(encoding="utf-8", errors="replace"))
+    return tuple(islice(found, _MOST_FINDINGS + 1))
+
+
+def _in_text(text: str) -> Iterator[str]:
+    for place, kind in credentials.places(text):
+        yield f"{kind} in line {text.count(chr(10), 0, place) + 1}"
+
+
+def _in_rows(path: Path) -> Iterator[str]:
+    """Of a parquet file, whose rows (from 0) are read in small batches."""
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowInvalid
+
+    start = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    for number, value in enumerate(column.to_pylist(), start):
+                        for field, text in _texts(value, name):
+                            for kind in credentials.find(text):
+                                yield f"{kind} in row {number}, column {field}"
+                start += len(batch)
+    except (ArrowInvalid, OSError) as error:
+        raise UserError(f"{path.name} cannot be read as parquet: {error}") from error
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """All texts of a value, and where in the column each is."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item, place)

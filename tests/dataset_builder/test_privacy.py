@@ -1,0 +1,160 @@
+"""What a build publishes: no credential ever, no personal data where it is to be dropped or redacted; look-alikes stay."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.dataset_builder.builds import OFF, build
+from tests.dataset_builder.chats import write_jsonl
+from tests.planted import CREDENTIALS, INNOCENT, PERSONAL
+from wildreward import credentials
+from wildreward.dataset_builder import privacy
+from wildreward.disguise import original_positions, undisguised
+
+PLANTED = CREDENTIALS + PERSONAL
+NAMES = [("email", "jane" + "@" + "gmail.com"), ("github_token", "gh" + "p_" + "Ab3" * 12)]
+
+
+@pytest.mark.parametrize(("kind", "frame", "secret"), PLANTED)
+def test_planted_is_found_and_only_it_is_replaced(kind, frame, secret):
+    text = frame.format(secret)
+    assert privacy.find(text)[kind]
+    cleaned = privacy.redact(text)
+    before, after = frame.split("{}")
+    assert secret not in cleaned and f"[{kind.upper()}]" in cleaned
+    assert cleaned.startswith(before[:3]) and cleaned.endswith(after[-3:])
+
+
+@pytest.mark.parametrize("text", INNOCENT)
+def test_look_alikes_stay(text):
+    assert not privacy.find(text) and privacy.redact(text) == text
+
+
+@pytest.mark.parametrize(("kind", "frame", "secret"), CREDENTIALS)
+def test_credentials_are_found_without_looking_for_personal_data(kind, frame, secret):
+    assert (
+        privacy.find(frame.format(secret), personal_data=False)[kind]
+        == credentials.find(frame.format(secret))[kind]
+        == 1
+    )
+
+
+def test_personal_data_is_kept_where_that_is_asked_for():
+    for _, frame, data in PERSONAL:
+        assert privacy.redact(frame.format(data), personal_data=False) == frame.format(data)
+
+
+def test_a_disguise_is_undone_with_its_places():
+    text = "a\\_ｂ\u200b１ﬁ٣—\u2011c"
+    assert undisguised(text) == "a_b1fi3—-c"
+    assert list(original_positions(text)) == [0, 2, 3, 5, 6, 6, 7, 8, 9, 10]
+    assert privacy.redact("前\u200b后 ｂｏｂ＠ｇｍａｉｌ．ｃｏｍ\u200b，好") == "前\u200b后 [EMAIL]\u200b，好"
+
+
+pieces = st.sampled_from([*(frame.format(secret) for _, frame, secret in PLANTED), *INNOCENT])
+noise = st.text(alphabet="0123456789 ()+-.:/@[]{}=_\\abSK\n\u200b４", max_size=20)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(pieces | noise, max_size=5), st.booleans())
+def test_redacted_text_holds_no_finding_and_is_left_alone(parts, personal_data):
+    text = "".join(parts)
+    cleaned = privacy.redact(text, personal_data=personal_data)
+    assert not privacy.find(cleaned, personal_data=personal_data)
+    assert privacy.redact(cleaned, personal_data=personal_data) == cleaned
+    assert (cleaned == text) == (not privacy.find(text, personal_data=personal_data))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=200))
+def test_text_without_findings_comes_back_as_it_was(text):
+    if not privacy.find(text):
+        assert privacy.redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "piece", ["sk-", "-eyJ", "-----BEGIN PRIVATE KEY-----", "a@", "+1 ", "06 12 34 56 78 ", "://a:", "2001:"]
+)
+def test_time_grows_with_the_text_alone(piece):
+    privacy.find(piece * 10_000)  # the suite's own limit would be reached many times over
+
+
+# Whole builds
+
+
+def log(folder, planted):
+    """A chat for each planted text, in another place of it each time; then ids, users and models that are one themselves."""
+    rows, labels = [], []
+    for number, (_, frame, secret) in enumerate(planted):
+        texts = [
+            f"Please tell me something new about topic number {number} today",
+            f"Here is an answer of quite enough words about topic number {number}, as was asked for",
+            f"Thank you, and what about the other side of topic {number}?",
+            f"There is another side of topic {number}, too, and it has just as many words as the first one",
+            f"That was exactly what I wanted to know about {number}",
+        ]
+        texts[number % 5] += " " + frame.format(secret)
+        rows.append({"id": f"chat{number}", "user": f"user{number}", "model": "m", "messages": messages(texts)})
+        labels += [{"id": f"chat{number}_turn{turn}", "level": 5} for turn in (0, 1)]
+    for number, (_, name) in enumerate(NAMES * 2):
+        texts = [
+            f"Please say something about {name[:2]} and subject {number}",
+            "It is one of those things. " * 3,
+            "Thanks!",
+        ]
+        rows.append({"id": f"{name}/{number}", "user": name, "model": f"tuned:{name}", "messages": messages(texts)})
+        labels.append({"id": f"{name}/{number}_turn0", "level": 4})
+    folder.mkdir()
+    return write_jsonl(folder / "chats.jsonl", rows), write_jsonl(folder / "labels.jsonl", labels)
+
+
+def messages(texts):
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+
+
+def published(folder):
+    """All that a reader of the folder sees, `work/` aside: rows as JSON, every other file as it is."""
+    texts = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder).parts[0] != "work":
+            if path.suffix == ".parquet":
+                texts += [json.dumps(row, ensure_ascii=False) for row in pq.read_table(path).to_pylist()]
+            texts.append(path.read_bytes().decode("utf-8", "replace"))
+    return "\n".join(texts)
+
+
+def written(secret):
+    """As it stands in JSON."""
+    return json.dumps(secret, ensure_ascii=False)[1:-1]
+
+
+@pytest.mark.parametrize("action", ["drop", "redact", "keep"])
+def test_nothing_planted_is_published(tmp_path, action):
+    report = build(
+        log(tmp_path / "log", PLANTED), tmp_path / "out", personal_data=action, near_duplicates=0, languages=(), **OFF
+    )
+    text = published(tmp_path / "out")
+    hidden = PLANTED if action != "keep" else CREDENTIALS
+    assert not [kind for kind, _, secret in hidden if written(secret) in text]
+    assert NAMES[1][1] not in text and (NAMES[0][1] in text) == (action == "keep")
+    if action == "drop":
+        assert report["dropped"]["personal_data"] >= len(PLANTED)
+    else:
+        assert "personal_data" not in report["dropped"] and report["kept"] > 1.8 * len(PLANTED)
+        assert report["redacted"]["github_token"] >= 5 and ("email" in report["redacted"]) == (action == "redact")
+    if action == "keep":
+        assert not [data for _, _, data in PERSONAL if written(data) not in text]
+
+
+def test_names_that_hold_an_address_are_renamed_alike_in_all_rows(tmp_path):
+    build(log(tmp_path / "log", PLANTED[:20]), tmp_path / "out", near_duplicates=0, **OFF)
+    rows = [row for path in (tmp_path / "out" / "data").glob("*") for row in pq.read_table(path).to_pylist()]
+    renamed = [row for row in rows if row["model"] != "m"]
+    assert len(renamed) == 4 and len({row["model"] for row in renamed}) == 2
+    assert all(row["id"] == f"{row['conversation_id']}_turn0" and len(row["model"]) == 16 for row in renamed)
+    assert all(row["id"].startswith("chat") for row in rows if row["model"] == "m")
+    levels = pq.read_table(tmp_path / "out" / "work" / "levels.parquet")["id"].to_pylist()
+    assert f"{NAMES[0][1]}/0_turn0" in levels, "work/ keeps the names, so that it can serve as labels"
