@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from record import record
 
+from wildreward.evaluation.report import estimate_text
+
 TOPICS = [
     "the sea",
     "bread",
@@ -141,7 +143,7 @@ def report(kind, options, log, held_out, label):
     )
     for name in ("reward", "length"):
         change = held_out[name]
-        text = {k: f"{v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for k, v in change.items()}
+        text = {k: estimate_text(v) for k, v in change.items()}
         print(f"held-out {name}: before {text['before']}, after {text['after']}, difference {text['difference']}")
     record(f"train_dpo_{kind}", held_out_rows(held_out, label))
     Path(options.output).mkdir(parents=True, exist_ok=True)
@@ -158,7 +160,7 @@ def held_out_rows(held_out, label):
                 "measure": f"online DPO of SmolLM2-135M, held-out {what}: after, before, difference [95% interval]",
                 "ours": round(after["value"], 3),
                 "alternative": round(before["value"], 3),
-                "ratio": f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
+                "ratio": estimate_text(change),
             }
         )
     return rows

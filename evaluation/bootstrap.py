@@ -1,7 +1,8 @@
 """Bootstrap intervals, resampling whole clusters (users, prompts), and the paired bootstrap of two models."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -10,15 +11,20 @@ from wildreward.evaluation.statistics import Floats, Ints
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its bootstrap interval; None where it is undefined."""
+    """A statistic with its interval; None where it is undefined, or withheld for a reason."""
 
-    value: float | None
-    low: float | None
-    high: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
 
-    def as_dict(self) -> dict[str, float | None]:
-        """As `{"value", "low", "high"}`."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, float | str | None]:
+        """As `{"value", "low", "high"}`, with the `reason` where there is one."""
+        return _without_no_reason(asdict(self))
+
+
+def _without_no_reason(fields: dict[str, float | str | None]) -> dict[str, float | str | None]:
+    return {name: value for name, value in fields.items() if name != "reason" or value is not None}
 
 
 def resamples(clusters: Sequence[object], repeats: int, seed: int) -> Iterator[Ints]:
@@ -46,14 +52,35 @@ def row_weights(clusters: Sequence[object], repeats: int, seed: int) -> Floats:
     return draws[:, codes].astype(np.float64)
 
 
-def interval(values: Sequence[float], confidence: float) -> tuple[float | None, float | None]:
-    """Percentile interval of the defined values; (None, None) where fewer than half are defined."""
+def wilson_interval(share: float, n: int, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of a share seen in n independent trials; 5 of 5 gives 0.57 to 1."""
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = (z2 * (share * (1 - share) / n + z2 / (4 * n * n))) ** 0.5 / (1 + z2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def interval(
+    values: Sequence[float], confidence: float, share_of: int | None = None
+) -> tuple[float | None, float | None]:
+    """Percentile interval of the defined values; (None, None) where fewer than half are defined.
+
+    Values that do not vary (all pairs right, a single user) say nothing of the uncertainty. Then a share has Wilson's
+    interval, and any other statistic none.
+
+    Args:
+        values: of the statistic on each resample.
+        confidence: of the interval.
+        share_of: where the statistic is a share: how many independent trials (clusters) it is of.
+    """
     array = np.asarray(values, dtype=np.float64)
     defined = array[np.isfinite(array)]
     if defined.size == 0 or defined.size < array.size / 2:
         return None, None
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    if high - low > 1e-12:
+        return float(low), float(high)
+    return wilson_interval(float(low), share_of, confidence) if share_of else (None, None)
 
 
 def defined_or_none(value: float) -> float | None:
@@ -67,6 +94,7 @@ def bootstrap(
     repeats: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
+    share_of: Mapping[str, int] | None = None,
 ) -> dict[str, Estimate]:
     """Estimate several statistics on the same resamples.
 
@@ -76,32 +104,35 @@ def bootstrap(
         repeats: number of resamples; 0 gives no interval.
         seed: of the resampling.
         confidence: of the percentile interval.
+        share_of: number of clusters behind each statistic that is a share, see `interval`.
     """
+    share_of = share_of or {}
     samples: dict[str, list[float]] = {name: [] for name in statistics}
     for rows in resamples(clusters, repeats, seed):
         for name, statistic in statistics.items():
             samples[name].append(statistic(rows))
     everything = np.arange(len(clusters))
     return {
-        name: Estimate(defined_or_none(statistic(everything)), *interval(samples[name], confidence))
+        name: Estimate(defined_or_none(statistic(everything)), *interval(samples[name], confidence, share_of.get(name)))
         for name, statistic in statistics.items()
     }
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A minus B on the same items, its bootstrap interval, and the two-sided bootstrap p-value."""
+    """A minus B on the same items, its bootstrap interval, and the two-sided bootstrap p-value; or why there are none."""
 
-    a: float | None
-    b: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
+    a: float | None = None
+    b: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    reason: str | None = None
 
-    def as_dict(self) -> dict[str, float | None]:
+    def as_dict(self) -> dict[str, float | str | None]:
         """As a plain dict, for JSON."""
-        return asdict(self)
+        return _without_no_reason(asdict(self))
 
 
 def paired_bootstrap(
@@ -111,7 +142,7 @@ def paired_bootstrap(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Difference:
-    """Compare two models on the same resamples.
+    """Compare two models on the same resamples. Where neither of them varies, there is no interval, see `interval`.
 
     Args:
         statistic: (row indices, 0 for A or 1 for B) → value.
@@ -120,11 +151,15 @@ def paired_bootstrap(
         seed: of the resampling.
         confidence: of the percentile interval.
     """
-    gaps = np.asarray([statistic(rows, 0) - statistic(rows, 1) for rows in resamples(clusters, repeats, seed)])
+    values = [(statistic(rows, 0), statistic(rows, 1)) for rows in resamples(clusters, repeats, seed)]
+    of_a, of_b = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
+    gaps = of_a - of_b
     everything = np.arange(len(clusters))
     a, b = statistic(everything, 0), statistic(everything, 1)
     low, high = interval(gaps, confidence)
     defined = gaps[np.isfinite(gaps)]
+    if low is None and interval(of_a, confidence)[0] is not None and defined.size and not defined.any():
+        low = high = 0.0  # two models that say the same, of something that varies
     p_value = None
     if low is not None:
         tail = min((defined <= 0).sum(), (defined >= 0).sum()) + 1

@@ -16,7 +16,7 @@ from wildreward.evaluation.metrics import ordinal_metrics
 from wildreward.evaluation.report import library_versions
 from wildreward.evaluation.results import FORMAT, evaluate_scorer, write_results
 from wildreward.evaluation.scorers import load_scorer, model_levels
-from wildreward.evaluation.statistics import Ints, roc_auc, spearman
+from wildreward.evaluation.statistics import Ints, roc_auc, spearman, too_few
 from wildreward.evaluation.store import Scored, Scorer, ScoreStore, score_groups
 from wildreward.evaluation.wildfb import LEVELS, HeldOut
 from wildreward.files import FolderLock
@@ -114,11 +114,14 @@ def _known_scores(scorer: Scorer, store: ScoreStore, inputs: Inputs) -> dict[str
 
 def _differences(
     scores: Sequence[dict[str, dict[str, list]]], inputs: Inputs, options: Options, positive: int
-) -> dict[str, dict[str, float | None]]:
+) -> dict[str, dict[str, float | str | None]]:
     result: dict[str, Difference] = {}
     for dataset, data in inputs.datasets.items():
         for name, statistic in dataset_statistics(data, [s["datasets"][dataset] for s in scores], positive).items():
             result[f"{dataset} {name}"] = paired_bootstrap(statistic, data.users, options.bootstrap, options.seed)
+        n_positive = int((data.labels >= positive).sum())
+        if reason := too_few(positive=n_positive, negative=len(data.labels) - n_positive):
+            result[f"{dataset} roc_auc"] = Difference(reason=reason)
     for title, (benchmark, items) in inputs.benchmarks.items():
         credits = [benchmark.credits(items, [[one.score for one in g] for g in s["benchmarks"][title]]) for s in scores]
         names = [

@@ -111,7 +111,12 @@ def agreement(
     for name, wanted in groups.items():
         for measure, function in (("precision", _precision), ("recall", _recall), ("f1", _f1)):
             statistics[f"{name}:{measure}"] = lambda rows, f=function, w=wanted: f(said[rows], truth[rows], w)
-    estimates = bootstrap(statistics, [conversation_of(key) for key in ids], repeats, seed)
+    conversations = np.asarray([conversation_of(key) for key in ids])
+    share_of = dict.fromkeys(("accuracy", "polarity_accuracy"), np.unique(conversations).size)
+    for name, wanted in groups.items():
+        share_of[f"{name}:precision"] = np.unique(conversations[np.isin(said, wanted)]).size
+        share_of[f"{name}:recall"] = np.unique(conversations[np.isin(truth, wanted)]).size
+    estimates = bootstrap(statistics, conversations, repeats, seed, share_of=share_of)
     confusion = np.zeros((LEVELS, LEVELS + 1), dtype=int)
     np.add.at(confusion, (truth - 1, said), 1)
     result: dict[str, Any] = {

@@ -15,7 +15,7 @@ from wildreward.evaluation.calibration import (
     pairwise_outcome,
     reliability_bins,
 )
-from wildreward.evaluation.statistics import Floats, Ints, checked_pair
+from wildreward.evaluation.statistics import Floats, Ints, checked_pair, too_few
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,13 @@ def pair_weights(pairs: Pairs, users: Sequence[str], repeats: int, seed: int) ->
     return draws[:, pairs.better] * draws[:, pairs.worse]
 
 
-def weighted_interval(values: Floats, weights: Floats) -> tuple[float | None, float | None]:
-    """95% interval of the weighted mean over resamples (rows of `weights`)."""
+def weighted_interval(
+    values: Floats, weights: Floats, share_of: int | None = None
+) -> tuple[float | None, float | None]:
+    """95% interval of the weighted mean over resamples (rows of `weights`); for `share_of` see `interval`."""
     totals = weights.sum(axis=1)
     means = np.where(totals > 0, weights @ values / np.maximum(totals, 1), np.nan)
-    return interval(means.tolist(), 0.95)
+    return interval(means.tolist(), 0.95, share_of)
 
 
 def calibration_results(stated: Floats, outcome: Floats, n_bins: int) -> dict[str, Any]:
@@ -128,6 +130,18 @@ def calibration_results(stated: Floats, outcome: Floats, n_bins: int) -> dict[st
             "count": bins.count.tolist(),
         },
     }
+
+
+def withheld(results: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    """The same results, or, where there is a reason, only the counts in them: null for everything else, and the reason."""
+    if reason is None:
+        return results
+    return {k: v if k == "n" or k.startswith("n_") else None for k, v in results.items()} | {"reason": reason}
+
+
+def too_few_answers(pairs: Pairs) -> str | None:
+    """Why nothing is said of pairs with few different answers on one side; None where there are enough."""
+    return too_few(better=np.unique(pairs.better).size, worse=np.unique(pairs.worse).size)
 
 
 def core_results(pairs: Pairs, n_bins: int) -> dict[str, Any]:
@@ -160,16 +174,23 @@ def core_results(pairs: Pairs, n_bins: int) -> dict[str, Any]:
 def pair_results(
     pairs: Pairs, users: Sequence[str], conversations: Sequence[str], n_bins: int, repeats: int, seed: int
 ) -> dict[str, Any]:
-    """`core_results`, accuracy with its interval, and cross-sample consistency: within one conversation, and across."""
+    """`core_results`, accuracy with its interval, and cross-sample consistency: within one conversation, and across.
+
+    All null but the counts, with the reason, where the pairs are of too few better or worse answers.
+    """
     core = core_results(pairs, n_bins)
     outcome = pairs.outcome
     names = np.asarray(conversations)
     same = names[pairs.better] == names[pairs.worse]
     weights = pair_weights(pairs, users, min(repeats, 300), seed) if repeats else np.zeros((0, len(pairs)))
-    return {
+    # As many trials as the side with fewer users has: a pair is no trial of its own where many share an answer.
+    independent = min(len({users[row] for row in side}) for side in (pairs.better, pairs.worse))
+    reason = too_few_answers(pairs)
+    results = {
         **core,
-        "accuracy": Estimate(core["accuracy"], *weighted_interval(outcome, weights)).as_dict(),
+        "accuracy": Estimate(core["accuracy"], *weighted_interval(outcome, weights, independent)).as_dict(),
         "accuracy_same_conversation": defined_or_none(outcome[same].mean()) if same.any() else None,
         "accuracy_across_conversations": defined_or_none(outcome[~same].mean()) if (~same).any() else None,
         "n_same_conversation": int(same.sum()),
     }
+    return withheld(results, reason) | ({"accuracy": Estimate(reason=reason).as_dict()} if reason else {})

@@ -93,7 +93,7 @@ def score_by_label(
 
 def _auc_text(auc: dict[str, Any]) -> str:
     if auc["value"] is None:
-        return "ROC-AUC undefined"
+        return f"ROC-AUC {'withheld: ' + auc['reason'] if 'reason' in auc else 'undefined'}"
     text = f"ROC-AUC {auc['value']:.3f}"
     return text if auc["low"] is None else f"{text}\n95% [{auc['low']:.3f}, {auc['high']:.3f}]"
 

@@ -31,7 +31,7 @@ DATASET_ROWS = {
     "qwk": "quadratic weighted kappa",
     "spearman": "Spearman",
     "kendall_tau_b": "Kendall tau-b",
-    "roc_auc": "ROC-AUC, positive against negative",
+    "roc_auc": "ROC-AUC",
 }
 
 
@@ -42,13 +42,15 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None, digits: int = 3, reason: str | None = None) -> str:
+    shown = "–" if value is None else f"{value:.{digits}f}"
+    return f"{shown} ({reason})" if reason else shown
 
 
-def estimate_text(estimate: Mapping[str, float | None], digits: int = 3, factor: float = 1.0) -> str:
+def estimate_text(estimate: Mapping[str, Any], digits: int = 3, factor: float = 1.0) -> str:
+    """`0.712 [0.650, 0.770]` of a `{"value", "low", "high"}`; a dash for none, with the `reason` where there is one."""
     if estimate["value"] is None:
-        return "–"
+        return _number(None, reason=estimate.get("reason"))
     text = _number(estimate["value"] * factor, digits)
     if estimate.get("low") is None:
         return text
@@ -62,18 +64,36 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def dataset_table(name: str, result: Mapping[str, Any]) -> str:
     """Markdown of one held-out split's results."""
-    rows = [[title, estimate_text(result[key])] for key, title in DATASET_ROWS.items() if key in result]
+    classes = class_counts(result)
+    rows = [
+        [f"{title}{classes if key == 'roc_auc' else ''}", estimate_text(result[key])]
+        for key, title in DATASET_ROWS.items()
+        if key in result
+    ]
     if "calibration" in result:
-        rows.append(["ECE of P(positive)", _number(result["calibration"]["ece"])])
+        calibration = result["calibration"]
+        rows.append([f"ECE of P(positive){classes}", _number(calibration["ece"], reason=calibration.get("reason"))])
     if "pairs" in result:
         pairs = result["pairs"]
         rows.append([f"accuracy on {pairs['n']} pairs across prompts", estimate_text(pairs["accuracy"])])
-        rows.append(["ECE of P(A better than B)", _number(pairs["ece"])])
+        rows.append(["ECE of P(A better than B)", _number(pairs["ece"], reason=pairs.get("reason"))])
         bias = result["length_bias"]
-        rows.append(["accuracy where the better answer is shorter", _number(bias["accuracy_better_shorter"])])
+        shorter = f"accuracy where the better answer is shorter ({bias['n_better_shorter'] or 0:.0f} pairs)"
+        rows.append([shorter, _number(bias["accuracy_better_shorter"], reason=bias.get("reason"))])
         rows.append(["correlation of score with response length", _number(bias["score_length_spearman"])])
     head = f"### {name}, split {result['split']}\n\n{result['n']} instances of {result['users']} users; "
-    return head + "95% intervals resample users.\n\n" + table(["measure", "value"], rows)
+    return (
+        head
+        + "95% intervals resample users (Wilson's where these do not vary).\n\n"
+        + table(["measure", "value"], rows)
+    )
+
+
+def class_counts(result: Mapping[str, Any]) -> str:
+    """`, 12 positive and 88 negative rows`, as far as the results say."""
+    if "n_positive" not in result:
+        return ""
+    return f", {result['n_positive']} positive and {result['n_negative']} negative rows"
 
 
 def published_value(results: Mapping[str, Any], column: str) -> dict[str, float | None] | None:
@@ -113,7 +133,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             name,
             _number(d["a"]),
             _number(d["b"]),
-            estimate_text({"value": d["difference"], "low": d["low"], "high": d["high"]}),
+            estimate_text(d | {"value": d["difference"]}),
             _number(d["p_value"]),
         ]
         for name, d in comparison["differences"].items()

@@ -46,7 +46,7 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
     for name, data in inputs.datasets.items():
         result, curves = _dataset_results(name, data, scorer, store, options)
         prefix = f"{file_prefix(name)}_" if several else ""
-        kinds = DATASET_FIGURES if len(curves.pairs) else DATASET_FIGURES[:1]
+        kinds = DATASET_FIGURES if _shows_pairs(result) else DATASET_FIGURES[:1]
         result["figures"] = [f"{prefix}{kind}.png" for kind in kinds] if options.plots else []
         results["datasets"][name] = result
         title = f"{scorer.name} on {name} ({data.split})"
@@ -54,7 +54,7 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
     for name, (benchmark, items) in inputs.benchmarks.items():
         scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
         result = benchmark_results(benchmark, items, scored, options)
-        drawn = options.plots and "pairs" in result
+        drawn = options.plots and _shows_pairs(result)
         result["figures"] = [f"{name}_{kind}.png" for kind in BENCHMARK_FIGURES] if drawn else []
         results["benchmarks"][name] = result
         if drawn:
@@ -64,6 +64,10 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Optio
         for draw in drawings:
             draw()
     return results
+
+
+def _shows_pairs(result: dict[str, Any]) -> bool:
+    return "reason" not in result.get("pairs", {"reason": "there are none"})
 
 
 def _empty_results(scorer: Scorer, options: Options) -> dict[str, Any]:
@@ -127,11 +131,11 @@ def _draw_dataset(
     path = figures / f"{prefix}score_by_label.png"
     plots.score_by_label(curves.scores, curves.labels, path, title, result["roc_auc"], curves.num_levels)
     pairs = curves.pairs
-    if not len(pairs):
+    if not _shows_pairs(result):
         return
     weights = pair_weights(pairs, curves.users, 200, options.seed)
     panels = [plots.Reliability(pairs.confidence, pairs.correct, weights, "pairs")]
-    if curves.stated is not None:
+    if curves.stated is not None and "reason" not in result["calibration"]:
         rows = row_weights(curves.users, 200, options.seed)
         positive = (curves.labels >= positive_from(curves.num_levels)).astype(float)
         panels.insert(0, plots.Reliability(curves.stated, positive, rows, "answers"))

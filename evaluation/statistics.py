@@ -9,6 +9,22 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+MIN_CLASS_ROWS = 10
+"""Rows that each class must have for a number that sets two classes against each other. With 10 rows of
+one class and many of the other, a scorer that knows nothing has a ROC-AUC of 0.5 with a standard error of 1 / sqrt(12 · 10)
+= 0.09: 95% of the time between 0.32 and 0.68. With fewer it is hard to tell from one that has learned something."""
+
+
+def too_few(**counts: int) -> str | None:
+    """Why a number is withheld that needs `MIN_CLASS_ROWS` rows of each class; None where there are enough.
+
+    >>> too_few(positive=1, negative=29)
+    '1 positive and 29 negative; needs 10 of each'
+    """
+    if min(counts.values()) >= MIN_CLASS_ROWS:
+        return None
+    return f"{' and '.join(f'{n} {name}' for name, n in counts.items())}; needs {MIN_CLASS_ROWS} of each"
+
 
 def checked(values: ArrayLike, name: str) -> Floats:
     """Return `values` as a non-empty, finite, one-dimensional float64 array.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wildreward.errors import UserError, described
 from wildreward.evaluation.benchmarks.items import read_rows
@@ -15,8 +16,8 @@ from wildreward.evaluation.bootstrap import Estimate, bootstrap, defined_or_none
 from wildreward.evaluation.calibration import brier_score, negative_log_likelihood
 from wildreward.evaluation.metrics import length_bias, ordinal_metrics
 from wildreward.evaluation.origin import Origin, file_origins, hub_split
-from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results
-from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman
+from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results, too_few_answers, withheld
+from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman, too_few
 from wildreward.evaluation.store import Group, Scored
 from wildreward.lookup import why_not
 from wildreward.messages import Message, read_messages
@@ -195,6 +196,9 @@ def evaluate_split(
     Intervals resample users. Pairs are rows of different labels, from any two prompts: the score is meant to be
     absolute, so the better-labelled row should score higher whatever the prompt.
 
+    What sets two classes against each other (ROC-AUC, calibration, pairs) is null, with a `reason`, where one of them has
+    fewer than `MIN_CLASS_ROWS` rows.
+
     Args:
         data: candidates and labels.
         scored: what the model says of each.
@@ -221,17 +225,22 @@ def evaluate_split(
     if probs is not None:
         stated = np.clip(probs[:, first_positive - 1 :].sum(axis=1), 0, 1)
         outcome = positive.astype(float)
-        result["calibration"] = {
+        calibration = {
             **calibration_results(stated, outcome, n_bins),
             "brier": brier_score(stated, outcome),
             "nll": negative_log_likelihood(stated, outcome),
         }
+        result["calibration"] = withheld(calibration, _too_few_rows(positive))
     pairs = make_pairs(scores, probs, data.labels, max_pairs, seed)
     if len(pairs):
         result["pairs"] = pair_results(pairs, data.users, data.conversations, n_bins, repeats, seed)
         result["length_bias"] = _length_bias(scores, pairs, data)
     result["languages"] = _by_language(scores, data, first_positive)
     return result, Curves(scores, data.labels, data.users, stated, pairs, levels)
+
+
+def _too_few_rows(positive: NDArray[np.bool_]) -> str | None:
+    return too_few(positive=int(positive.sum()), negative=int((~positive).sum()))
 
 
 def _stacked_probs(scored: Sequence[Scored]) -> Floats | None:
@@ -266,7 +275,17 @@ def _estimates(
             return value
 
         statistics = {name: metric(name) for name in names}
-    return bootstrap(statistics, data.users, repeats, seed)
+    users, positive = np.asarray(data.users), labels >= first_positive
+    reason, all_users = _too_few_rows(positive), len(set(data.users))
+    share_of = {
+        "accuracy": all_users,
+        "within_one_accuracy": all_users,
+        "roc_auc": min(np.unique(users[positive]).size, np.unique(users[~positive]).size),
+    }
+    if reason:
+        del statistics["roc_auc"]
+    found = bootstrap(statistics, data.users, repeats, seed, share_of=share_of)
+    return found | ({"roc_auc": Estimate(reason=reason)} if reason else {})
 
 
 def _length_bias(scores: Floats, pairs: Pairs, data: HeldOut) -> dict[str, Any]:
@@ -275,7 +294,7 @@ def _length_bias(scores: Floats, pairs: Pairs, data: HeldOut) -> dict[str, Any]:
     return {
         "score_length_spearman": defined_or_none(spearman(scores, data.lengths)),
         "label_length_spearman": defined_or_none(spearman(data.labels, data.lengths)),
-        **{name: defined_or_none(value) for name, value in pairwise.items()},
+        **withheld({name: defined_or_none(value) for name, value in pairwise.items()}, too_few_answers(pairs)),
     }
 
 
@@ -284,6 +303,10 @@ def _by_language(scores: Floats, data: HeldOut, first_positive: int) -> dict[str
     result = {}
     for language, n in Counter(data.languages).most_common():
         rows = languages == language
-        auc = roc_auc(scores[rows], data.labels[rows] >= first_positive)
-        result[language] = {"n": n, "roc_auc": defined_or_none(auc)}
+        positive = data.labels[rows] >= first_positive
+        result[language] = {"n": n, "n_positive": int(positive.sum()), "n_negative": int((~positive).sum())}
+        if reason := _too_few_rows(positive):
+            result[language] |= {"roc_auc": None, "reason": reason}
+        else:
+            result[language]["roc_auc"] = roc_auc(scores[rows], positive)
     return result

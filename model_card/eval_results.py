@@ -20,6 +20,8 @@ def result_entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
+    from wildreward.evaluation.report import class_counts
+
     if (results.get("settings") or {}).get("limit") is not None:
         return []
     entries = []
@@ -35,7 +37,8 @@ def result_entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         for measure in DATASET_MEASURES:
             estimate = result.get(measure)
             if isinstance(estimate, Mapping) and estimate.get("value") is not None:
-                notes = _notes(estimate, f"split {result['split']}, {result['n']} instances")
+                classes = class_counts(result) if measure == "roc_auc" else ""
+                notes = _notes(estimate, f"split {result['split']}, {result['n']} instances{classes}")
                 entries.append(EvalResultEntry(name, measure, round(estimate["value"], 4), notes=notes))
     return eval_result_entries_to_yaml(entries)
 

@@ -89,6 +89,7 @@ def analyze(arguments: AnalyzeArguments, config: OrdinalRewardConfig) -> dict[st
         del settings["plot_metric"]  # another plot of the same runs
         with claim(folder / "work", settings, begun=lambda: any(folder.glob("runs/*.json"))):
             rows, test = _splits(arguments)
+            _check_classes(arguments, test)
             plain = TrainRewardArguments(
                 **{item.name: getattr(arguments, item.name) for item in dataclasses.fields(TrainRewardArguments)}
             )
@@ -108,6 +109,19 @@ def _splits(arguments: AnalyzeArguments) -> "tuple[Dataset, Dataset]":
             "written by build-dataset"
         )
     return rows, load_rows(source, arguments.test_split, *options)
+
+
+def _check_classes(arguments: AnalyzeArguments, test: "Dataset") -> None:
+    """Refuse, before hours of training, a plot of what too few test rows of a class cannot show."""
+    from wildreward.evaluation.statistics import too_few
+    from wildreward.modeling_wildreward import positive_from
+    from wildreward.training.reward_metrics import OF_CLASSES
+
+    labels = [label for label in test["label"] if label is not None]
+    positive = sum(label >= positive_from(arguments.num_levels) for label in labels)
+    reason = too_few(positive=positive, negative=len(labels) - positive)
+    if reason and arguments.plot_metric in OF_CLASSES:
+        raise UserError(f"{arguments.plot_metric} of the test rows: {reason}; choose another plot_metric, such as mae")
 
 
 def table(results: dict[str, Any]) -> str:

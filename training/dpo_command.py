@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wildreward.errors import UserError
+from wildreward.evaluation.report import estimate_text
 from wildreward.files import FolderLock, make_folder, read_json, write_json
 from wildreward.lookup import why_not
 from wildreward.names import public_name
@@ -110,7 +111,7 @@ def main(arguments: TrainDPOArguments, config: BestOfNDPOConfig) -> None:
         for name, unit in (("reward", ""), ("length", " tokens")):
             if change := results["held_out"].get(name):
                 print(
-                    f"held-out {name}: {_estimate(change['before'])} before, {_estimate(change['after'])} after{unit}"
+                    f"held-out {name}: {estimate_text(change['before'])} before, {estimate_text(change['after'])} after{unit}"
                 )
         print(f"policy: {config.output_dir}")
 
@@ -311,7 +312,3 @@ def _results(trainer: Any, prompts: int) -> dict[str, Any]:
             }
         )
     )
-
-
-def _estimate(value: dict[str, float | None]) -> str:
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -3,10 +3,12 @@
 import torch
 
 from wildreward.evaluation.metrics import expected_calibration_error, ordinal_metrics
+from wildreward.evaluation.statistics import too_few
 from wildreward.modeling_wildreward import expected_level, level_probs, positive_from
 
 REPORTED = ("mae", "qwk", "roc_auc", "accuracy", "spearman")
 WATCHED = (*REPORTED, "ece", "loss")  # after each evaluation
+OF_CLASSES = ("roc_auc", "ece")  # set positive against negative rows
 LESS_IS_BETTER = ("mae", "ece", "loss")
 
 
@@ -26,8 +28,8 @@ def standard_error(
     generator, found = torch.Generator().manual_seed(0), []
     for _ in range(resamples):
         rows = torch.randint(len(labels), (len(labels),), generator=generator)
-        value = reward_metrics(threshold_logits[rows], labels[rows], head).get(metric)
-        found += [] if value is None else [value]
+        value = _metrics(threshold_logits[rows], labels[rows], head)[metric]
+        found += [value] if value == value else []
     return float(torch.tensor(found).std()) if 2 * len(found) > resamples else 0.0
 
 
@@ -44,13 +46,21 @@ def reward_metrics(
 
     Returns:
         `mae`, `qwk`, `roc_auc`, `accuracy`, `spearman`, and `ece` of the stated chance that the label is positive.
-        What is undefined (a single level) is left out.
+        What is undefined (a single level) is left out, and so are `roc_auc` and `ece` of too few positive or negative rows.
     """
+    values = _metrics(threshold_logits, labels, head, temperatures)
+    positive = int((labels >= positive_from(threshold_logits.shape[1] + 1)).sum())
+    withheld = OF_CLASSES if too_few(positive=positive, negative=len(labels) - positive) else ()
+    return {name: value for name, value in values.items() if value == value and name not in withheld}
+
+
+def _metrics(
+    threshold_logits: torch.Tensor, labels: torch.Tensor, head: str, temperatures: list[float] | None = None
+) -> dict[str, float]:
     levels = threshold_logits.shape[1] + 1
     positive = positive_from(levels)
     scores = expected_level(threshold_logits, head, temperatures)
     chance = level_probs(threshold_logits, head, temperatures)[:, positive - 1 :].sum(dim=1).clamp(0, 1)
     values = ordinal_metrics(scores.double().numpy(), labels.numpy(), levels, positive)
-    metrics = {name: values[name] for name in REPORTED}
-    metrics["ece"] = expected_calibration_error(chance.double().numpy(), (labels >= positive).double().numpy())
-    return {name: float(value) for name, value in metrics.items() if value == value}
+    ece = expected_calibration_error(chance.double().numpy(), (labels >= positive).double().numpy())
+    return {name: float(values[name]) for name in REPORTED} | {"ece": ece}

@@ -90,7 +90,7 @@ def summarize(output: Path, seconds: dict[str, float]) -> dict[str, Any]:
         "kept": report["kept"],
         "splits": {name: sum(labels.values()) for name, labels in report["splits"].items()},
         "levels": report["levels"],
-        "held_out": {key: held_out[key] for key in ("n", "users", "mae", "qwk", "roc_auc")},
+        "held_out": {key: held_out[key] for key in ("n", "users", "n_positive", "n_negative", "mae", "qwk", "roc_auc")},
         "policy_reward": policy["reward"],
         "policy_length": policy["length"],
         "seconds": seconds,
@@ -101,12 +101,13 @@ def summarize(output: Path, seconds: dict[str, float]) -> dict[str, Any]:
 
 def closing_table(summary: dict[str, Any], output: Path) -> str:
     """The closing table and the lines of Python that use the results."""
-    splits, reward = summary["splits"], summary["policy_reward"]
+    splits, reward, held_out = summary["splits"], summary["policy_reward"], summary["held_out"]
+    classes = f"{held_out['n_positive']} positive, {held_out['n_negative']} negative"
     rows = [
         ("instances", f"{summary['kept']:,} ({splits['train']:,} train, {splits['test']:,} test)"),
         ("labelled turns at levels 1 to 5", " ".join(f"{summary['levels'][str(level)]:,}" for level in range(1, 6))),
-        ("held-out MAE", interval(summary["held_out"]["mae"])),
-        ("held-out ROC-AUC", interval(summary["held_out"]["roc_auc"])),
+        ("held-out MAE", interval(held_out["mae"])),
+        (f"held-out ROC-AUC ({classes})", interval(held_out["roc_auc"])),
         ("policy reward before", interval(reward["before"])),
         ("policy reward after", interval(reward["after"])),
         ("difference, same prompts", interval(reward["difference"])),
@@ -122,7 +123,9 @@ def closing_table(summary: dict[str, Any], output: Path) -> str:
     return f"{table}\n\n{usage}"
 
 
-def interval(estimate: dict[str, float | None]) -> str:
-    """`0.712 [0.650, 0.770]` of a `{"value", "low", "high"}`."""
+def interval(estimate: dict[str, Any]) -> str:
+    """`0.712 [0.650, 0.770]` of a `{"value", "low", "high"}`; of none the `reason`."""
     value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
-    return "not measured" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+    if value is None:
+        return f"not measured ({estimate['reason']})" if estimate.get("reason") else "not measured"
+    return f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")

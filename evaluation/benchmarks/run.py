@@ -16,7 +16,7 @@ from wildreward.evaluation.benchmarks.reward_bench import RewardBench, RewardBen
 from wildreward.evaluation.benchmarks.rm_bench import RMBench
 from wildreward.evaluation.bootstrap import Estimate, defined_or_none, interval, resamples
 from wildreward.evaluation.metrics import length_bias
-from wildreward.evaluation.pairs import Pairs, chances, core_results
+from wildreward.evaluation.pairs import Pairs, chances, core_results, too_few_answers, withheld
 from wildreward.evaluation.statistics import Ints
 from wildreward.evaluation.store import Group, Scored, Scorer, ScoreStore, score_groups
 
@@ -91,21 +91,27 @@ def benchmark_results(
     }
     pairs, lengths = benchmark_pairs(benchmark, items, scored)
     if len(pairs):
-        result["pairs"] = core_results(pairs, options.bins)
+        result["pairs"] = withheld(core_results(pairs, options.bins), too_few_answers(pairs))
         bias = length_bias(pairs.better_scores, pairs.worse_scores, lengths[pairs.better], lengths[pairs.worse])
         result["length_bias"] = {name: defined_or_none(value) for name, value in bias.items()}
     return result
 
 
 def bootstrap_combined(benchmark: Benchmark, credits: Credits, repeats: int, seed: int) -> dict[str, Estimate]:
-    """Every number `combine` gives, with its interval."""
+    """Every number `combine` gives, with its interval; all are shares, those of subsets of their own clusters."""
     everything = np.arange(len(credits.cluster))
     full = benchmark.combine(credits, everything)
     samples: dict[str, list[float]] = {name: [] for name in full}
     for rows in resamples(credits.cluster, repeats, seed):
         for name, value in {**dict.fromkeys(full, float("nan")), **benchmark.combine(credits, rows)}.items():
             samples[name].append(value)
-    return {name: Estimate(defined_or_none(v), *interval(samples[name], 0.95)) for name, v in full.items()}
+    clusters = np.asarray(credits.cluster)
+    of_subset = {f"subset:{name}": clusters[credits.subset == i] for i, name in enumerate(credits.names)}
+    share_of = {name: np.unique(of_subset.get(name, clusters)).size for name in full}
+    return {
+        name: Estimate(defined_or_none(value), *interval(samples[name], 0.95, share_of[name]))
+        for name, value in full.items()
+    }
 
 
 def benchmark_pairs(

@@ -77,7 +77,7 @@ def test_retries_what_may_pass_and_honours_retry_after(server):
 
 def test_gives_up_at_the_deadline(server):
     server.script[:] = [(500, {}, b"broken")]
-    gave_up = r"gave no rewards in \d attempts, [01] s after the first failure \(HTTP 500 broken\)"
+    gave_up = r"gave no rewards in \d attempts and [01] s \(HTTP 500 broken\)"
     with pytest.raises(RewardSourceError, match=gave_up):
         RewardFunction(server.url, deadline=1.0)(prompts=["q"], completions=["a"])
 

@@ -418,7 +418,7 @@ def test_the_example_in_the_documentation_runs(tmp_path, monkeypatch):
         "load_dataset": load_dataset,
     }
     exec(example.replace("sentence-transformers/all-MiniLM-L6-v2", str(backbone)), names)
-    assert names["trainer"].state.global_step > 0 and "eval_roc_auc" in names["trainer"].state.log_history[-2]
+    assert names["trainer"].state.global_step > 0 and "eval_mae" in names["trainer"].state.log_history[-2]
 
 
 def test_without_settings_and_held_out_rows_nothing_is_evaluated(tmp_path, monkeypatch):
