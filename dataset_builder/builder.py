@@ -53,7 +53,7 @@ class WildFeedback(datasets.ArrowBasedBuilder):
 
     Args:
         source: a file, a folder or a Hub dataset id.
-        labeler: cues, llm, transformers or file.
+        labeler: cues, classifier, llm, transformers or file.
         options: further arguments of `build_dataset`, such as `on_bad_input` or `num_workers`.
         config_name: "default" or "unpaired_preference".
         cache_dir: as in `datasets`.

@@ -189,10 +189,32 @@ Turns left out, by reason:
 {_table(("reason", "turns"), reasons)}"""
 
 
+def _labeler(report: dict[str, Any]) -> str:
+    """How right the classifier was on labelled follow-ups of users that it was not trained on, by threshold."""
+    rows = report["labeler"].get("trade_off")
+    if not rows:
+        return ""
+    table = _table(
+        tuple(name.replace("_", " ") for name in rows[0]), [tuple(_or_dash(v) for v in row.values()) for row in rows]
+    )
+    taken = report["settings"].get("labeler.min_confidence")
+    return f""" How right it was on {report["labeler"]["turns"]["test"]:,} labelled
+follow-ups of English chats whose users it was not trained on, by `--min-confidence` (here: {"default" if taken is None else taken});
+of languages other than English it knows a few phrases, which were hardly measured:
+
+{table}
+
+"""
+
+
+def _or_dash(value: Any) -> Any:
+    return "–" if value is None else value
+
+
 def _limits(report: dict[str, Any]) -> str:
     settings = report["settings"]
     return f"""## Limits
 
-Levels were assigned by the `{settings["labeler"]}` labeler, not by people; a follow-up says how one user took one answer,
+Levels were assigned by the `{settings["labeler"]}` labeler, not by people.{_labeler(report)} A follow-up says how one user took one answer,
 which is not the same as the answer being right. Personal data (`{settings["personal_data"]}`) and
 credentials were searched by pattern, which cannot find everything. The licence and the terms of the source apply."""

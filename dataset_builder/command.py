@@ -16,7 +16,7 @@ class BuildDatasetConfig:
         default=None, metadata={"help": "Commit, branch or tag of a Hub dataset; default: its main branch."}
     )
     output: str = field(default="", metadata={"help": "Dataset folder to make, or to go on with."})
-    labeler: Literal["cues", "llm", "transformers", "file"] = field(
+    labeler: Literal["cues", "classifier", "llm", "transformers", "file"] = field(
         default="cues", metadata={"help": "Who reads the level of a follow-up."}
     )
     cues_classifier: bool = field(
@@ -24,6 +24,13 @@ class BuildDatasetConfig:
         metadata={
             "help": "Let a small classifier on all-MiniLM-L6-v2 back up the cues; without it they take a tenth of a "
             "millisecond a turn and miss nearly half of the complaints."
+        },
+    )
+    min_confidence: float | None = field(
+        default=None,
+        metadata={
+            "help": "Probability from which --labeler classifier calls a follow-up negative or positive: higher is more "
+            "precise and finds less. Default: the model's own thresholds."
         },
     )
     labels: str | None = field(default=None, metadata={"help": "Labels file for --labeler file (JSONL or parquet)."})
@@ -34,7 +41,10 @@ class BuildDatasetConfig:
             "OpenAI's own), one with /v1/systemone for --labeler transformers (default: a model on this machine)."
         },
     )
-    model: str | None = field(default=None, metadata={"help": "Model for --labeler llm or transformers."})
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Model for --labeler llm or transformers, or for classifier one that train-labeler made."},
+    )
     api_key_env: str = field(
         default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the endpoint's key."}
     )
@@ -175,14 +185,17 @@ def labeler_options(config: BuildDatasetConfig) -> dict:
         UserError: an option names what another labeler works with.
     """
     asks = ("llm", "transformers")
-    for option, labelers in (("labels", ("file",)), ("model", asks), ("base_url", asks)):
-        if getattr(config, option) and config.labeler not in labelers:
+    options = (("labels", ("file",)), ("base_url", asks), ("min_confidence", ("classifier",)))
+    for option, labelers in (*options, ("model", ("classifier", *asks))):
+        if getattr(config, option) not in (None, "") and config.labeler not in labelers:
             expected = " or ".join(f"--labeler {name}" for name in labelers)
             raise UserError(f"--{option} has no effect with --labeler {config.labeler}; expected {expected}")
     if config.labeler == "file":
         return {"labels": config.labels}
     if config.labeler == "cues":
         return {"classifier": config.cues_classifier}
+    if config.labeler == "classifier":
+        return {"model": config.model, "min_confidence": config.min_confidence}
     from wildreward.dataset_builder.labelers.quoting import Budget
     from wildreward.dataset_builder.labelers.retries import Patience
 

@@ -150,7 +150,7 @@ def prepare(
     Args:
         source: a file, a folder or a Hub dataset id.
         output: the dataset folder.
-        labeler: cues, llm, transformers or file.
+        labeler: cues, classifier, llm, transformers or file.
         labeler_options: what the labeler's class takes.
         layout, columns: what the source looks like, see `sources.layouts`.
         revision: commit, branch or tag of a Hub dataset; None: its main branch. The settings keep the commit.

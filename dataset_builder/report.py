@@ -1,6 +1,7 @@
 """`build_report.json`: the whole funnel in numbers."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from wildreward.dataset_builder.labelers.base import WORTH_ASKING_AGAIN
@@ -21,6 +22,7 @@ def make_report(
     written: Counter,
     seconds: dict[str, float],
     settings: dict[str, Any],
+    labeler: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Put the counts of all steps together.
 
@@ -33,6 +35,7 @@ def make_report(
         written: counts of `writer.write_dataset`.
         seconds: stage → wall-clock seconds of this run.
         settings: what the result depends on.
+        labeler: how right the labeler was when it was measured.
     """
     levels = {str(level): turns.get(f"levels.{level}", 0) for level in range(1, 6)}
     splits = {
@@ -66,6 +69,7 @@ def make_report(
         "requests": turns.get("requests", 0),
         "prompt_tokens": turns.get("prompt_tokens", 0),
         "completion_tokens": turns.get("completion_tokens", 0),
+        "labeler": dict(labeler),
         "settings": settings | {name: public_name(settings[name]) for name in PATHS if name in settings},
     }
 

@@ -168,6 +168,7 @@ def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
         written=written,
         seconds=seconds,
         settings=job.settings,
+        labeler=plan.make_labeler().quality,
     )
     if report["kept"]:
         drawn = [path.name for path in figures.draw(report, output / "figures")]

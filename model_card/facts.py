@@ -16,7 +16,7 @@ from wildreward.weights import weights_digest
 
 logger = logging.getLogger(__name__)
 
-REWARD, CLASSIFIER, POLICY = "reward", "classifier", "policy"
+REWARD, CLASSIFIER, LABELER, POLICY = "reward", "classifier", "labeler", "policy"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 LANGUAGES = {
     "english": "en", "chinese": "zh", "german": "de", "french": "fr", "spanish": "es", "portuguese": "pt",
@@ -34,8 +34,8 @@ TRAINING_ARGUMENTS = (
     "lora_dropout", "beta", "temperature", "top_p", "min_margin", "loss_type", "max_prompt_length",
     "max_completion_length", "seed", "data_seed",
 )  # fmt: skip
-# Files of a training run that a card reads: reward training writes the first, online DPO the second.
-SUMMARIES = ("training_summary.json", "dpo_results.json")
+# Files of a training run that a card reads, by reward training, online DPO and train-labeler.
+SUMMARIES = ("training_summary.json", "dpo_results.json", "labeler_results.json")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ModelFacts:
 
     name: str
     role: str
-    """"reward" (WildReward model), "classifier" (plain sequence classifier), or "policy" (causal language model)."""
+    """"reward" (WildReward model), "classifier" (plain sequence classifier), "labeler" (classifier of follow-ups), or "policy" (causal language model)."""
     model_type: str
     config: Mapping[str, Any]
     repo_id: str | None = None
@@ -139,7 +139,7 @@ def _role(config: Mapping[str, Any], peft: bool) -> str:
         return REWARD
     names = " ".join(config.get("architectures") or []) + (f" {config.get('task_type')}" if peft else "")
     if "ForSequenceClassification" in names or "SEQ_CLS" in names:
-        return CLASSIFIER
+        return LABELER if "feedback_labeler" in config else CLASSIFIER
     if "ForCausalLM" in names or "CAUSAL_LM" in names or "ForConditionalGeneration" in names:
         return POLICY
     raise UserError(

@@ -27,7 +27,7 @@ _TOKENIZER = (
 )  # fmt: skip
 _MODEL = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json", "generation_config.json",
-    "training_summary.json", "dpo_results.json", "*.py",
+    "training_summary.json", "dpo_results.json", "labeler_results.json", "*.py",
 )  # fmt: skip
 ALLOWED = {
     MODEL: (

@@ -11,11 +11,12 @@ from wildreward.cards import merge_card, seal, set_field
 from wildreward.errors import UserError
 from wildreward.files import atomic_path
 from wildreward.model_card.eval_results import result_entries
-from wildreward.model_card.facts import POLICY, ModelFacts, read_model_facts
+from wildreward.model_card.facts import LABELER, POLICY, ModelFacts, read_model_facts
 
 logger = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+LABELER_TEMPLATE = Path(__file__).with_name("labeler_card.md.jinja")
 ARXIV = "2602.08829"
 PAPER = "WildReward: Learning Reward Models from In-the-Wild Human Interactions"
 EVAL_RESULTS = Path(".eval_results") / "wildreward.yaml"
@@ -65,7 +66,8 @@ def render_model_card(facts: ModelFacts) -> str:
 
     environment = jinja2.Environment(undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters["figure_title"] = _figure_title
-    body = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    template = LABELER_TEMPLATE if facts.role == LABELER else TEMPLATE
+    body = environment.from_string(template.read_text(encoding="utf-8")).render(
         facts=facts,
         arxiv=ARXIV,
         paper=PAPER,
@@ -81,6 +83,8 @@ def card_metadata(facts: ModelFacts) -> dict[str, Any]:
     """The card's YAML block, without fields that are not known."""
     policy = facts.role == POLICY
     tags = ["wildreward", "trl", *(["dpo"] if policy else ["reward-model", "ordinal-regression"])]
+    if facts.role == LABELER:
+        tags = ["wildreward", "user-feedback"]
     fields = {
         "license": facts.license or "unknown",
         "language": list(facts.languages),

@@ -21,6 +21,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "quickstart": Command("wildreward.quickstart", "the whole way, small, on this machine"),
     "build-dataset": Command("wildreward.dataset_builder.command", "chat logs to a feedback dataset"),
+    "train-labeler": Command(
+        "wildreward.training.labeler_command", "train a classifier that reads levels, on your own labels"
+    ),
     "train-reward": Command(
         "wildreward.training.reward_command", "train an ordinal reward model on a feedback dataset"
     ),

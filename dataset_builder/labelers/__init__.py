@@ -5,7 +5,7 @@ from typing import Any
 from wildreward.dataset_builder.labelers.base import Labeler
 from wildreward.errors import UserError
 
-NAMES = ("cues", "llm", "transformers", "file")
+NAMES = ("cues", "classifier", "llm", "transformers", "file")
 
 
 def make_labeler(name: str, *, labels: str | None = None, **options: Any) -> Labeler:
@@ -26,8 +26,13 @@ def make_labeler(name: str, *, labels: str | None = None, **options: Any) -> Lab
         if not labels:
             raise UserError("--labeler file needs --labels FILE: JSONL or parquet with the columns id and level")
         return FileLabeler(labels)
-    if name in ("llm", "transformers") and not options.get("model"):
-        raise UserError(f"--labeler {name} needs --model NAME")
+    if name in ("classifier", "llm", "transformers") and not options.get("model"):
+        made = ", a folder or id that train-labeler made" if name == "classifier" else ""
+        raise UserError(f"--labeler {name} needs --model NAME{made}")
+    if name == "classifier":
+        from wildreward.dataset_builder.labelers.classifier import ClassifierLabeler
+
+        return ClassifierLabeler(**options)
     if name == "llm":
         from wildreward.dataset_builder.labelers.llm import LlmLabeler
 

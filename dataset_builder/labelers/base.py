@@ -94,11 +94,12 @@ class Labeler(ABC):
     """The interface of every labeler. Use as a context manager; `close` frees connections and models.
 
     Attributes:
-        name: "cues", "llm", "transformers" or "file".
+        name: "cues", "classifier", "llm", "transformers" or "file".
         version: everything but the content that an answer depends on (prompt version, model, sampling settings).
             The ledger keeps answers of different versions apart.
         settings: what the user chose of it, by option, so that a message can name what differs. They are published with the
             dataset's report: no secrets, no paths.
+        quality: how right it was when it was measured, for the report; empty where that is not known.
         paid: answers cost time or money, so the pipeline writes each to the ledger and never asks twice.
         judges_refusals: the "refusal" task is supported; otherwise possible refusals keep their level.
         knows_refusals: is asked about every response with negative feedback, not only about those worded like a refusal.
@@ -108,6 +109,7 @@ class Labeler(ABC):
     name: str
     version: str
     settings: Mapping[str, Any] = MappingProxyType({})
+    quality: Mapping[str, Any] = MappingProxyType({})
     paid: bool = False
     judges_refusals: bool = False
     knows_refusals: bool = False

@@ -1,0 +1,104 @@
+"""Running a small encoder over many texts: in batches of like length, a batch a core, or all on a GPU."""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wildreward.dataset_builder.embedding import best_dtype, length_batches
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+# Tokens of a batch with its padding. On a CPU a batch is one core's work: small, so that the cores end together.
+CPU_TOKENS, GPU_TOKENS = 768, 32_768
+
+
+def load_whole(auto_class: Any, name: str, may_lack: str | None = None, **options: Any) -> "PreTrainedModel":
+    """A model with all its weights, from safetensors and without remote code.
+
+    Args:
+        auto_class: such as `AutoModel`.
+        name: folder or Hub id.
+        may_lack: beginning of the names of weights that need not be there.
+        **options: passed to `from_pretrained`.
+
+    Raises:
+        ValueError: weights are missing or of another shape, naming some; transformers would make them up.
+        OSError, SafetensorError: it cannot be read.
+    """
+    fixed = {"trust_remote_code": False, "use_safetensors": True, "ignore_mismatched_sizes": True}
+    model, report = auto_class.from_pretrained(name, output_loading_info=True, **fixed, **options)
+    lacks = report["missing_keys"] | {key for key, *_ in report["mismatched_keys"]}
+    if lacks := sorted(key for key in lacks if may_lack is None or not key.startswith(may_lack)):
+        raise ValueError(f"it lacks weights for {', '.join(lacks[:3])}, or has them in another shape")
+    return model
+
+
+class BatchRunner:
+    """An encoder in evaluation mode, and what it gives for tokenized texts.
+
+    On a CPU, batches are shared out to threads that compute with one core each: there is nothing to wait for between
+    the layers, and the result does not depend on the number of cores.
+
+    Args:
+        model: the encoder.
+        tokenizer: pads its rows.
+        device: "auto" takes a GPU where there is one.
+        threads: CPU cores to use; None: all.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerFast",
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        import torch
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model, self.tokenizer = model.eval().to(device, best_dtype(device)), tokenizer
+        self.budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
+        # The threads stay: each new one would take memory of its own.
+        count = (threads or len(os.sched_getaffinity(0))) if device == "cpu" else 1
+        self.pool = ThreadPoolExecutor(count, initializer=_compute_alone, initargs=(device,))
+
+    def __call__(
+        self, rows: Mapping[str, list[list[int]]], output: Callable[[Any, "torch.Tensor"], "torch.Tensor"], width: int
+    ) -> np.ndarray:
+        """What `output` makes of each row: (N, `width`) float32, in the order of the rows.
+
+        Args:
+            rows: `input_ids` and what else the tokenizer gave, as lists of N lists.
+            output: (what the model returns, (B, L) attention mask) → (B, width).
+            width: numbers a row.
+        """
+        import torch
+
+        found = np.zeros((len(rows["input_ids"]), width), np.float32)
+
+        def run(batch: list[int]) -> None:
+            picked = {name: [values[row] for row in batch] for name, values in rows.items()}
+            inputs = self.tokenizer.pad(picked, return_tensors="pt").to(self.model.device)
+            with torch.inference_mode():
+                found[batch] = output(self.model(**inputs), inputs["attention_mask"]).float().cpu().numpy()
+
+        batches = length_batches([len(ids) for ids in rows["input_ids"]], self.budget)
+        list(self.pool.map(run, reversed(batches)))
+        return found
+
+    def close(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()
+
+
+def _compute_alone(device: str) -> None:
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(1)
