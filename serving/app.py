@@ -15,7 +15,7 @@ import asyncio
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -43,8 +43,9 @@ TURN_SIZE = 200_000  # likewise, in characters
 MESSAGE_SIZE = 100  # characters that take as long as what is done for a message
 SMALL = 64 << 10  # bytes that are parsed at once
 LEFT = Response(status_code=499)  # for a client that is gone
-# what may be a value of JSON; a text that does not end goes on to the end
-VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
+# In JSON, the way to the next value and what shows it, and a piece of a text: bounded, for no other thread runs meanwhile
+NEXT = re.compile(rb'[^\[{,"]{0,1000000}+([\[{,"]?)')
+PIECE = re.compile(rb'[^"\\]{0,1000}+(?:\\.[^"\\]{0,1000}+){0,1000}+', re.DOTALL)
 
 
 def make_app(scorer: RewardScorer, name: str, limits: Limits | None = None, token: str | None = None) -> Starlette:
@@ -255,8 +256,23 @@ def _check_size(name: str, found: int, most: int, what: str) -> None:
         raise HTTPException(413, f"{name} has {found} {what}; a conversation may have at most {most}")
 
 
+def _values(text: bytes) -> Iterator[int]:
+    """Where texts, lists, objects and commas are in JSON."""
+    at = 0
+    while at < len(text):
+        found = NEXT.match(text, at)
+        assert found is not None
+        at = found.end()
+        if found[1]:
+            yield at
+        if found[1] == b'"':
+            while (piece := PIECE.match(text, at)) and piece.end() > at:
+                at = piece.end()
+            at += 1
+
+
 def _parse(text: bytes, most: int) -> dict[str, Any]:
-    if sum(1 for _ in islice(VALUE.finditer(text), most + 1)) > most:
+    if sum(1 for _ in islice(_values(text), most + 1)) > most:
         raise HTTPException(413, f"the body has more than {most} values; send fewer conversations at once")
     try:
         body = json.loads(text)

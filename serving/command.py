@@ -1,5 +1,6 @@
 """`wildreward serve`: a reward model behind HTTP, for `train-dpo --reward-model URL` and everyone who can POST."""
 
+import gc
 import logging
 import os
 import socket
@@ -81,6 +82,7 @@ def main(config: ServeConfig) -> None:
         app = make_app(scorer, public_name(config.model), limits, token)
         server = make_server(app, limits, timeout_graceful_shutdown=STOP_SECONDS)
         logger.info("serving %s on http://%s:%d", public_name(config.model), config.host, listening.getsockname()[1])
+        gc.freeze()  # a collection while a request is parsed need not look at all that was loaded
         server.run(sockets=[listening])
 
 

@@ -109,6 +109,7 @@ class Connection(HttpToolsProtocol):
         self.pools, self.limits = pools, limits
         self.pool: Pool | None = None
         self.unread = 0  # bytes since the last that were of a complete head or of a body
+        self.complete = True  # the request, if there was one
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -138,23 +139,32 @@ class Connection(HttpToolsProtocol):
             self.refuse_head()
             return
         self.stop_waiting()
+        self.complete = False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self.unread = 0
         super().on_body(body)
 
+    def on_message_complete(self) -> None:
+        self.complete = True
+        super().on_message_complete()
+        self.wait_for_head()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():  # no other request is there already
-            self.wait_for_head()
+        self.wait_for_head()
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(400, "the request is not valid HTTP")
 
     def wait_for_head(self) -> None:
-        """Count as waiting from now on."""
-        if self.pool is not None:
+        """Wait from now on, unless a request is under way; the rest of one that was answered before it was complete does
+        not have longer, but keeps its place."""
+        if self.pool is None or self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
+            return
+        self.stop_waiting()
+        if self.complete:
             self.pool.waiting[self] = None
         self.timer = self.loop.call_later(self.limits.head_seconds, self.give_up)
 

@@ -19,7 +19,7 @@ class Limits:
     """Characters of a conversation."""
     max_messages: int = 10_000
     """Messages of a conversation."""
-    max_values: int = 1_000_000
+    max_values: int = 500_000
     """Texts, lists, objects and commas in a body's JSON: what parsing it may take in time and memory."""
     max_uploads: int = 128 << 20
     """Bytes of all bodies together that come in or wait to be tokenized."""

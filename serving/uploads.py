@@ -18,6 +18,7 @@ class Upload:
     """A body under way."""
 
     size: int = 0
+    moved: float = 0  # when the last part came
     timer: asyncio.Timeout | None = None  # while it comes in
     displaced: bool = False
 
@@ -27,7 +28,7 @@ class Upload:
 
 
 class Uploads:
-    """Reads bodies. Where all of them together become too much, the largest that is not complete gives way."""
+    """Reads bodies. Where all of them together become too much, the one gives way that has stood still the longest."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -57,7 +58,7 @@ class Uploads:
                 deadline = _now() + limits.upload_seconds
                 upload.timer.reschedule(min(deadline, _now() + limits.stall_seconds))
                 async for part in request.stream():
-                    upload.size += len(part)
+                    upload.size, upload.moved = upload.size + len(part), _now()
                     if upload.size > limits.max_body:
                         most = f"the body is larger than {limits.max_body} bytes"
                         raise HTTPException(413, f"{most}; send fewer conversations at once")
@@ -78,10 +79,11 @@ class Uploads:
 
     def _make_room(self) -> None:
         while sum(upload.counted for upload in self._under_way) > self.budget:
-            largest = max((upload for upload in self._under_way if upload.timer), key=lambda upload: upload.counted)
-            assert largest.timer is not None
-            largest.displaced = True
-            largest.timer.reschedule(_now())
+            coming = (upload for upload in self._under_way if upload.timer and upload.counted)
+            stalest = min(coming, key=lambda upload: upload.moved)
+            assert stalest.timer is not None
+            stalest.displaced = True
+            stalest.timer.reschedule(_now())
 
 
 def _now() -> float:
