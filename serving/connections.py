@@ -31,6 +31,7 @@ SPARE = 16  # connections beyond the limit, for `/health`
 ACCEPTED = 16  # new connections at a time, each a file before it is counted
 OTHER_FILES = 96  # that the process has open or is about to accept or close
 BACKLOG = 1024  # connections that the system holds until they are accepted
+DRAIN_PAUSE = 0.03  # seconds between two reads of a body that was refused
 TOO_MANY = "too many connections are open; try again later"
 WARN_SECONDS = 60  # at most one warning in
 
@@ -130,6 +131,9 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self.unread += len(data)
         super().data_received(data)
+        if not self.complete and self.cycle is not None and self.cycle.response_complete:
+            self.flow.pause_reading()  # nobody wants it: it must not keep the others waiting
+            self.loop.call_later(DRAIN_PAUSE, self.flow.resume_reading)
         if self.unread > self.limits.max_head:
             self.refuse_head()
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HALVES = (b"", b"POST /sc", b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Len")
@@ -27,7 +27,7 @@ def ask(port, path, body=None, timeout=60):
         connection.close()
 
 
-def ask_until_taken(port, path, body, deadline=60):
+def ask_until_taken(port, path, body, deadline=20):
     """The status, asking again as `train-dpo` does."""
     end = time.monotonic() + deadline
     while True:
@@ -42,9 +42,9 @@ def ask_until_taken(port, path, body, deadline=60):
 
 def raw(port, data, timeout=10):
     """All that is answered to these bytes until the connection is closed."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
-        connection.sendall(data)
-        parts = []
+    parts = []
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection, suppress(ConnectionError):
+        connection.sendall(data)  # or what is taken of it
         while part := connection.recv(65536):
             parts.append(part)
     return b"".join(parts)
@@ -65,7 +65,7 @@ def half_open(port: int, count: int) -> Iterator[None]:
 
 @contextmanager
 def unfinished_bodies(port: int, count: int, size: int) -> Iterator[None]:
-    """Another process sends bodies, all but their last byte; those that are refused come again."""
+    """Another process sends bodies, all but their last byte."""
     with _elsewhere("body", port, count, size):
         yield
 
@@ -118,7 +118,7 @@ def main(kind: str, port: int, count: int, size: int = 0) -> None:
         for place, half in enumerate(held):
             if half is not None and not half.goes_on():
                 held[place] = None
-        if time.monotonic() > again:
+        if time.monotonic() > again and (again == 0 or kind == "half"):
             again = time.monotonic() + 0.5
             for place in (place for place, half in enumerate(held) if half is None):
                 try:

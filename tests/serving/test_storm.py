@@ -18,6 +18,7 @@ from wildreward import RewardScorer
 
 pytestmark = pytest.mark.slow
 FILES = 256
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 CHATS = [
     [{"role": "user", "content": f"right {n}"}, {"role": "assistant", "content": "the cat sat " * (n % 7) + str(n)}]
     for n in range(64)
@@ -31,7 +32,7 @@ def serving(folder, *options, python=sys.executable, cwd=None):
     with log.open("w") as errors:
         child = subprocess.Popen(
             [python, "-m", "wildreward", "serve", "--model", str(folder / "model"), "--port", "0", *options],
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env=ENVIRONMENT,
             stderr=errors,
             cwd=cwd,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
@@ -148,7 +149,7 @@ def test_with_too_few_files_the_server_says_so_at_once(model):
     folder, _ = model
     child = subprocess.run(
         [sys.executable, "-m", "wildreward", "serve", "--model", str(folder / "model"), "--port", "0"],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env=ENVIRONMENT,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)),
         capture_output=True,
         text=True,
