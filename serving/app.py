@@ -272,7 +272,7 @@ def _values(text: bytes) -> Iterator[int]:
 
 
 def _parse(text: bytes, most: int) -> dict[str, Any]:
-    if sum(1 for _ in islice(_values(text), most + 1)) > most:
+    if len(text) > most and sum(1 for _ in islice(_values(text), most + 1)) > most:
         raise HTTPException(413, f"the body has more than {most} values; send fewer conversations at once")
     try:
         body = json.loads(text)

@@ -119,7 +119,7 @@ def main(kind: str, port: int, count: int, size: int = 0) -> None:
             if half is not None and not half.goes_on():
                 held[place] = None
         if time.monotonic() > again and (again == 0 or kind == "half"):
-            again = time.monotonic() + 0.5
+            again = time.monotonic() + 2
             for place in (place for place, half in enumerate(held) if half is None):
                 try:
                     held[place] = Half(port, body if kind == "body" else HALVES[place % len(HALVES)], size)
