@@ -122,7 +122,7 @@ def test_where_all_connections_are_busy_health_is_still_answered():
         busy = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(2)]
         for connection in busy:
             connection.request("POST", "/score", json.dumps({"messages": CHATS[:1]}))
-        assert scorer.computing.wait(60)
+            assert scorer.computing.wait(60)  # the first alone; the second waits
         while server.ask("/health")[1]["waiting"] < 1:
             time.sleep(0.01)
         status, answer, headers = server.ask("/score", {"messages": CHATS[:1]})
