@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import resource
+import select
 import socket
 import time
 from functools import partial
@@ -87,9 +88,10 @@ class Pool:
         self.waiting: dict[Connection, None] = {}  # for a request's head, the longest waiting first
 
     def admit(self, connection: "Connection") -> bool:
-        """Give a place to a connection, that of one that waits if need be: whether there was one."""
+        """Give a place to a connection, if need be that of one that waits (best without bytes that were not looked at
+        yet, which may be its request): whether there was one."""
         if len(self.open) >= self.places and self.waiting:
-            oldest = next(iter(self.waiting))
+            oldest = next((one for one in self.waiting if not one.has_sent()), next(iter(self.waiting)))
             self.leave(oldest)
             oldest.transport.abort()
         if len(self.open) >= self.places:
@@ -177,6 +179,12 @@ class Connection(HttpToolsProtocol):
             self.pool.waiting.pop(self, None)
         if self.timer is not None:
             self.timer.cancel()
+
+    def has_sent(self) -> bool:
+        """Whether there are bytes to be read."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
 
     def give_up(self) -> None:
         if self.unread:

@@ -116,6 +116,16 @@ def test_whoever_asks_gets_the_place_of_one_that_does_not(served):
         assert status == 200 and answer["scores"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_burst_of_requests_loses_none_of_them(served):
+    request = json.dumps({"messages": CHATS[:1]}).encode()
+    head = LINES + f"Content-Length: {len(request)}\r\nConnection: close\r\n\r\n".encode()
+    with ExitStack() as stack:
+        burst = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(4)]
+        for connection in burst:
+            connection.sendall(head + request)
+        assert [connection.recv(65536).split()[1] for connection in burst] == [b"200"] * 4
+
+
 def test_where_all_connections_are_busy_health_is_still_answered():
     scorer = Slow()
     with Served(scorer, Limits(max_connections=2)) as server, ExitStack() as stack:
@@ -123,8 +133,8 @@ def test_where_all_connections_are_busy_health_is_still_answered():
         for connection in busy:
             connection.request("POST", "/score", json.dumps({"messages": CHATS[:1]}))
             assert scorer.computing.wait(60)  # the first alone; the second waits
-        while server.ask("/health")[1]["waiting"] < 1:
-            time.sleep(0.01)
+        time.sleep(0.5)
+        assert server.ask("/health")[1]["waiting"] == 1
         status, answer, headers = server.ask("/score", {"messages": CHATS[:1]})
         assert (status, answer) == (503, {"error": "too many connections are open; try again later"})
         assert headers["Retry-After"] == "1" and headers["Connection"] == "close"
