@@ -181,10 +181,10 @@ class Connection(HttpToolsProtocol):
             self.timer.cancel()
 
     def has_sent(self) -> bool:
-        """Whether there are bytes to be read."""
+        """Whether there are bytes to be read, of a client that is still there."""
         poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
-        return bool(poll.poll(0))
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN | getattr(select, "POLLRDHUP", 0))
+        return any(event == select.POLLIN for _, event in poll.poll(0))
 
     def give_up(self) -> None:
         if self.unread:
