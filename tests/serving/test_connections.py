@@ -116,11 +116,11 @@ def test_whoever_asks_gets_the_place_of_one_that_does_not(served):
         assert status == 200 and answer["scores"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_burst_of_requests_loses_none_of_them(served):
+def test_a_burst_of_requests_loses_none_of_them():
     request = json.dumps({"messages": CHATS[:1]}).encode()
     head = LINES + f"Content-Length: {len(request)}\r\nConnection: close\r\n\r\n".encode()
-    with ExitStack() as stack:
-        burst = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(4)]
+    with Served(fresh_scorer(), Limits(max_connections=4)) as server, ExitStack() as stack:
+        burst = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(4)]
         for connection in burst:
             connection.sendall(head + request)
         assert [connection.recv(65536).split()[1] for connection in burst] == [b"200"] * 4
