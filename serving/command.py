@@ -1,5 +1,6 @@
 """`wildreward serve`: a reward model behind HTTP, for `train-dpo --reward-model URL` and everyone who can POST."""
 
+import gc
 import logging
 import os
 import socket
@@ -28,28 +29,35 @@ class ServeConfig:
     max_body_mb: int = field(default=64, metadata={"help": "Largest request, in MB; a larger one gets a 413."})
     max_conversations: int = field(default=1024, metadata={"help": "Most conversations in a request; else a 413."})
     max_waiting: int = field(default=4096, metadata={"help": "Most conversations that wait; beyond that a 429."})
+    max_connections: int = field(
+        default=1024, metadata={"help": "Most connections that may ask for scores; beyond that a 503, but for /health."}
+    )
+    max_conversation_characters: int = field(
+        default=1_000_000, metadata={"help": "Most characters in a conversation; else a 413."}
+    )
 
 
 CONFIGS = (ServeConfig,)
 CPU_TOKENS, GPU_TOKENS = 2_048, 16_384  # a CPU gains nothing from larger passes, which take it many seconds
 STOP_SECONDS = 30  # that requests get to end once the server is told to stop
+UNREAD_SECONDS = 60  # after which a client that takes nothing of its answer is gone
 
 
 def main(config: ServeConfig) -> None:
     """Load the model and serve it until interrupted."""
     try:
-        import uvicorn
-
-        from wildreward.serving.app import Limits, make_app
+        from wildreward.serving.app import make_app
+        from wildreward.serving.connections import make_server
     except ModuleNotFoundError as error:
         raise UserError(f"serve needs {error.name}; pip install 'wildreward[serve]'") from error
     from wildreward.names import public_name
     from wildreward.reward_source import TOKEN_VARIABLE
     from wildreward.scorer import RewardScorer, default_device
+    from wildreward.serving.limits import Limits
     from wildreward.settings import check_least
 
-    names = ("token_budget", "max_body_mb", "max_conversations", "max_waiting")
-    check_least(*((name, getattr(config, name), 1) for name in names), ("port", config.port, 0))
+    limited = [name for name in vars(config) if name.startswith("max_")]
+    check_least(*((name, getattr(config, name), 1) for name in ("token_budget", *limited)), ("port", config.port, 0))
     if config.port > 65535:
         raise UserError(f"--port is {config.port}; expected at most 65535")
     device = default_device()
@@ -64,11 +72,18 @@ def main(config: ServeConfig) -> None:
         token = os.environ.get(TOKEN_VARIABLE) or None
         if token is None and config.host not in ("127.0.0.1", "localhost", "::1"):
             logger.warning("anyone who reaches %s may ask; set %s to want a token", config.host, TOKEN_VARIABLE)
-        limits = Limits(config.max_body_mb << 20, config.max_conversations, config.max_waiting)
+        limits = Limits(
+            max_body=config.max_body_mb << 20,
+            max_conversations=config.max_conversations,
+            max_waiting=config.max_waiting,
+            max_connections=config.max_connections,
+            max_characters=config.max_conversation_characters,
+        )
         app = make_app(scorer, public_name(config.model), limits, token)
-        settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_SECONDS)
+        server = make_server(app, limits, timeout_graceful_shutdown=STOP_SECONDS)
         logger.info("serving %s on http://%s:%d", public_name(config.model), config.host, listening.getsockname()[1])
-        uvicorn.Server(settings).run(sockets=[listening])
+        gc.freeze()  # a collection while a request is parsed need not look at all that was loaded
+        server.run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -81,6 +96,8 @@ def _listening(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # for answers that nobody reads
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)
         found.bind(address)
         found.listen()
     except OSError as error:

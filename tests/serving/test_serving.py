@@ -13,15 +13,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import uvicorn
 
 from tests.tiny import reward_model, tokenizer_for
 from wildreward import RewardScorer
 from wildreward.errors import UserError
 from wildreward.limited_template import limit_template
 from wildreward.reward_source import RemoteReward, RewardSourceError
-from wildreward.serving.app import Limits, make_app
+from wildreward.serving.app import make_app
 from wildreward.serving.command import ServeConfig, main
+from wildreward.serving.connections import make_server
+from wildreward.serving.limits import Limits
 
 SECRET = "my mother is ill"
 
@@ -43,15 +44,16 @@ class Served:
     """An app behind uvicorn in a thread of this process."""
 
     def __init__(self, scorer, limits=None, token=None):
-        self.app = make_app(scorer, "tiny", limits, token)
-        self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="warning"))
-        self.thread = threading.Thread(target=self.server.run)
+        limits = limits or Limits()
+        self.server = make_server(make_app(scorer, "tiny", limits, token), limits)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
 
     def __enter__(self):
         self.thread.start()
         while not self.server.started:
             time.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         return self
 
@@ -260,7 +262,7 @@ def test_many_empty_messages_are_dropped_before_they_are_rendered(monkeypatch):
     )
     with Served(scorer) as server:
         rendered.clear()
-        status, answer, _ = server.ask("/score", {"messages": [nothing * 50_000 + CHATS[0]]})
+        status, answer, _ = server.ask("/score", {"messages": [nothing * 9_000 + CHATS[0]]})
     assert status == 200 and answer["scores"] == pytest.approx(
         fresh_scorer().score([nothing * 50 + CHATS[0]]), abs=1e-5
     )
@@ -302,9 +304,9 @@ def test_an_address_that_is_taken_is_said_before_the_model_is_loaded():
             main(ServeConfig(model="no-such-model", port=taken.getsockname()[1]))
 
 
-def test_an_upload_that_never_ends_is_given_up(monkeypatch):
-    monkeypatch.setattr("wildreward.serving.app.UPLOAD_SECONDS", 0.2)
-    with Served(fresh_scorer()) as server:
+@pytest.mark.parametrize("limits", [Limits(upload_seconds=0.2), Limits(stall_seconds=0.2)])
+def test_an_upload_that_never_ends_is_given_up(limits):
+    with Served(fresh_scorer(), limits) as server:
         slow = http.client.HTTPConnection("127.0.0.1", server.port)
         slow.putrequest("POST", "/score")
         slow.putheader("Content-Length", "1000")
