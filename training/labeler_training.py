@@ -6,6 +6,7 @@ any choice.
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -232,7 +233,7 @@ def choose_thresholds(probabilities: np.ndarray, levels: np.ndarray) -> dict[str
         order = np.argsort(-chances, kind="stable")
         right = np.isin(levels[order], SIDES[side])
         precise = np.flatnonzero(np.cumsum(right) / np.arange(1, len(right) + 1) >= PRECISION[side])
-        found[side] = round(float(chances[order[precise[-1]]]), 3) if len(precise) else 0.9
+        found[side] = math.floor(1000 * chances[order[precise[-1]]]) / 1000 if len(precise) else 0.9
     return found
 
 

@@ -18,7 +18,7 @@ from wildreward.model_card.validate import validate_folder
 from wildreward.training.labeler_data import Example, read_readings, shares_of, split
 from wildreward.training.labeler_training import calibrate, choose_thresholds, fold_in, trade_off
 
-RECIPE = ["--num-layers", "1", "--batch-size", "16", "--learning-rate", "3e-4", "--seed", "1"]
+RECIPE = ["--num-layers", "1", "--batch-size", "16", "--learning-rate", "5e-4", "--epochs", "4", "--seed", "1"]
 SAID = {2: "no, that is wrong", 5: "thanks, perfect", 3: "what about the next one?"}
 
 

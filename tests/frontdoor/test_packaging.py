@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DISTRIBUTION = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
 
 
 def imported(path: Path) -> set[str]:
@@ -51,5 +51,6 @@ def test_the_package_carries_the_files_it_reads(monkeypatch):
         "wildreward.dataset_builder/data/feedback_classifier.safetensors",
         "wildreward.modeling_wildreward/reward_template.jinja",
         "wildreward.model_card/model_card.md.jinja",
+        "wildreward.dataset_builder.labelers/phrases.json",
     }
     assert not any(name.endswith(".jsonl") for name in carried)
