@@ -193,7 +193,7 @@ def _labeler(report: dict[str, Any]) -> str:
     """How right the classifier was on labelled follow-ups of users that it was not trained on, by threshold."""
     rows = report["labeler"].get("trade_off")
     if not rows:
-        return ""
+        return " "
     table = _table(
         tuple(name.replace("_", " ") for name in rows[0]), [tuple(_or_dash(v) for v in row.values()) for row in rows]
     )
@@ -215,6 +215,6 @@ def _limits(report: dict[str, Any]) -> str:
     settings = report["settings"]
     return f"""## Limits
 
-Levels were assigned by the `{settings["labeler"]}` labeler, not by people.{_labeler(report)} A follow-up says how one user took one answer,
+Levels were assigned by the `{settings["labeler"]}` labeler, not by people.{_labeler(report)}A follow-up says how one user took one answer,
 which is not the same as the answer being right. Personal data (`{settings["personal_data"]}`) and
 credentials were searched by pattern, which cannot find everything. The licence and the terms of the source apply."""
