@@ -141,9 +141,9 @@ class Endpoint:
         except TimeoutError as error:
             raise TimedOut(f"no complete answer within {seconds:g} s") from error
         except openai.APIStatusError as error:
-            raise self._meaning(error) from error
+            raise self._meaning(error) from None  # it says what the server said, keys and all
         except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them
-            raise Transient(f"connection failed ({masked(_innermost(error), *self._secrets)})") from error
+            raise Transient(f"connection failed ({masked(_innermost(error), *self._secrets)})") from None
         except (openai.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError):
             answer = None
         self._check_answer(answer)
