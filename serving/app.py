@@ -149,7 +149,7 @@ class _Service:
             return await _unless_gone(request, future)
         except NotFinite as error:
             raise HTTPException(500, "the model gives NaN or infinity for a conversation of this request") from error
-        except (Stopped, ClientDisconnect):
+        except Stopped:
             raise
         except RuntimeError as error:
             raise HTTPException(500, str(error)) from error
