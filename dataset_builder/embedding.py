@@ -84,12 +84,12 @@ class _Padded:
     def __init__(self, path: str, max_tokens: int, device: str) -> None:
         from transformers import AutoModel
 
+        from wildreward.modeling_wildreward.loading import load_whole
+
         config, self.tokenizer = load_config_and_tokenizer(path)
-        safely = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-        loaded, report = AutoModel.from_pretrained(path, dtype=best_dtype(device), trust_remote_code=False, **safely)
-        lacks = report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}
-        if lacks := sorted(name for name in lacks if not name.startswith("pooler.")):
-            raise ValueError(f"it lacks weights for {', '.join(lacks[:3])}, or has them in another shape")
+        safely = {"use_safetensors": True, "trust_remote_code": False}
+        unused = {"may_lack": ("pooler.",), "may_have": ("",)}
+        loaded, _ = load_whole(AutoModel.from_pretrained, path, dtype=best_dtype(device), **safely, **unused)
         self.model, self.hidden_size = loaded.eval().to(device), config.hidden_size
         places = getattr(config, "max_position_embeddings", None) or max_tokens
         self.max_tokens = min(max_tokens, places, self.tokenizer.model_max_length)

@@ -119,8 +119,9 @@ class _Service:
         return endpoint
 
     def check_token(self, request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if self.token is not None and not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        known = self.token is None or hmac.compare_digest(given.strip().encode(), self.token.encode())
+        if not known or (self.token is not None and scheme.lower() != "bearer"):
             raise HTTPException(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     def reserve(self, count: int) -> None:
@@ -149,7 +150,7 @@ class _Service:
             return await _unless_gone(request, future)
         except NotFinite as error:
             raise HTTPException(500, "the model gives NaN or infinity for a conversation of this request") from error
-        except (Stopped, ClientDisconnect):
+        except Stopped:
             raise
         except RuntimeError as error:
             raise HTTPException(500, str(error)) from error

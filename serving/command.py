@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 import socket
 from dataclasses import dataclass, field
 
@@ -51,7 +50,7 @@ def main(config: ServeConfig) -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"serve needs {error.name}; pip install 'wildreward[serve]'") from error
     from wildreward.names import public_name
-    from wildreward.reward_source import TOKEN_VARIABLE
+    from wildreward.reward_source import TOKEN_VARIABLE, bearer_token
     from wildreward.scorer import RewardScorer, default_device
     from wildreward.serving.limits import Limits
     from wildreward.settings import check_least
@@ -60,7 +59,7 @@ def main(config: ServeConfig) -> None:
     check_least(*((name, getattr(config, name), 1) for name in ("token_budget", *limited)), ("port", config.port, 0))
     if config.port > 65535:
         raise UserError(f"--port is {config.port}; expected at most 65535")
-    device = default_device()
+    token, device = bearer_token(), default_device()
     with _listening(config.host, config.port) as listening:
         scorer = RewardScorer.from_pretrained(
             config.model,
@@ -69,7 +68,6 @@ def main(config: ServeConfig) -> None:
             dtype=config.dtype,
             device_map=device,
         )
-        token = os.environ.get(TOKEN_VARIABLE) or None
         if token is None and config.host not in ("127.0.0.1", "localhost", "::1"):
             logger.warning("anyone who reaches %s may ask; set %s to want a token", config.host, TOKEN_VARIABLE)
         limits = Limits(

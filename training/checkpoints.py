@@ -102,8 +102,8 @@ def last_complete_checkpoint(folder: str | Path, remove_partial: bool = False) -
 
 
 def has_checkpoint(folder: str | Path) -> bool:
-    """Whether a run has written a checkpoint to its end, whatever became of it."""
-    return any(_was_finished(path) for path in _newest_first(folder))
+    """Whether a run has written a checkpoint to its end, whatever became of it, or one that can be gone on from."""
+    return any(_was_finished(path) or damage(path) is None for path in _newest_first(folder))
 
 
 def check_checkpoint(checkpoint: str | Path) -> None:
@@ -252,7 +252,7 @@ class ResumableTrainer:
                 (folder / UNFINISHED).touch()
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                (folder / UNFINISHED).unlink()
+                (folder / UNFINISHED).unlink(missing_ok=True)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -130,7 +130,7 @@ _RULES = (
 
 def find(text: str) -> Counter:
     """How often each kind of credential occurs."""
-    return Counter(span.kind for span in spans(undisguised(text)))
+    return Counter(span.kind for span in apart(spans(undisguised(text))))
 
 
 def places(text: str) -> list[tuple[int, str]]:

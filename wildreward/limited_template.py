@@ -30,15 +30,12 @@ class CannotRender(TemplateError, ValueError):
     """A chat template makes no text of a chat: it refuses it, fails, or goes beyond the limits."""
 
 
-def load_tokenizer(
-    name: str, trust_remote_code: bool = False, needs_template: bool = True, **options: Any
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a model that somebody else may have made, with its chat template checked and kept within limits.
 
     Args:
         name: folder or Hub id.
         trust_remote_code: allow code from there.
-        needs_template: False: one without a chat template will do.
         **options: passed to `AutoTokenizer.from_pretrained`.
 
     Raises:
@@ -46,7 +43,7 @@ def load_tokenizer(
         OSError, ValueError: what transformers raises where there is no tokenizer.
     """
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **options)
-    return limit_template(tokenizer, name) if needs_template or tokenizer.chat_template else tokenizer
+    return limit_template(tokenizer, name)
 
 
 def limit_template(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
@@ -115,20 +112,20 @@ class LimitedTemplate:
         return answer["text"]
 
     def _ask(self, request: str) -> dict[str, str]:
-        if self._child is None:
-            self._child = _start()
+        child, self._child = self._child or _start(), None  # not kept where an interrupt leaves its answer unread
         try:
-            print(request, file=self._child.stdin, flush=True)
-            line = self._child.stdout.readline()
+            print(request, file=child.stdin, flush=True)
+            line = child.stdout.readline()
         except BrokenPipeError:
             line = ""
         if line:
+            self._child = child
             return json.loads(line)
-        with self._child as ended:  # closes the pipes and waits
-            self._child = None
-        if ended.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        with child:  # closes the pipes and waits
+            pass
+        if child.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
             return {"error": f"it takes more than {CPU_SECONDS} s of processor time"}
-        return {"error": f"the process that renders it ended with status {ended.returncode}"}
+        return {"error": f"the process that renders it ended with status {child.returncode}"}
 
 
 def _start() -> subprocess.Popen:

@@ -19,14 +19,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
 from wildreward.errors import UserError, described
 from wildreward.reward_text import render_reward_text
-from wildreward.secrecy import masked, public_address
+from wildreward.secrecy import is_address, masked, public_address, secrets_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,20 +69,19 @@ def check_address(url: str) -> None:
     Raises:
         RewardSourceError: neither; what may be a key is not repeated.
     """
-    if re.match(r"[a-z]+://[^/?#]*@", url, re.IGNORECASE):
-        raise RewardSourceError(
-            f"the address of the reward server {source_name(url)} holds a user name or password; take it out, and put "
-            f"the server's bearer token into the environment variable {TOKEN_VARIABLE}"
-        )
     try:
-        address = httpx2.URL(url)
-        valid = address.host.encode("idna") and (address.port or 0) < 65536
-    except (httpx2.InvalidURL, UnicodeError):
+        valid = is_address(url) and httpx2.URL(url).host
+    except httpx2.InvalidURL:
         valid = False
     if not valid:
         raise RewardSourceError(
             "the address of the reward server cannot be read; expected http(s)://HOST[:PORT]/PATH without spaces or line "
             "breaks, and a port up to 65535"
+        )
+    if "@" in urlsplit(url).netloc:
+        raise RewardSourceError(
+            f"the address of the reward server {source_name(url)} holds a user name or password; take it out, and put "
+            f"the server's bearer token into the environment variable {TOKEN_VARIABLE}"
         )
 
 
@@ -303,10 +302,8 @@ class RemoteReward:
         return RewardSourceError(f"reward server {source_name(self.url)} {what}")
 
     def _shown(self, text: str) -> str:
-        """What a server says: one short line, without the token, and without words of the address that may be keys."""
-        target = self.url.split("://", 1)[1]
-        words = re.split(r"[/?&=#;]", f"{target}/{unquote(target)}")[1:]
-        text = masked(text, bearer_token(), *(word for word in words if len(word) >= 8))
+        """What a server says: one short line, without the token, and without what may be a key in the address."""
+        text = masked(text, bearer_token(), *secrets_of(self.url))
         line = " ".join(text.split())[:SHOWN]
         return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 

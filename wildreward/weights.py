@@ -34,6 +34,8 @@ def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if not file.is_file():
+        raise UserError(f"there is no file {file}; expected the weights there")
     try:
         with safe_open(file, framework="np") as weights:
             return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
@@ -51,7 +53,8 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if not (folder / INDEX).exists():
         return []
-    shards = read_json(folder / INDEX).get("weight_map")
+    index = read_json(folder / INDEX)
+    shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict) or not shards or any(Path(str(name)).name != name for name in shards.values()):
         raise UserError(f"{folder / INDEX} has no weight_map that gives each weight the name of a file beside it")
     for name in sorted(set(shards.values())):

@@ -8,14 +8,13 @@ import email.utils
 import json
 import logging
 import os
-import re
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from wildreward.errors import UserError
-from wildreward.secrecy import masked, public_address
+from wildreward.secrecy import is_address, masked, public_address, secrets_of
 
 if TYPE_CHECKING:
     import openai
@@ -24,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 LONGEST_MESSAGE = 500
-SHORTEST_KEY = 8  # of a part of an address; "v1" and "openai" are none
 
 
 class Throttled(Exception):
@@ -80,32 +78,13 @@ def check_address(base_url: str | None) -> None:
     """
     if base_url is None:
         return
-    try:
-        address = urlsplit(base_url)
-        valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
-        (address.hostname or "").encode("idna")
-    except ValueError:
-        valid = False
-    if not valid or not base_url.isprintable() or " " in base_url:
+    if not is_address(base_url):
         raise UserError(
             "--base-url is not the address of a server (it is not repeated, for it may hold a key); expected one such as "
             "http://host:8000/v1"
         )
-    if "@" in address.netloc:
+    if "@" in urlsplit(base_url).netloc:
         raise UserError("--base-url holds a user name or password; put the key into the environment (--api-key-env)")
-
-
-def secrets_of(base_url: str) -> list[str]:
-    """What of an address may be a key, as it stands there, decoded and encoded: path and query whole, and their longer parts.
-
-    `http://host/v1/tenant-12345?key=abcdefgh` → `/v1/tenant-12345`, `tenant-12345`, `key=abcdefgh`, `abcdefgh`
-    """
-    address = urlsplit(base_url)
-    path = address.path.rstrip("/")
-    parts = [part for part in re.split("[/&=;]", f"{path}/{address.query}") if len(part) >= SHORTEST_KEY]
-    found = {path if path != "/v1" else "", address.query, address.fragment, *parts}
-    spelt = {*found, *map(unquote, found), *(quote(unquote(part), safe="") for part in found)}
-    return sorted(filter(None, spelt), key=len, reverse=True)
 
 
 class Endpoint:
@@ -162,9 +141,9 @@ class Endpoint:
         except TimeoutError as error:
             raise TimedOut(f"no complete answer within {seconds:g} s") from error
         except openai.APIStatusError as error:
-            raise self._meaning(error) from error
+            raise self._meaning(error) from None  # it says what the server said, keys and all
         except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them
-            raise Transient(f"connection failed ({masked(_innermost(error), *self._secrets)})") from error
+            raise Transient(f"connection failed ({masked(_innermost(error), *self._secrets)})") from None
         except (openai.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError):
             answer = None
         self._check_answer(answer)

@@ -91,9 +91,10 @@ def benchmark_results(
     }
     pairs, lengths = benchmark_pairs(benchmark, items, scored)
     if len(pairs):
-        result["pairs"] = withheld(core_results(pairs, options.bins), too_few_answers(pairs))
+        few = too_few_answers(pairs)
+        result["pairs"] = withheld(core_results(pairs, options.bins), few)
         bias = length_bias(pairs.better_scores, pairs.worse_scores, lengths[pairs.better], lengths[pairs.worse])
-        result["length_bias"] = {name: defined_or_none(value) for name, value in bias.items()}
+        result["length_bias"] = withheld({name: defined_or_none(value) for name, value in bias.items()}, few)
     return result
 
 

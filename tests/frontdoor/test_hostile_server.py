@@ -252,7 +252,17 @@ def test_a_token_that_cannot_be_sent_is_refused_before_anything_is_asked(token, 
 
 @pytest.mark.parametrize(
     "address",
-    ["http://", "http://[::1", "http://h:k3y", "http://h:70000/k3y", "http://h/k3y\n", "http://a..k3y/", "http://?k3y"],
+    [
+        "http://",
+        "http://[::1",
+        "http://h:k3y",
+        "http://h:70000/k3y",
+        "http://h/k3y\n",
+        "http://a..k3y/",
+        "http://?k3y",
+        "http://me:k3y@h\u2100/",
+        "http://h k3y",
+    ],
 )
 def test_an_address_that_cannot_be_asked_is_refused_without_repeating_it(address, tmp_path):
     from wildreward.evaluation import evaluate_model
@@ -278,7 +288,9 @@ def test_keys_in_an_address_are_repeated_nowhere(caplog):
 
     with serving(not_found) as server:
         reward = RewardFunction(f"{server.url}?key=k3y%20k3y%20k3y/k3yk3yk3y", deadline=0.5)
-        with pytest.raises(RewardSourceError, match=r"refused the request: HTTP 404 Cannot POST /\?key=\*\*\*") as told:
+        with pytest.raises(
+            RewardSourceError, match=r"refused the request: HTTP 404 Cannot POST /\?\*\*\* \(try \*\*\*\)$"
+        ) as told:
             reward(prompts=["q"], completions=["a"])
     assert reward.__name__ == server.url[7:]
     assert "k3y" not in "".join(traceback.format_exception(told.value)) + caplog.text

@@ -138,6 +138,24 @@ def test_the_template_of_this_package_is_rendered_here(kind, tmp_path):
     assert not is_reward_template(again)
 
 
+def test_after_an_interrupt_no_answer_goes_to_another_chat():
+    limited = limit_template(with_template(OWN), "model")
+    render = limited.apply_chat_template
+    expected = render(MESSAGES, tokenize=False)
+    child = render._child
+
+    class Interrupted:
+        def readline(self):
+            raise KeyboardInterrupt
+
+    answers, child.stdout = child.stdout, Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        render(chat("another", "chat"), tokenize=False)
+    assert render(MESSAGES, tokenize=False) == expected
+    child.stdout = answers
+    child.communicate()
+
+
 def test_the_process_ends_with_its_tokenizer():
     tokenizer = limit_template(with_template(OWN), "model")
     child = tokenizer.apply_chat_template._child

@@ -25,3 +25,7 @@ def test_a_key_is_masked_whole_and_in_part(said):
     shown = masked(said, None, "", KEY)
     assert shown.startswith("bad key") and "***" in shown
     assert "12345" not in shown and "efgh" not in shown
+
+
+def test_a_key_that_begins_another_leaves_nothing_of_it():
+    assert masked("bad key abcdefgh1234", "abcdefgh", "abcdefgh1234") == "bad key ***"
