@@ -17,27 +17,6 @@ if TYPE_CHECKING:
 CPU_TOKENS, GPU_TOKENS = 768, 32_768
 
 
-def load_whole(auto_class: Any, name: str, may_lack: str | None = None, **options: Any) -> "PreTrainedModel":
-    """A model with all its weights, from safetensors and without remote code.
-
-    Args:
-        auto_class: such as `AutoModel`.
-        name: folder or Hub id.
-        may_lack: beginning of the names of weights that need not be there.
-        **options: passed to `from_pretrained`.
-
-    Raises:
-        ValueError: weights are missing or of another shape, naming some; transformers would make them up.
-        OSError, SafetensorError: it cannot be read.
-    """
-    fixed = {"trust_remote_code": False, "use_safetensors": True, "ignore_mismatched_sizes": True}
-    model, report = auto_class.from_pretrained(name, output_loading_info=True, **fixed, **options)
-    lacks = report["missing_keys"] | {key for key, *_ in report["mismatched_keys"]}
-    if lacks := sorted(key for key in lacks if may_lack is None or not key.startswith(may_lack)):
-        raise ValueError(f"it lacks weights for {', '.join(lacks[:3])}, or has them in another shape")
-    return model
-
-
 class BatchRunner:
     """An encoder in evaluation mode, and what it gives for tokenized texts.
 

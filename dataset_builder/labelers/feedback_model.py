@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wildreward.dataset_builder.encoding import BatchRunner, load_whole
+from wildreward.dataset_builder.encoding import BatchRunner
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.gate import Gate
 from wildreward.errors import UserError
@@ -107,9 +107,12 @@ def load(name: str) -> FeedbackModel:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import cached_file
 
+    from wildreward.modeling_wildreward.loading import load_whole
+
     with naming(name):
         check_files(name)
-        model = load_whole(AutoModelForSequenceClassification, name)
+        safely = {"trust_remote_code": False, "use_safetensors": True}
+        model, _ = load_whole(AutoModelForSequenceClassification.from_pretrained, name, **safely)
         gate = cached_file(name, GATE, _raise_exceptions_for_missing_entries=False)
         return FeedbackModel(model, load_tokenizer(name), Gate.load(Path(gate)) if gate else None)
 

@@ -386,5 +386,7 @@ def test_missing_labels_and_models_are_asked_for():
         make_labeler("file", labels="nowhere.jsonl")
     with pytest.raises(UserError, match="--labeler llm needs --model NAME"):
         make_labeler("llm")
-    with pytest.raises(UserError, match="unknown labeler 'x'; expected one of cues, classifier, llm, transformers, file"):
+    with pytest.raises(
+        UserError, match="unknown labeler 'x'; expected one of cues, classifier, llm, transformers, file"
+    ):
         make_labeler("x")
