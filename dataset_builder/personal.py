@@ -139,7 +139,7 @@ def spans(plain: str) -> Iterator[Span]:
     """Personal data in an undisguised text, the surest kinds first; spans may overlap. A number stands on one line."""
     if "@" in plain:
         yield from _matches("email", _EMAIL, plain, _is_address)
-    if "[at]" in plain or "(at)" in plain:
+    if "[at]" in (lowered := plain.lower()) or "(at)" in lowered:
         yield from _matches("email", _SPELT_EMAIL, plain)
     end = 0
     while hint := _HINT.search(plain, end):

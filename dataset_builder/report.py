@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wildreward.dataset_builder.labelers.base import WORTH_ASKING_AGAIN
+from wildreward.dataset_builder.privacy import redact
 from wildreward.dataset_builder.records import LEVEL_TO_LABEL, UNLABELLED
 from wildreward.names import public_name
 
@@ -70,7 +71,7 @@ def make_report(
         "prompt_tokens": turns.get("prompt_tokens", 0),
         "completion_tokens": turns.get("completion_tokens", 0),
         "labeler": dict(labeler),
-        "settings": settings | {name: public_name(settings[name]) for name in PATHS if name in settings},
+        "settings": settings | {name: redact(public_name(settings[name])) for name in PATHS if name in settings},
     }
 
 

@@ -145,7 +145,7 @@ def write(job: Job, workers: Workers, seconds: dict[str, float]) -> dict[str, An
 
 def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
     from wildreward.dataset_builder import card, figures, writer
-    from wildreward.dataset_builder.privacy import public_row
+    from wildreward.dataset_builder.privacy import public_row, redact
     from wildreward.dataset_builder.report import make_report
 
     output = job.output
@@ -172,7 +172,7 @@ def _write(plan: steps.Plan, job: Job, seconds: dict[str, float]) -> None:
     )
     if report["kept"]:
         drawn = [path.name for path in figures.draw(report, output / "figures")]
-        card.write(output / "README.md", report, title=output.resolve().name, figures=drawn)
+        card.write(output / "README.md", report, title=redact(output.resolve().name), figures=drawn)
     write_json(output / "build_report.json", report)
 
 

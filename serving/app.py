@@ -70,7 +70,9 @@ def make_app(scorer: RewardScorer, name: str, limits: Limits | None = None, toke
         Route("/get_reward", service.guarded(service.get_reward), methods=["POST"]),
     ]
     handlers = {HTTPException: _told, Exception: _failed}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # to whatever host the request names
+    return app
 
 
 class _Service:

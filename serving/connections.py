@@ -141,6 +141,10 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.unread = 0
+        if len(self.pipeline) >= self.limits.max_pipelined:
+            self.pipeline.clear()
+            self.transport.abort()  # who does not wait for answers does not read a refusal either
+            raise ConnectionAbortedError  # and the rest of what came is not parsed
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.max_head:
             self.refuse_head()
             return

@@ -25,6 +25,8 @@ class Limits:
     """Bytes of all bodies together that come in or wait to be tokenized."""
     max_head: int = 64 << 10
     """Bytes of a request's first line and headers."""
+    max_pipelined: int = 100
+    """Requests that a connection may send ahead of the answer to its first."""
     head_seconds: float = 10
     """Seconds that a request's first line and headers may take."""
     idle_seconds: int = 5

@@ -21,6 +21,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 
 from wildreward.errors import UserError
 from wildreward.training.learning_checks import check_learning_rate
+from wildreward.weights import INDEX, weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def damage(checkpoint: Path) -> str | None:
     if reason:
         return reason
     best = json.loads(state.read_text(encoding="utf-8")).get("best_global_step")
-    best = checkpoint.with_name(f"checkpoint-{best}")
+    best = checkpoint.with_name(f"checkpoint-{best if isinstance(best, int) else None}")
     if best != checkpoint and best.is_dir() and (reason := _unreadable(best)):
         return f"its best checkpoint {best.name} is damaged: {reason}"
     return None
@@ -152,7 +153,7 @@ def _unreadable(checkpoint: Path) -> str | None:
             if path.stat().st_size == 0:
                 return f"{name} is empty"
             reader(path)
-        except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, SafetensorError, UserError) as error:
             return f"{name} cannot be read: {error}"
     missing = [what for what, names in NEEDED.items() if not any(next(checkpoint.rglob(n), None) for n in names)]
     return f"there is no file with {missing[0]}" if missing else None
@@ -160,8 +161,10 @@ def _unreadable(checkpoint: Path) -> str | None:
 
 def _read_json(path: Path) -> None:
     value = json.loads(path.read_text(encoding="utf-8"))
-    if path.name == STATE and not (isinstance(value, dict) and "global_step" in value):
+    if path.name == STATE and not (isinstance(value, dict) and isinstance(value.get("global_step"), int)):
         raise ValueError("it names no global_step")
+    if path.name == INDEX:
+        weight_files(path.parent)  # every shard that it names is there
 
 
 def _read_safetensors(path: Path) -> None:

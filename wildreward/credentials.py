@@ -73,8 +73,12 @@ class _Rule(NamedTuple):
     check: Callable[[str], bool]
 
 
+# Where a key may begin: not inside a word; but what ends an escape (of JSON, of a URL, of a terminal's colour) is no word.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[abfnrtv0])|(?<=%[0-9A-Fa-f]{2})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})|(?<=\[[0-9]m)|(?<=\[[0-9]{2}m))"
+
+
 def _shape(kind: str, anchors: str, pattern: str, check: Callable[[str], bool] = _genuine) -> _Rule:
-    return _Rule(kind, tuple(anchors.split()), re.compile(rf"(?<![A-Za-z0-9]){pattern}", re.A), check)
+    return _Rule(kind, tuple(anchors.split()), re.compile(_START + pattern, re.A), check)
 
 
 # Every key holds a long word; a password may be short, but has its place, and so has a key cut short in its block.

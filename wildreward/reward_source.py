@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 Conversation = list[dict[str, Any]]
 
+SHORTEST_PAUSE = 0.1  # seconds, whatever Retry-After says
 TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 TOKEN_VARIABLE = "WILDREWARD_REWARD_TOKEN"
 ERROR_BYTES = 100_000
@@ -217,7 +218,9 @@ class RemoteReward:
             try:
                 return self._read_rewards(await self._post(body, seconds, expected), expected)
             except _TransientError as error:
-                pause = error.retry_after or min(30.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0)
+                pause = min(30.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0)
+                if error.retry_after is not None:
+                    pause = max(SHORTEST_PAUSE, error.retry_after)
                 waited = time.monotonic() - started
                 if waited + pause + min(1.0, self.deadline / 10) > self.deadline:  # no time left for another attempt
                     raise RewardSourceError(

@@ -5,7 +5,6 @@ The client's own retries are off: who tries again, and when, is decided for the 
 
 import asyncio
 import email.utils
-import json
 import logging
 import os
 import time
@@ -106,9 +105,11 @@ class Endpoint:
         limits = _limits(self._connections)
         base_url, _, query = (self.base_url or "").partition("#")[0].partition("?")
         try:
-            http_client = openai.DefaultAioHttpClient(limits=limits)  # half the CPU of the default transport
+            http_client = openai.DefaultAioHttpClient(
+                limits=limits, follow_redirects=False
+            )  # half the CPU of the default transport
         except RuntimeError:  # aiohttp is not installed
-            http_client = openai.DefaultAsyncHttpxClient(limits=limits)
+            http_client = openai.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False)
         self._client = openai.AsyncOpenAI(
             base_url=base_url or None,
             api_key=self._key or "none",
@@ -144,7 +145,7 @@ class Endpoint:
             raise self._meaning(error) from None  # it says what the server said, keys and all
         except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them
             raise Transient(f"connection failed ({masked(_innermost(error), *self._secrets)})") from None
-        except (openai.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError):
+        except (openai.APIResponseValidationError, ValueError, RecursionError):  # no JSON, or no sane one
             answer = None
         self._check_answer(answer)
         return answer

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.dataset_builder.llm_rows import LEVEL_2, QUICK, ask, row_of, rows, wait_until
-from tests.llm_stub import Reply, StubServer, chat, error
+from tests.llm_stub import Reply, StubServer, chat, error, level_by_content
 from wildreward.dataset_builder.labelers import base
 from wildreward.dataset_builder.labelers.base import DEADLINE, REJECTED, SERVER_ERROR
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
@@ -184,6 +184,22 @@ def test_hopeless_answers_stop_at_once_with_the_servers_message(status, code, me
     assert message.replace("sk-very-secret", "***") in str(caught.value)
     assert "sk-very-secret" not in str(caught.value) + caplog.text
     assert "question 0" not in caplog.text  # nor any chat text
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_no_redirect_takes_the_chats_to_another_server(status):
+    with StubServer(level_by_content) as other:
+        elsewhere = Reply(b"", status=status, headers={"Location": f"{other.url}/chat/completions"})
+        with StubServer(lambda request: elsewhere) as stub, pytest.raises(UserError, match=rf"answered HTTP {status}"):
+            ask(stub, rows(4), concurrency=2)
+        assert not other.requests
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"choices": ' + b"7" * 5_000 + b"}"])
+def test_an_answer_that_no_parser_takes_is_a_failed_attempt(body):
+    with StubServer(lambda request: Reply(body) if not request.number else level_by_content(request)) as stub:
+        answers = ask(stub, rows(2), concurrency=1)
+    assert all(answer.level for answer in answers.values()) and len(stub.requests) == 3
 
 
 def test_a_server_that_refuses_every_request_stops_the_run():

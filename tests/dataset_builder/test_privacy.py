@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataset_builder.builds import OFF, build
-from tests.dataset_builder.chats import write_jsonl
+from tests.dataset_builder.chats import write_chats, write_jsonl
 from tests.planted import CREDENTIALS, INNOCENT, PERSONAL
 from wildreward import credentials
 from wildreward.dataset_builder import privacy
+from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.disguise import original_positions, undisguised
 
 PLANTED = CREDENTIALS + PERSONAL
@@ -26,6 +27,31 @@ def test_planted_is_found_and_only_it_is_replaced(kind, frame, secret):
     before, after = frame.split("{}")
     assert secret not in cleaned and f"[{kind.upper()}]" in cleaned
     assert cleaned.startswith(before[:3]) and cleaned.endswith(after[-3:])
+
+
+@pytest.mark.parametrize("before", ["\\n", "\\t", "%3D", "%20", "\\u003d", "\\x3d", "\x1b[31m", "=", " ", ""])
+def test_a_key_may_stand_right_behind_an_escape(before):
+    key = "gh" + "p_" + "pLIix6MOLeMa61EqJomTEI1JEzO3joOj37H"
+    text = f'{{"content": "export GH{before}{key}"}}' if before else key
+    assert key not in privacy.redact(text)
+    assert f"word{key}" in privacy.redact(f"word{key}")
+
+
+@pytest.mark.parametrize("text", ["bob[AT]gmail.com", "bob (At) gmail.com"])
+def test_an_address_spelt_out_in_any_case_is_found(text):
+    assert privacy.find(f"write to {text}")["email"] == 1
+
+
+def test_names_of_files_are_published_without_what_they_hold(tmp_path):
+    key, address = "gh" + "p_" + "pLIix6MOLeMa61EqJomTEI1JEzO3joOj37H", "ivan.petrov5@gmail.com"
+    log, labels = write_chats(tmp_path, 30)
+    source = log.rename(tmp_path / f"chats-{address}-{key}.jsonl")
+    output = tmp_path / f"of-{address}"
+    options = {"labeler": "file", "labeler_options": {"labels": str(labels)}, "mining_window": 0}
+    assert build_dataset(str(source), output, near_duplicates=0, **options)["kept"]
+    for name in ("README.md", "build_report.json"):
+        text = (output / name).read_text("utf-8")
+        assert key not in text and address not in text
 
 
 @pytest.mark.parametrize("text", INNOCENT)

@@ -75,6 +75,13 @@ def test_retries_what_may_pass_and_honours_retry_after(server):
     assert len(server.requests) == 5 and time.monotonic() - started > 0.3
 
 
+def test_a_retry_after_of_nothing_does_not_hammer(server):
+    server.script[:] = [(503, {"Retry-After": "0.0001"}, b"busy")]
+    with pytest.raises(RewardSourceError, match="gave no rewards"):
+        RewardFunction(server.url, deadline=1)(prompts=["q"], completions=["a"])
+    assert 1 < len(server.requests) < 15
+
+
 def test_gives_up_at_the_deadline(server):
     server.script[:] = [(500, {}, b"broken")]
     gave_up = r"gave no rewards in \d attempts and [01] s \(HTTP 500 broken\)"

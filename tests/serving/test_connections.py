@@ -208,3 +208,26 @@ def test_files_that_run_out_are_told_once(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "connections have to wait: [Errno 24] Too many open files"
     ]
+
+
+def test_requests_sent_ahead_without_end_are_not_kept(served):
+    """Honest ones are answered; who reads no answer and sends on loses the connection, and others notice nothing."""
+    request = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as honest:
+        honest.sendall(request * 50)
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 50:
+            answers += honest.recv(65536)
+    flood = socket.socket()
+    flood.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    flood.settimeout(5)
+    with flood, pytest.raises(ConnectionError):
+        flood.connect(("127.0.0.1", served.port))
+        for _ in range(2_000):
+            flood.sendall(request * 1_000)
+    assert served.ask("/health")[0] == 200
+
+
+def test_a_slash_too_many_is_not_found(served):
+    status, _, headers = served.ask("/score/", {"messages": []}, {"Host": "elsewhere.example"})
+    assert status == 404 and "location" not in headers

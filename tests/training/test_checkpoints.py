@@ -132,6 +132,36 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_to_the_same_weig
     assert damage(newest) is None and (newest.parent / f"damaged-{newest.name}" / name).exists()
 
 
+def test_what_else_can_be_wrong_with_a_checkpoint(finished, tmp_path):
+    sound = finished["train-reward"] / "work" / "checkpoint-6"
+
+    def reason(change):
+        folder = tmp_path / "checkpoint-9"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(sound, folder)
+        change(folder)
+        return damage(folder)
+
+    def lose_a_shard(folder):
+        (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+        index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    def state(**changes):
+        def change(folder):
+            path = folder / "trainer_state.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+        return change
+
+    assert reason(lambda folder: None) is None
+    assert "model-00002-of-00002.safetensors is missing" in reason(lose_a_shard)
+    assert "cannot be read" in reason(lambda folder: (folder / "config.json").write_text("[" * 100_000))
+    assert "it names no global_step" in reason(state(global_step="2"))
+    for best in ("../x", "9" * 400, None):
+        assert reason(state(best_global_step=best)) is None
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_where_no_checkpoint_is_sound_each_is_named_and_kept(inputs, finished, tmp_path, command):
     newest, before = as_killed_before_the_end(finished, command, tmp_path / "out")
