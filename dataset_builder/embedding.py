@@ -87,9 +87,8 @@ class _Padded:
         from wildreward.modeling_wildreward.loading import load_whole
 
         config, self.tokenizer = load_config_and_tokenizer(path)
-        safely = {"use_safetensors": True, "trust_remote_code": False}
-        unused = {"may_lack": ("pooler.",), "may_have": ("",)}
-        loaded, _ = load_whole(AutoModel.from_pretrained, path, dtype=best_dtype(device), **safely, **unused)
+        options = {"may_lack": ("pooler.",), "may_have": ("",), "dtype": best_dtype(device), "use_safetensors": True}
+        loaded, _ = load_whole(AutoModel.from_pretrained, path, trust_remote_code=False, **options)
         self.model, self.hidden_size = loaded.eval().to(device), config.hidden_size
         places = getattr(config, "max_position_embeddings", None) or max_tokens
         self.max_tokens = min(max_tokens, places, self.tokenizer.model_max_length)

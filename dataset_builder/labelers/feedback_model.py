@@ -111,8 +111,9 @@ def load(name: str) -> FeedbackModel:
 
     with naming(name):
         check_files(name)
-        safely = {"trust_remote_code": False, "use_safetensors": True}
-        model, _ = load_whole(AutoModelForSequenceClassification.from_pretrained, name, **safely)
+        model, _ = load_whole(
+            AutoModelForSequenceClassification.from_pretrained, name, trust_remote_code=False, use_safetensors=True
+        )
         gate = cached_file(name, GATE, _raise_exceptions_for_missing_entries=False)
         return FeedbackModel(model, load_tokenizer(name), Gate.load(Path(gate)) if gate else None)
 
