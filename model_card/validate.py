@@ -215,6 +215,9 @@ def _in_rows(path: Path) -> Iterator[str]:
     start = 0
     try:
         with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            for _, text in _texts([str(schema.remove_metadata()), *(schema.metadata or {}).values()], "schema"):
+                yield from (f"{kind} in the schema" for kind in credentials.find(text))
             for batch in file.iter_batches(batch_size=256):
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     for number, value in enumerate(column.to_pylist(), start):
@@ -230,6 +233,8 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
     """All texts of a value, and where in the column each is."""
     if isinstance(value, str):
         yield place, value
+    elif isinstance(value, bytes):
+        yield place, value.decode("utf-8", "replace")
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _texts(item, f"{place}.{key}")

@@ -121,3 +121,17 @@ def test_rows_are_read_in_batches(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000 < 10 * 200 * len(text) / 2, f"{peak} bytes of Python objects for 22 MB of text"
+
+
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [
+        (pa.table({"raw": [b"a", f"my {KEY}".encode()]}), "row 1, column raw"),
+        (pa.table({KEY: ["a"]}), "the schema"),
+        (pa.table({"a": [{KEY: 1}]}), "the schema"),
+        (pa.table({"a": ["b"]}).replace_schema_metadata({"made by": f"{KEY} \xff".encode("latin-1")}), "the schema"),
+    ],
+)
+def test_bytes_names_and_metadata_are_searched(tmp_path, table, place):
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert list(_in_rows(tmp_path / "rows.parquet")) == [f"github_token in {place}"]
