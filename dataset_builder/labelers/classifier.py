@@ -18,6 +18,7 @@ from wildreward.dataset_builder.labelers.feedback_model import (
     version,
 )
 from wildreward.dataset_builder.labelers.phrases import level_by_phrase
+from wildreward.dataset_builder.languages import language_name
 from wildreward.dataset_builder.words import has_other_letters
 from wildreward.names import public_name
 from wildreward.settings import check_range
@@ -101,7 +102,8 @@ class ClassifierLabeler(Labeler):
 
     def _without_model(self, request: Request) -> Answer | None:
         """The answer for a follow-up in a language that the classifier does not read; None where it does."""
-        known = not request.language or request.language.lower() in self.languages
+        language = language_name(request.language)
+        known = not language or language.lower() in self.languages
         if known and not has_other_letters(request.feedback):
             return None
         level = level_by_phrase(request.feedback)

@@ -200,13 +200,15 @@ def test_a_language_that_it_does_not_read_gets_no_level_and_one_line(tiny_labele
         request("Peux-tu continuer ?", language="French"),
         request("merci", language="French"),
         request("that is wrong", language="English"),
+        request("that is wrong", language="en"),
+        request("that is wrong", language="und"),
     ]
     with ClassifierLabeler(str(tiny_labeler)) as labeler:
         answers = list(labeler.label_many(asked))
     assert [(a.level, a.reason) for a in answers[:4]] == [
         (None, LANGUAGE_NOT_READ), (2, "phrase"), (None, LANGUAGE_NOT_READ), (5, "phrase")
     ]  # fmt: skip
-    assert answers[4].level is not None
+    assert answers[4].level is not None and answers[4:] == [answers[4]] * 3
     (told,) = [record.message for record in caplog.records if record.name.startswith("wildreward")]
     assert "2 follow-ups are in languages that the classifier does not read (unknown 1, French 1)" in told
 
