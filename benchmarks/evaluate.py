@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from record import record
 
-from wildreward.bundled import resolve
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.modeling_wildreward.template import encode_batch, install_template
-from wildreward.scorer import RewardScorer
+from wildreward.scoring.scorer import RewardScorer
 
 # name: (median prompt tokens, median tokens of each candidate in turn, candidates, items, least ratio promised)
 SHAPES = {
@@ -49,7 +48,7 @@ def make_scorer(model, device, dtype):
 
     torch.manual_seed(0)
     if model is not None:
-        path = resolve(model)
+        path = model
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     else:
         tokenizer = word_tokenizer()

@@ -20,32 +20,34 @@ import numpy as np
 import torch
 from datasets import Dataset
 from record import part_of
+from studies import train_and_measure
 from transformers import AutoTokenizer
 
-from wildreward.bundled import MINILM, resolve
-from wildreward.evaluation.metrics import roc_auc, spearman
-from wildreward.files import atomic_path, make_folder, read_json, write_json
+from wildreward.common.files import atomic_path, make_folder, read_json, write_json
+from wildreward.evaluation.statistics import roc_auc, spearman
 from wildreward.modeling_wildreward import OrdinalHead, expected_level, ordinal_loss
 from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.modeling_wildreward.configuration_wildreward import POOLINGS
 from wildreward.modeling_wildreward.pooling import pool, response_tokens
 from wildreward.modeling_wildreward.template import install_template, response_mark
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.reward_collators import RewardCollator
-from wildreward.training.reward_command import TrainRewardArguments
-from wildreward.training.reward_data import (
-    hold_out,
-    hold_out_users,
+from wildreward.training.model_setup import build_model
+from wildreward.training.reward_arguments import TrainRewardArguments
+from wildreward.training.reward_batching import (
+    RewardCollator,
+    StepDataset,
+    TokenBudget,
+    TokenBudgetSampler,
     level_frequencies,
+    sample_weights,
+    threshold_weights,
+)
+from wildreward.training.reward_config import OrdinalRewardConfig
+from wildreward.training.reward_data import (
+    hold_out_users,
     load_rows,
-    prepare_features,
-    usable_rows,
+    prepare_rows,
 )
 from wildreward.training.reward_metrics import reward_metrics
-from wildreward.training.reward_model import build_model
-from wildreward.training.reward_weights import sample_weights, threshold_weights
-from wildreward.training.studies import train_and_measure
-from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler
 
 BASE = {
     "head": "coral",
@@ -87,12 +89,10 @@ def hidden_states(features: Dataset, arguments, folder: Path) -> dict[str, torch
     if kept.exists():
         return torch.load(kept)
     plain = TrainRewardArguments(dataset="", base_model=arguments.base_model)
-    model = build_model(plain, OrdinalRewardConfig(str(folder), max_length=arguments.max_length, eval_strategy="no"))
+    model, tokenizer, _ = build_model(plain, arguments.max_length, 0)
     sampler = TokenBudgetSampler(features["length"][:], 64, TokenBudget(2048), shuffle=False)
     collate, steps = RewardCollator(model.config.pad_token_id), StepDataset(features)
-    mark = response_mark(
-        install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), trust_remote_code=False))
-    )
+    mark = response_mark(tokenizer)
     pooled: dict[str, list[torch.Tensor]] = {name: [] for name in POOLINGS}
     rows = []
     with torch.no_grad():
@@ -150,7 +150,7 @@ def standardised(train: torch.Tensor, *others: torch.Tensor) -> list[torch.Tenso
 def frozen_run(data: dict[str, Any], settings: dict[str, Any], seed: int, arguments) -> dict[str, float]:
     """Train a head on the train users, calibrate on held-out train users, measure on the test users."""
     features, test = data["train"], data["test"]
-    train, validation = hold_out(features.add_column("at", range(len(features))), 0.1, seed)
+    train, validation = hold_out_users(features.add_column("at", range(len(features))), 0.1, seed)
     rows, held = (np.asarray(part["at"][:]) for part in (train, validation))
     if not settings["mined"]:
         rows = rows[np.asarray(train["source"][:], dtype=object) != "mined"]
@@ -204,14 +204,12 @@ def length_confounder(data: dict[str, Any]) -> dict[str, float]:
 
 
 def load(arguments) -> dict[str, Any]:
-    tokenizer = install_template(AutoTokenizer.from_pretrained(resolve(arguments.base_model), trust_remote_code=False))
+    tokenizer = install_template(AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False))
     data = {}
     for split, most in (("train", arguments.max_train_rows), ("test", arguments.max_test_rows)):
         rows = load_rows(arguments.dataset, split)
         rows = rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:most]))
-        data[split], _ = usable_rows(
-            prepare_features(rows, tokenizer, arguments.max_length, 4), keep_cut_responses=True
-        )
+        data[split], _ = prepare_rows(rows, tokenizer, arguments.max_length, 4, keep_cut_responses=True)
     return data
 
 
@@ -230,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--base-model", default=MINILM)
+    parser.add_argument("--base-model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--finetune", action="store_true")
     parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="of the base")
     parser.add_argument(

@@ -1,9 +1,9 @@
 """What better labels are worth to a reward model: trained on each dataset, judged by labels of readers, on users not trained on.
 
-    python benchmarks/label_value.py --output runs/label-value --dataset cues=runs/cues --dataset classifier=runs/sharegpt
+    python benchmarks/label_value.py --output runs/label-value --dataset classifier=runs/sharegpt
 
 Each dataset is a folder that `build-dataset` made of the ShareGPT file. The follow-ups that readers have labelled
-(`dataset_builder/data/feedback_*.jsonl`) are built into one more, `readers`. A third of the users is held out by a hash;
+(`benchmarks/data/feedback_*.jsonl`) are built into one more, `readers`. A third of the users is held out by a hash;
 the recipe, and logistic regression on words, learn from each dataset's rows of the other users, and all are scored on the
 readers' rows of the held-out users by ROC-AUC of positive against negative. Intervals are bootstrapped over users,
 differences on the same resamples. Finished runs are kept.
@@ -16,28 +16,27 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from cues_labeler import LABELS, SECOND_READERS, labelled
 from datasets import Dataset, concatenate_datasets
+from feedback_labeler import HELD_OUT, TRAIN
 from reward_quality import by_recipe, by_words, compare, fold_of, kept, positive, table
 
-from wildreward.bundled import SHAREGPT
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.files import make_folder, write_json
+from wildreward.common.files import make_folder, write_json
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.packages import sharegpt_file
 from wildreward.training.reward_data import load_rows, owners
 
-FOLDS, HELD_OUT = 3, 0
+FOLDS, OUT = 3, 0
 
 
 def readers_dataset(folder: Path) -> str:
     """A dataset folder made of the readers' labels; where two readers differ, the one who was sure, else the later."""
-    levels: dict[str, int] = {}
-    for example in sorted(labelled(LABELS, SECOND_READERS), key=lambda example: example.label.get("sure", True)):
-        levels[example.label["id"]] = example.label["level"]
+    readings = [json.loads(line) for path in (TRAIN, HELD_OUT) for line in path.read_text("utf-8").splitlines()]
+    levels = {row["id"]: row["level"] for row in sorted(readings, key=lambda row: row.get("sure", True))}
     labels = folder / "readers.jsonl"
     rows = [json.dumps({"id": name, "level": level}) for name, level in levels.items()]
     labels.write_text("\n".join(rows) + "\n", encoding="utf-8")
     options = {"labeler": "file", "labeler_options": {"labels": str(labels)}, "mining_window": 0}
-    build_dataset(SHAREGPT, folder / "readers", on_bad_input="skip", num_workers=2, **options)
+    build_dataset(sharegpt_file(), folder / "readers", on_bad_input="skip", num_workers=2, **options)
     return str(folder / "readers")
 
 
@@ -45,7 +44,7 @@ def rows_of(folder: str) -> tuple[Dataset, np.ndarray, list[str]]:
     """All rows of a dataset, whether each is held out, and its user."""
     rows = concatenate_datasets([load_rows(folder, split) for split in ("train", "test")])
     users = owners(rows)
-    return rows, np.asarray([fold_of(user, FOLDS) == HELD_OUT for user in users]), users
+    return rows, np.asarray([fold_of(user, FOLDS) == OUT for user in users]), users
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from wildreward.quickstart import interval
+from wildreward.common.tables import estimate_text as interval
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

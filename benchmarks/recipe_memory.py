@@ -1,4 +1,4 @@
-"""Memory and speed of a decoder's recipe on one GPU, with random weights of its shape, beside what `--estimate` says.
+"""Memory and speed of a decoder's recipe on one GPU, with random weights of its shape, beside what `estimate.py` says.
 
     python benchmarks/recipe_memory.py recipes/lora-24gb.yaml
 
@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 import torch
+from estimate import BYTES, GIB, estimate, printed_estimate, shape_of
 from train_reward import Tokenizer, make_rows
 from transformers import AutoModel, TrainerCallback
 
 from wildreward.commands import parse
 from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.model_setup import lora
 from wildreward.training.reward_command import CONFIGS
-from wildreward.training.reward_estimates import BYTES, GIB, estimate, printed_estimate, shape_of
-from wildreward.training.reward_model import adapters
+from wildreward.training.reward_trainer import OrdinalRewardTrainer
 
 WARM_UP = 2
 
@@ -72,7 +72,7 @@ def main() -> None:
         rows = make_rows([config.max_length] * options.rows_per_step, shape.vocab_size, 0)
         clock = Clock()
         trainer = OrdinalRewardTrainer(
-            model, config, rows, processing_class=Tokenizer.collator(), peft_config=adapters(arguments),
+            model, config, rows, processing_class=Tokenizer.collator(), peft_config=lora(arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout),
             callbacks=[clock],
         )  # fmt: skip
         torch.cuda.reset_peak_memory_stats()

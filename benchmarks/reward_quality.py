@@ -32,15 +32,14 @@ from record import part_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
 from wildreward import RewardScorer
-from wildreward.bundled import resolve
 from wildreward.commands import parse
+from wildreward.common.files import make_folder, read_json, write_json
 from wildreward.evaluation.bootstrap import bootstrap, paired_bootstrap
-from wildreward.evaluation.metrics import roc_auc
-from wildreward.files import make_folder, read_json, write_json
+from wildreward.evaluation.statistics import roc_auc
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification, ordinal_loss
 from wildreward.modeling_wildreward.template import install_template
 from wildreward.training.reward_command import CONFIGS, train_reward
-from wildreward.training.reward_data import groups_of, load_rows, owners, validation_share_of
+from wildreward.training.reward_data import load_rows, owners, place_of
 
 LEVELS = 4
 FOLD_SEED = 4711  # not the recipe's own: its held-out users must come from all folds it trains on
@@ -63,7 +62,7 @@ def by_plain_script(
 ) -> list[float]:
     """Scores of the test rows by the backbone as a plain script trains it."""
     set_seed(seed)
-    backbone, device = resolve(base_model), "cuda" if torch.cuda.is_available() else "cpu"
+    backbone, device = base_model, "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(backbone, trust_remote_code=False)
     model = AutoModelForSequenceClassification.from_pretrained(
         backbone,
@@ -100,8 +99,8 @@ def by_vectors(train: Dataset, test: Dataset, base_model: str, max_length: int) 
     from sklearn.preprocessing import StandardScaler
 
     model = RewardScorer(
-        WildRewardForSequenceClassification.from_backbone(resolve(base_model), pooling="mean", max_length=max_length),
-        install_template(AutoTokenizer.from_pretrained(resolve(base_model), trust_remote_code=False)),
+        WildRewardForSequenceClassification.from_backbone(base_model, pooling="mean", max_length=max_length),
+        install_template(AutoTokenizer.from_pretrained(base_model, trust_remote_code=False)),
     )
     vectors = []  # what the head is given
     model.model.score.register_forward_pre_hook(lambda _, inputs: vectors.append(inputs[0].float().cpu()))
@@ -145,7 +144,7 @@ def positive(rows: Dataset) -> np.ndarray:
 
 
 def fold_of(user: str, folds: int) -> int:
-    return int(validation_share_of(user, seed=FOLD_SEED) * folds)
+    return int(place_of(user, seed=FOLD_SEED) * folds)
 
 
 def kept(path: Path, compute: Callable[[], list[float]]) -> list[float]:
@@ -225,8 +224,7 @@ def main() -> None:
     if "against" in only and not arguments.against:
         parser.error("--only against needs the second recipe; give it with --against")
     rows = concatenate_datasets([load_rows(arguments.dataset, split) for split in ("train", "test")])
-    conversations_of = {"conversation_id": rows["conversation_id"][:]}
-    users = owners(rows) if arguments.by == "user" else groups_of(conversations_of, rows["id"][:])
+    users = owners(rows if arguments.by == "user" else rows.select_columns(["id", "conversation_id"]))
     fold = np.asarray([fold_of(user, arguments.folds) for user in users])
     folder, paths = make_folder(arguments.output), {"recipe": arguments.recipe, "against": arguments.against}
     recipes = {name: yaml.safe_load(path.read_text()) for name, path in paths.items() if path}

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from record import record
 
-from wildreward.evaluation.report import estimate_text
+from wildreward.common.tables import estimate_text
 
 TOPICS = [
     "the sea",
@@ -101,12 +101,12 @@ def train(args, reward, train_rows, held_out_rows=()):
     """Train and return (the log of each step, the held-out report)."""
     from datasets import Dataset
 
-    from wildreward.bundled import SMOLLM2, resolve
+    from wildreward.packages import smollm2_folder
     from wildreward.training import BestOfNDPOTrainer
-    from wildreward.training.policy_report import HeldOutCallback
+    from wildreward.training.dpo_report import HeldOutCallback
 
     callbacks = [HeldOutCallback(Dataset.from_list(list(held_out_rows)), args.seed)] if held_out_rows else []
-    trainer = BestOfNDPOTrainer(resolve(SMOLLM2), reward, args, Dataset.from_list(train_rows), callbacks=callbacks)
+    trainer = BestOfNDPOTrainer(smollm2_folder(), reward, args, Dataset.from_list(train_rows), callbacks=callbacks)
     for callback in callbacks:
         callback.trainer = trainer
     trainer.train()
@@ -124,11 +124,11 @@ def run_reward(options):
 def run_model(options):
     from transformers import AutoTokenizer
 
-    from wildreward.bundled import SMOLLM2, resolve
+    from wildreward.packages import smollm2_folder
     from wildreward.training import RewardFunction
     from wildreward.training.dpo_prompts import load_prompts
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve(SMOLLM2), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder(), trust_remote_code=False)
     prompts, held_out = load_prompts(options.dataset, tokenizer, 96, held_out=48, limit=200, seed=0)
     args = config(options.output, options.steps, max_completion_length=48, per_device_train_batch_size=32)
     log, change = train(args, RewardFunction(options.reward_model), list(prompts), list(held_out))

@@ -24,11 +24,11 @@ from datasets import Dataset
 from record import record
 from transformers import AutoModel, DataCollatorWithPadding, LlamaConfig, Qwen3Config, Trainer, TrainingArguments
 
-from wildreward.bundled import MINILM, SHAREGPT, resolve
 from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
-from wildreward.training.precision import fast_bf16
+from wildreward.packages import minilm_folder, sharegpt_file
+from wildreward.training.model_setup import fast_bf16
+from wildreward.training.reward_config import OrdinalRewardConfig
+from wildreward.training.reward_trainer import OrdinalRewardTrainer
 
 LONGEST = 4096
 WARM_UP = 96  # rows, on a GPU
@@ -55,9 +55,9 @@ def real_lengths(count: int, seed: int) -> list[int]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve(MINILM), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), trust_remote_code=False)
     rng = np.random.default_rng(seed)
-    with open(resolve(SHAREGPT), encoding="utf-8") as handle:
+    with open(sharegpt_file(), encoding="utf-8") as handle:
         text = handle.read(40_000_000)
     decoder, position, chats = json.JSONDecoder(), 0, {}
     while len(chats) < 2 * count + 10:
@@ -197,7 +197,7 @@ def our_trainer(model, rows: Dataset, arguments, dtype: torch.dtype, compiled: b
         )  # fmt: skip
         trainer = OrdinalRewardTrainer(model, settings, rows, processing_class=Tokenizer.collator())
         seconds = timed(trainer, arguments.device)
-        return seconds, trainer.train_sampler.padding_share()
+        return seconds, trainer.get_train_dataloader().batch_sampler.padding_share()
 
 
 def timed(trainer: Trainer, device: str) -> float:

@@ -1,13 +1,13 @@
 """From logged chats to a dataset of user feedback. Names are imported on first use."""
 
-from wildreward._lazy import lazy_names
+from wildreward.common.lazy import lazy_names
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "build_dataset": ".pipeline",
+        "build_dataset": ".build",
         "WildFeedback": ".builder",
-        "run_stages": ".scale",
+        "run_stages": ".cluster",
         "make_labeler": ".labelers",
     },
 )

@@ -2,7 +2,7 @@
 
     from wildreward.dataset_builder import WildFeedback
 
-    builder = WildFeedback(source="chats.jsonl", labeler="cues")   # or config_name="unpaired_preference"
+    builder = WildFeedback(source="chats.jsonl", labeler="classifier")   # or config_name="unpaired_preference"
     builder.download_and_prepare()
     data = builder.as_dataset()                                    # DatasetDict with train and test
 
@@ -24,22 +24,23 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wildreward.dataset_builder.pipeline import build_dataset, prepare
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.export import SPLITS
+from wildreward.dataset_builder.prepare import prepare
 from wildreward.dataset_builder.report import nothing_kept
-from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
-from wildreward.dataset_builder.writer import SPLITS
-from wildreward.errors import UserError
+from wildreward.dataset_builder.schemas import INSTANCE, UNPAIRED
+from wildreward.dataset_builder.settings import BuildSettings
 
-_HOW = ("num_workers", "ask_failed_again")  # arguments of `build_dataset` that no row depends on
 _FOLDERS = {"default": ("data", INSTANCE), "unpaired_preference": ("unpaired_preference", UNPAIRED)}
 
 
 @dataclass
 class WildFeedbackConfig(datasets.BuilderConfig):
-    """What to build from what. `options` are further arguments of `build_dataset`."""
+    """What to build from what. `options` are further options of `build_dataset`."""
 
     source: str = ""
-    labeler: str = "cues"
+    labeler: str = "classifier"
     options: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
 
@@ -53,8 +54,8 @@ class WildFeedback(datasets.ArrowBasedBuilder):
 
     Args:
         source: a file, a folder or a Hub dataset id.
-        labeler: cues, classifier, llm, transformers or file.
-        options: further arguments of `build_dataset`, such as `on_bad_input` or `num_workers`.
+        labeler: classifier, llm, transformers or file.
+        options: further options of `build_dataset`, such as `on_bad_input` or `num_workers`.
         config_name: "default" or "unpaired_preference".
         cache_dir: as in `datasets`.
 
@@ -67,7 +68,7 @@ class WildFeedback(datasets.ArrowBasedBuilder):
     DEFAULT_CONFIG_NAME = "default"
 
     def __init__(
-        self, source: str, labeler: str = "cues", options: dict[str, Any] | None = None, **arguments: Any
+        self, source: str, labeler: str = "classifier", options: dict[str, Any] | None = None, **arguments: Any
     ) -> None:
         arguments.setdefault("config_name", self.DEFAULT_CONFIG_NAME)
         options = options or {}
@@ -98,6 +99,5 @@ class WildFeedback(datasets.ArrowBasedBuilder):
 
 def _fingerprint(source: str, labeler: str, options: dict[str, Any]) -> str:
     """Changes when a row might."""
-    given = {name: value for name, value in options.items() if name not in _HOW}
-    job = prepare(source, os.devnull, labeler=labeler, **given)  # which writes nothing
-    return hashlib.sha256(json.dumps(job.settings, sort_keys=True).encode()).hexdigest()[:16]
+    build = prepare(BuildSettings(source=source, output=os.devnull, labeler=labeler, **options))  # writes nothing
+    return hashlib.sha256(json.dumps(build.compared, sort_keys=True).encode()).hexdigest()[:16]

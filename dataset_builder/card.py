@@ -5,11 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from wildreward.cards import block, merge_card
+from wildreward.common.cards import merge_card, section
+from wildreward.common.files import atomic_path
 from wildreward.dataset_builder.refusals import NOT_JUDGED
 from wildreward.dataset_builder.report import funnel
-from wildreward.dataset_builder.schema import INSTANCE, UNPAIRED
-from wildreward.files import atomic_path
+from wildreward.dataset_builder.schemas import INSTANCE, UNPAIRED
 
 CONFIGS = (("default", "data", INSTANCE, True), ("unpaired_preference", "unpaired_preference", UNPAIRED, False))
 MOST_UNKNOWN = 0.1  # share of the rows
@@ -18,7 +18,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def write(path: Path, report: dict[str, Any], *, title: str, figures: list[str]) -> None:
-    """Write the card; what a person changed in one that is there already stays."""
+    """Write the card; what a person wrote in one that is there already stays."""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     text = merge_card(before, render(report, title=title, figures=figures))
     with atomic_path(path) as temporary:
@@ -26,7 +26,7 @@ def write(path: Path, report: dict[str, Any], *, title: str, figures: list[str])
 
 
 def render(report: dict[str, Any], *, title: str, figures: list[str]) -> str:
-    """The text of `README.md`, in marked blocks that a person may edit or write around.
+    """The text of `README.md`, generated but for what a person writes before and after it.
 
     Args:
         report: as `report.make_report` makes it.
@@ -36,9 +36,9 @@ def render(report: dict[str, Any], *, title: str, figures: list[str]) -> str:
     import yaml
 
     header = yaml.safe_dump(metadata(report, title), sort_keys=False, allow_unicode=True)
-    sections = (("about", _about(report, title)), ("labels", _labels(report)), ("steps", _steps(report, figures)))
-    blocks = [block(name, text) for name, text in (*sections, ("limits", _limits(report)))]
-    return f"---\n{header}---\n\n" + "\n\n".join(blocks) + "\n"
+    parts = (_about(report, title), _labels(report), _steps(report, figures), _limits(report))
+    page = section("\n\n".join(part.strip() for part in parts))
+    return f"---\n{header}---\n\n{page}\n"
 
 
 def metadata(report: dict[str, Any], title: str) -> dict[str, Any]:
@@ -106,12 +106,11 @@ def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def _about(report: dict[str, Any], title: str) -> str:
     settings = report["settings"]
-    without = "" if settings.get("cues_classifier", True) else " --cues_classifier False"
     return f"""# {title}
 
 Feedback that users gave in real chats: for each instance the conversation so far, the answer of the assistant, what the
 user said next, and a level read from it. {report["kept"]:,} instances from {report["conversations"]:,} conversations, built by
-`wildreward build-dataset --source {settings["source"]} --labeler {settings["labeler"]}{without}`.
+`wildreward build-dataset --source {settings["source"]} --labeler {settings["labeler"]}`.
 
 ```python
 from datasets import load_dataset
@@ -133,14 +132,15 @@ def _labels(report: dict[str, Any]) -> str:
     return f"""## Labels
 
 `level` is 1 rejection, 2 error correction, 4 positive engagement, 5 satisfaction (3, neutral, is left out); `label` is the
-same as 1, 2, 3, 4. `label_source` is `explicit` (the follow-up itself), `mined` (a neutral turn that took the level of
-praise shortly after, on the same topic) or `refusal` (a refusal that a judge found right).
+same as 1, 2, 3, 4. `label_source` is `explicit` (read in the follow-up by the `{report["settings"]["labeler"]}` labeler),
+`rating` (the user rated the answer), `mined` (a neutral turn that took the level of praise shortly after, on the same topic)
+or `refusal` (a refusal that a judge found right).
 
 {_table(("split", "label 1", "label 2", "label 3", "label 4", "all"), splits)}
 
 {_table(("label source", "level 1", "level 2", "level 4", "level 5"), sources)}
 
-{_refusals(report)}
+{_ratings(report)}{_refusals(report)}
 
 All turns of one user are on the same side of the split (of one conversation, where the user is not known).{_users(report)}"""
 
@@ -151,9 +151,43 @@ def _users(report: dict[str, Any]) -> str:
     if not users.get("without"):
         return ""
     if not users["with"]:
-        return " **No conversation says who its user is**, so a user of several may be on both sides."
+        return "\n\n**No conversation says who its user is**, so a user of several may be on both sides."
     share = users["without"] / (users["with"] + users["without"])
     return f" {share:.0%} of the conversations do not say who their user is."
+
+
+def _ratings(report: dict[str, Any]) -> str:
+    """What users' ratings were taken for, and how far they agree with what the labeler read. "" where there are none."""
+    ratings = report["ratings"]
+    if not ratings["turns"]:
+        return ""
+    worth = "; ".join(
+        f"{level or 'nothing'}: {', '.join(sorted(rating for rating, each in ratings['levels'].items() if each == level))}"
+        for level in sorted(set(ratings["levels"].values()), key=lambda level: level or 0)
+    )
+    left = ", ".join(f"{reason} {count:,}" for reason, count in ratings["not_used"].items())
+    text = f"""Users rated {sum(ratings["turns"].values()):,} of the turns; a rating goes before what is read in the follow-up, which is empty where
+the user said nothing more. Ratings by level, {worth}.{f" Not used: {left}." if left else ""}
+
+"""
+    table = ratings["agreement"]
+    if not table:
+        return text
+    words = ("negative", "neutral", "positive")
+    rows = [(f"rated {rating}", *(table.get(rating, {}).get(word, 0) for word in words)) for rating in words]
+    return f"""{text}Where the labeler read a follow-up of a rated turn, too{_agreement(table)}:
+
+{_table(("", *(f"read {word}" for word in words)), rows)}
+
+"""
+
+
+def _agreement(table: dict[str, dict[str, int]]) -> str:
+    """In how many of those where neither is neutral both say the same."""
+    sides = ("negative", "positive")
+    clear = sum(table.get(one, {}).get(other, 0) for one in sides for other in sides)
+    same = sum(table.get(side, {}).get(side, 0) for side in sides)
+    return f" (of {clear:,} where both are clear, they agree on {same / clear:.0%})" if clear else ""
 
 
 def _refusals(report: dict[str, Any]) -> str:
@@ -211,10 +245,25 @@ def _or_dash(value: Any) -> Any:
     return "–" if value is None else value
 
 
+def _by_whom(report: dict[str, Any]) -> str:
+    labeler, sources = report["settings"]["labeler"], report["label_sources"]
+    if not sources.get("rating"):
+        return f"Levels were assigned by the `{labeler}` labeler, not by people."
+    if set(sources) == {"rating"}:
+        return "Levels are users' own ratings."
+    return f"Levels are users' own ratings where `label_source` is `rating`, else assigned by the `{labeler}` labeler, not by people."
+
+
+def _private(settings: dict[str, Any]) -> str:
+    kept = ["personal data"] if settings["personal_data"] == "keep" else []
+    kept += ["keys and passwords"] if settings["keep_secrets"] else []
+    text = f"Personal data (`{settings['personal_data']}`) and\ncredentials were searched by pattern, which cannot find everything."
+    return f"**Published on request: {' and '.join(kept)}.** {text}" if kept else text
+
+
 def _limits(report: dict[str, Any]) -> str:
     settings = report["settings"]
     return f"""## Limits
 
-Levels were assigned by the `{settings["labeler"]}` labeler, not by people.{_labeler(report)}A follow-up says how one user took one answer,
-which is not the same as the answer being right. Personal data (`{settings["personal_data"]}`) and
-credentials were searched by pattern, which cannot find everything. The licence and the terms of the source apply."""
+{_by_whom(report)}{_labeler(report)}A follow-up says how one user took one answer,
+which is not the same as the answer being right. {_private(settings)} The licence and the terms of the source apply."""

@@ -1,13 +1,11 @@
 """Running a small encoder over many texts: in batches of like length, a batch a core, or all on a GPU."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from wildreward.dataset_builder.embedding import best_dtype, length_batches
 
 if TYPE_CHECKING:
     import torch
@@ -81,3 +79,29 @@ def _compute_alone(device: str) -> None:
 
     if device == "cpu":
         torch.set_num_threads(1)
+
+
+def best_dtype(device: str) -> "torch.dtype":
+    """bfloat16 where the hardware computes in it, float32 elsewhere (where bfloat16 would be slower)."""
+    import torch
+
+    native = torch.cpu._is_avx512_bf16_supported() if device == "cpu" else True
+    return torch.bfloat16 if native else torch.float32
+
+
+def length_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Row numbers, shortest first, in batches of at most `budget` tokens with padding (at least one row each).
+
+    >>> length_batches([5, 1, 2, 9], budget=6)
+    [[1, 2], [0], [3]]
+    """
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if batch and lengths[row] * (len(batch) + 1) > budget:
+            batches.append(batch)
+            batch = []
+        batch.append(row)
+    if batch:
+        batches.append(batch)
+    return batches

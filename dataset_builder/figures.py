@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from wildreward.common.files import atomic_path
 from wildreward.dataset_builder.report import funnel
-from wildreward.files import atomic_path
 
 LEVEL_NAMES = {1: "rejection", 2: "error\ncorrection", 4: "positive\nengagement", 5: "satisfaction"}
-_COLOURS = {"explicit": "#3b6ea5", "mined": "#e0a83c", "refusal": "#8a5aa8"}
+_COLOURS = {"explicit": "#3b6ea5", "rating": "#4c9f70", "mined": "#e0a83c", "refusal": "#8a5aa8"}
 
 
 def draw(report: dict[str, Any], folder: Path) -> list[Path]:

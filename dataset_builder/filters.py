@@ -1,26 +1,18 @@
-"""Turns whose quality cannot be seen from the text alone, each with its reason code.
+"""The steps that leave turns out, each for a reason. `select.py` has them in their order.
 
-Patterns match whole words. The *request* filters look at the user's query (and at the response where it gives the same
-thing away); `first_reason` returns the first filter that applies, in the order of `FILTERS`.
+A filter only decides; `Filter` goes through the turns, marks those that leave with the reason code, and counts them. A
+turn that left is passed on, for every turn is listed in the end. Patterns match whole words of the user's query: what
+asks for a picture, a page, a file, or for the assistant itself cannot be judged from the text alone.
 """
 
 import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from wildreward.dataset_builder.records import Turn
-from wildreward.dataset_builder.words import count_words
-
-MAX_HISTORY = 20
-MIN_RESPONSE_WORDS = 10
-MIN_QUERY_WORDS = 5
-
-IMAGE_GENERATION = "image_generation"
-BROWSING = "browsing"
-IDENTITY = "assistant_identity"
-FILES_AND_MEDIA = "files_and_media"
-LONG_HISTORY = "long_history"
-SHORT_RESPONSE = "short_response"
-SHORT_QUERY = "short_query"
+from wildreward.dataset_builder.records import LEVEL_TO_LABEL, Conversation, Turn
+from wildreward.dataset_builder.settings import BuildSettings
+from wildreward.dataset_builder.text import count_words, language_name
 
 _IMAGE = re.compile(
     r"""\b(?:
@@ -78,47 +70,71 @@ _FILES = re.compile(
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Lengths that a turn must keep: messages of history, words of response and query (Chinese: characters)."""
+class Filter:
+    """Leaves turns out.
 
-    max_history: int = MAX_HISTORY
-    min_response_words: int = MIN_RESPONSE_WORDS
-    min_query_words: int = MIN_QUERY_WORDS
+    Attributes:
+        reason: its code in the report and in `levels.parquet`.
+        rejects: whether a turn is to be left out.
+    """
 
+    reason: str
+    rejects: Callable[[Turn], bool]
 
-def asks_for_image(turn: Turn) -> bool:
-    return bool(_IMAGE.search(turn.query))
-
-
-def needs_browsing(turn: Turn) -> bool:
-    return bool(_BROWSING.search(turn.query))
-
-
-def asks_about_assistant(turn: Turn) -> bool:
-    return bool(_IDENTITY.search(turn.query))
-
-
-def refers_to_files(turn: Turn) -> bool:
-    return bool(_FILES.search(turn.query))
+    def __call__(self, turns: Iterable[Turn], counts: Counter) -> Iterator[Turn]:
+        """All turns, those that are rejected marked; `dropped.<reason>` is added to `counts`."""
+        for turn in turns:
+            if turn.dropped is None and self.rejects(turn):
+                turn.dropped = self.reason
+                counts[f"dropped.{self.reason}"] += 1
+            yield turn
 
 
-FILTERS = (
-    (IMAGE_GENERATION, asks_for_image),
-    (BROWSING, needs_browsing),
-    (IDENTITY, asks_about_assistant),
-    (FILES_AND_MEDIA, refers_to_files),
-)
+def filters_before_labels(settings: BuildSettings) -> list[Filter]:
+    """What no labeler is asked about. Unknown languages are kept."""
+    kept = {(language_name(language) or language).lower() for language in settings.languages}
+    return [
+        Filter("language", lambda turn: bool(kept and turn.language) and turn.language.lower() not in kept),
+        *(
+            Filter(
+                f"flagged_{flag}",
+                lambda turn, flag=flag: turn.conversation.flagged.get(flag, 2**31) <= turn.following,
+            )
+            for flag in settings.drop_flagged
+        ),
+        Filter("too_long", lambda turn: turn.number >= turn.conversation.num_turns_within_limit),
+    ]
 
 
-def first_reason(turn: Turn, limits: Limits) -> str | None:
-    """Why the turn is left out, or None. Cheap checks come first."""
-    if len(turn.history) > limits.max_history:
-        return LONG_HISTORY
-    if count_words(turn.query) < limits.min_query_words:
-        return SHORT_QUERY
-    if count_words(turn.response) < limits.min_response_words:
-        return SHORT_RESPONSE
-    for reason, applies in FILTERS:
-        if applies(turn):
-            return reason
-    return None
+def filters_by_level() -> list[Filter]:
+    return [
+        Filter("unlabelled", lambda turn: turn.level is None),
+        Filter("neutral", lambda turn: turn.level not in LEVEL_TO_LABEL),
+    ]
+
+
+def filters_by_text(settings: BuildSettings) -> list[Filter]:
+    """What looks at the text of a turn, whatever its level; cheap ones first."""
+    return [
+        Filter("long_history", lambda turn: sum(m.role != "tool" for m in turn.history) > settings.max_history),
+        Filter("short_query", lambda turn: count_words(turn.query) < settings.min_query_words),
+        Filter("short_response", lambda turn: count_words(turn.response) < settings.min_response_words),
+        Filter("image_generation", lambda turn: bool(_IMAGE.search(turn.query))),
+        Filter("browsing", lambda turn: bool(_BROWSING.search(turn.query))),
+        Filter("assistant_identity", lambda turn: bool(_IDENTITY.search(turn.query))),
+        Filter("files_and_media", lambda turn: bool(_FILES.search(turn.query))),
+    ]
+
+
+def extract(conversations: Iterable[Conversation], settings: BuildSettings, counts: Counter) -> Iterator[Turn]:
+    """Every turn with a follow-up, in order; those that no labeler is asked about are marked as dropped.
+
+    Args:
+        conversations: examined, with unique ids.
+        settings: for `filters_before_labels`.
+        counts: gets `dropped.<reason>`.
+    """
+    turns = (turn for conversation in conversations for turn in conversation.turns())
+    for step in filters_before_labels(settings):
+        turns = step(turns, counts)
+    return turns

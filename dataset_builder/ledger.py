@@ -1,167 +1,116 @@
-"""Every answer of a paid labeler, written down as it comes, so that no crash loses one.
+"""Every answer of a paid labeler, kept in an SQLite file as it comes: no crash loses one, and none is bought twice.
 
-A ledger is an append-only JSONL file, one answer a line, keyed by the request's content, the task and the labeler's
-version. Each line goes to the system at once, so a killed process loses none; lines are forced onto the disk in groups (by
-count and by age), for power cuts. A line cut off by a crash is dropped on opening; what was in it is asked again.
+    sqlite3 work/ledger.sqlite "SELECT reason, level, COUNT(*) FROM answers GROUP BY reason, level"
+
+An answer is found by the labeler (its name and version) and the request's key (content and task). It is with the system
+when `add` returns, so a killed process loses none; a power cut loses at most the newest few hundred. One process at a time
+holds the file, from opening to closing, so no question is asked by two; nothing needs shared memory, so the file may lie on
+a network's file system.
 """
 
-import json
-import os
-import time
+import sqlite3
+import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from wildreward.common.errors import UserError
 from wildreward.dataset_builder.labelers.base import Answer
-from wildreward.errors import UserError
-from wildreward.files import lock_file
 
-GROUP = 64
-MAX_AGE = 1.0
+ANSWERS = """CREATE TABLE IF NOT EXISTS answers (
+    labeler TEXT, key TEXT, level INTEGER, confidence REAL, reason TEXT, verdict TEXT,
+    attempts INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER, PRIMARY KEY (labeler, key)) WITHOUT ROWID"""
+ATTEMPTS = "CREATE TABLE IF NOT EXISTS attempts (labeler TEXT PRIMARY KEY, count INTEGER) WITHOUT ROWID"
+# A second answer replaces one that said nothing; what was paid for both is added up.
+ADD = (
+    "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET level = excluded.level, "
+    "confidence = excluded.confidence, reason = excluded.reason, verdict = excluded.verdict, "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in ("attempts", "prompt_tokens", "completion_tokens"))
+)
+COLUMNS = "key, level, confidence, reason, verdict, attempts, prompt_tokens, completion_tokens"
 
 
 class Ledger:
-    """The answers of one part. Open with `with`; closing flushes.
+    """The answers of one labeler. Use as a context manager, from any thread.
 
     Args:
         path: the file; made when missing.
-        version: the labeler's name and version; answers of other versions are kept but not returned.
+        labeler: name and version; answers of others are kept but not returned.
 
     Raises:
-        UserError: it cannot be written, or another process has it open: an answer would be bought twice.
-
-    Attributes:
-        answers: by key; of several answers to one question the last.
-        offsets: the byte at which the line of each answer begins.
+        UserError: it cannot be written, or another process has it open.
     """
 
-    def __init__(self, path: Path, version: str) -> None:
-        self.path, self.version = path, version
-        self.answers: dict[str, Answer] = {}
-        self.offsets: dict[str, int] = {}
-        self._waiting, self._since = 0, 0.0
-        try:
+    def __init__(self, path: Path, labeler: str) -> None:
+        self.path, self.labeler = path, labeler
+        self._lock = threading.Lock()  # attempts are counted in the thread that asks
+        with _named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 - held until close
-            lock_file(self._handle, path)
-            self._end = 0
-            for line, offset in _complete_lines(path):
-                self._end = offset + len(line)
-                if (answer := _parse(line, version)) is not None:
-                    self.answers[answer.key], self.offsets[answer.key] = answer, offset
-            self._handle.truncate(self._end)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
+            self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+                self._db.execute(f"PRAGMA {setting}")
+            self._db.execute(ANSWERS)
+            self._db.execute(ATTEMPTS)
+
+    def find(self, key: str) -> Answer | None:
+        """The last answer to the request with this key."""
+        rows = self._run(f"SELECT {COLUMNS} FROM answers WHERE labeler = ? AND key = ?", self.labeler, key)
+        if not rows:
+            return None
+        key, level, confidence, reason, verdict, *cost = rows[0]
+        return Answer(key, level, confidence, reason, verdict, *cost)
 
     def add(self, answer: Answer) -> None:
-        """Write an answer down; it is on disk after at most `GROUP` answers or `MAX_AGE` seconds of adding."""
-        line = json.dumps({"version": self.version, **asdict(answer)}, ensure_ascii=True).encode() + b"\n"
-        now = time.monotonic()
-        if not self._waiting:
-            self._since = now
-        try:
-            self._write(line)
-            self._waiting += 1
-            if self._waiting >= GROUP or now - self._since > MAX_AGE:
-                self.flush()
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
-        self.answers[answer.key], self.offsets[answer.key] = answer, self._end
-        self._end += len(line)
+        """Keep an answer."""
+        cost = (answer.attempts, answer.prompt_tokens, answer.completion_tokens)
+        said = (answer.level, answer.confidence, answer.reason, answer.verdict)
+        self._run(ADD, self.labeler, answer.key, *said, *cost)
 
-    def flush(self) -> None:
-        """Everything added so far is on disk when this returns."""
-        try:
-            os.fsync(self._handle.fileno())
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
-        self._waiting = 0
+    def count_attempt(self) -> None:
+        """To be called before each attempt: so a killed process loses no count of what it had under way."""
+        self._run("INSERT INTO attempts VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1", self.labeler)
 
     def close(self) -> None:
-        if self._waiting:
-            self.flush()
-        self._handle.close()
+        with _named_errors(self.path):
+            self._db.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _write(self, data: bytes) -> None:
-        while data:
-            data = data[self._handle.write(data) :]
+    def _run(self, statement: str, *values: Any) -> list[tuple]:
+        with self._lock, _named_errors(self.path):
+            return self._db.execute(statement, values).fetchall()
 
 
-class AttemptCount:
-    """How often a labeler was asked for one part, by all runs: the size of a file that gets a byte before each attempt.
-
-    The byte is with the system when the attempt begins, so a killed process loses no count of what it had under way.
-    Nothing else keeps it: answers count only the attempts that led to them.
-
-    Args:
-        path: the file; made when missing. Whoever holds the part's ledger may write to it, from any thread.
-
-    Raises:
-        UserError: it cannot be written.
+def totals(path: Path) -> dict[str, int]:
+    """What a ledger holds, of all labelers: `answers`, `requests` (attempts, of all runs), `prompt_tokens`,
+    `completion_tokens`; all 0 where there is none.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 - held until close
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-
-    def add(self) -> None:
-        try:
-            self._handle.write(b".")
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
-
-    def close(self) -> None:
-        self._handle.close()
+    numbers = (0, 0, 0, 0)
+    if path.exists():
+        with Ledger(path, "") as ledger:
+            # Labelers without a server count no attempts before them: they have those that led to answers.
+            (numbers,) = ledger._run(
+                "SELECT COUNT(*), MAX(TOTAL(attempts), (SELECT TOTAL(count) FROM attempts)), "
+                "TOTAL(prompt_tokens), TOTAL(completion_tokens) FROM answers"
+            )
+    return dict(zip(("answers", "requests", "prompt_tokens", "completion_tokens"), map(int, numbers), strict=True))
 
 
-def _cannot_write(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write the ledger {path}: {error.strerror or error}; "
-        "answers so far are kept, free some space and run the same command again"
-    )
-
-
-def read_ledger(path: Path, version: str) -> Iterator[tuple[Answer, int]]:
-    """The answers of one version, each with the byte at which its line begins."""
-    for line, offset in _complete_lines(path):
-        if (answer := _parse(line, version)) is not None:
-            yield answer, offset
-
-
-def read_answer(path: Path, offset: int, version: str) -> Answer | None:
-    """The answer whose line begins at byte `offset`."""
-    with open(path, "rb") as handle:
-        handle.seek(offset)
-        return _parse(handle.readline(), version)
-
-
-def _complete_lines(path: Path) -> Iterator[tuple[bytes, int]]:
-    offset = 0
-    with open(path, "rb") as handle:
-        for line in handle:
-            if not line.endswith(b"\n"):
-                return
-            yield line, offset
-            offset += len(line)
-
-
-def _parse(line: bytes, version: str) -> Answer | None:
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
     try:
-        fields = json.loads(line)
-        return Answer(**fields) if fields.pop("version") == version else None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None  # a block the disk lost in a power cut: asked again
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
+            raise UserError(
+                f"another run is writing to {path}; wait for it to end, or choose another output folder"
+            ) from error
+        raise UserError(
+            f"cannot write the ledger {path}: {error}; answers so far are kept, mend that (free some space, perhaps) and run "
+            "the same command again"
+        ) from error

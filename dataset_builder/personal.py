@@ -2,7 +2,7 @@
 
 Numbers count only in a shape that people write them in, and where they have check digits (cards, accounts, most national
 numbers: `stdnum`), only with the right ones, so that code, tables and dates stay. Which phone numbers exist, and how each
-country groups them, `phonenumbers` knows. All patterns run over text that `wildreward.disguise.undisguised` has been over.
+country groups them, `phonenumbers` knows. All patterns run over text that `wildreward.common.disguise.undisguised` has been over.
 """
 
 import ipaddress
@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import NamedTuple
 
-from wildreward.credentials import Span
+from wildreward.common.credentials import Span
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\wÀ-ɏ.+-]{1,64}@(?:[\wÀ-ɏ-]{1,63}\.){1,4}[a-zÀ-ɏ]{2,24}(?![a-z@])", re.I | re.A)
 _SPELT_EMAIL = re.compile(

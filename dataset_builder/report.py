@@ -4,75 +4,86 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from wildreward.common.names import public_name
 from wildreward.dataset_builder.labelers.base import WORTH_ASKING_AGAIN
 from wildreward.dataset_builder.privacy import redact
-from wildreward.dataset_builder.records import LEVEL_TO_LABEL, UNLABELLED
-from wildreward.names import public_name
+from wildreward.dataset_builder.records import DUPLICATE_CONVERSATION, LEVEL_TO_LABEL
+from wildreward.dataset_builder.shards import doubt_about_users
 
 # Settings that may be paths of this machine; the report and the card are published.
 PATHS = ("source", "mining_encoder")
+MOST_RATINGS = 30  # different ones, in the report and on the card
 
 
 def make_report(
+    counts: Counter,
     *,
-    source: Counter,
-    source_dropped: dict[str, int],
     users: dict[str, int],
-    turns: Counter,
-    duplicates: dict[str, int],
-    written: Counter,
+    ratings: dict[str, Any],
     seconds: dict[str, float],
     settings: dict[str, Any],
     labeler: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Put the counts of all steps together.
+    """Put the counts of all stages together.
 
     Args:
-        source: counts of the ingest step.
-        source_dropped: reason → conversations that were not used.
-        users: as `ingest.count_users` counts them, copies of conversations included; empty where an older version read.
-        turns: counts of `finish.finish_turns` over all parts, with `requests` and tokens.
-        duplicates: reason → candidates left out.
-        written: counts of `writer.write_dataset`.
+        counts: of the stages `read`, `select`, `dedup` and `export`.
+        users: as `shards.count_users` counts them, copies of conversations included.
+        ratings: as `labelers.rating.weigh` weighs them.
         seconds: stage → wall-clock seconds of this run.
         settings: what the result depends on.
         labeler: how right the labeler was when it was measured.
     """
-    levels = {str(level): turns.get(f"levels.{level}", 0) for level in range(1, 6)}
+    levels = {str(level): counts.get(f"levels.{level}", 0) for level in range(1, 6)}
     splits = {
-        split: {str(label): written.get(f"splits.{split}.{label}", 0) for label in LEVEL_TO_LABEL.values()}
+        split: {str(label): counts.get(f"splits.{split}.{label}", 0) for label in LEVEL_TO_LABEL.values()}
         for split in ("train", "test")
     }
     return {
-        "records": source.get("records", 0),
-        "conversations": source.get("conversations", 0) - source_dropped.get("duplicate_conversation", 0),
-        "conversations_dropped": source_dropped,
-        "conversations_truncated": source.get("truncated", 0),
+        "records": counts.get("records", 0),
+        "conversations": counts.get("conversations", 0) - counts.get(f"rejected.{DUPLICATE_CONVERSATION}", 0),
+        "conversations_dropped": _group(counts, "rejected"),
+        "conversations_truncated": counts.get("truncated", 0),
+        "messages_lost": _group(counts, "messages_lost"),
+        "messages_changed": _group(counts, "messages_changed"),
         "users": users,
-        "input_lost": _group(source, "lost"),
-        "turns": turns.get("turns", 0),
+        "users_doubt": doubt_about_users(users),
+        "input_lost": _group(counts, "lost"),
+        "turns": counts.get("turns", 0),
+        "turns_without_follow_up": counts.get("without_follow_up", 0),
         "labelled": sum(levels.values()),
-        "unlabelled": _group(turns, "unlabelled"),
+        "unlabelled": _group(counts, "unlabelled"),
         "levels": levels,
-        "mined": turns.get("mined", 0),
-        "mining_pairs_not_compared": turns.get("pairs_not_compared", 0),
-        "refusals": _group(turns, "refusals"),
-        "refusals_not_judged": _group(turns, "unjudged"),
-        "dropped": dict(sorted((Counter(_group(turns, "dropped")) + Counter(duplicates)).items())),
-        "redacted": _group(turns, "redacted"),
+        "mined": counts.get("mined", 0),
+        "mining_pairs_not_compared": counts.get("pairs_not_compared", 0),
+        "ratings": _ratings(ratings, counts),
+        "refusals": _group(counts, "refusals"),
+        "refusals_not_judged": _group(counts, "unjudged"),
+        "dropped": _group(counts, "dropped"),
+        "redacted": _group(counts, "redacted"),
         "kept": sum(sum(split.values()) for split in splits.values()),
         "splits": splits,
-        "label_sources": label_sources(written),
-        "languages": _top(_group(written, "language")),
-        "models": _top(_group(written, "model")),
-        "bytes": _group(written, "bytes"),
-        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
-        "requests": turns.get("requests", 0),
-        "prompt_tokens": turns.get("prompt_tokens", 0),
-        "completion_tokens": turns.get("completion_tokens", 0),
+        "label_sources": label_sources(counts),
+        "languages": _top(_group(counts, "language")),
+        "models": _top(_group(counts, "model")),
+        "bytes": _group(counts, "bytes"),
+        "seconds": seconds,
+        "requests": counts.get("requests", 0),
+        "prompt_tokens": counts.get("prompt_tokens", 0),
+        "completion_tokens": counts.get("completion_tokens", 0),
         "labeler": dict(labeler),
         "settings": settings | {name: redact(public_name(settings[name])) for name in PATHS if name in settings},
     }
+
+
+def _ratings(weighed: dict[str, Any], counts: Counter) -> dict[str, Any]:
+    """What became of users' ratings; `agreement`: rating → what the labeler read in the follow-up → turns."""
+    agreement: dict[str, dict[str, int]] = {}
+    for both, count in _group(counts, "agreement").items():
+        rating, read = both.split(".")
+        agreement.setdefault(rating, {})[read] = count
+    levels = dict(list(weighed["levels"].items())[:MOST_RATINGS])
+    return {**weighed, "levels": levels, "turns": _group(counts, "rated"), "agreement": agreement}
 
 
 def failed_questions(report: dict[str, Any]) -> int:
@@ -86,7 +97,7 @@ def nothing_kept(report: dict[str, Any]) -> str:
     if report["kept"]:
         return ""
     reasons = {**report["dropped"]}
-    if reasons.pop(UNLABELLED, 0):
+    if reasons.pop("unlabelled", 0):
         reasons |= {f"unlabelled: {reason}": count for reason, count in report["unlabelled"].items()}
     listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))
     return (
@@ -110,7 +121,7 @@ def funnel(report: dict[str, Any]) -> list[tuple[str, int]]:
     return [
         ("records read", report["records"]),
         ("conversations", report["conversations"]),
-        ("turns with a follow-up", report["turns"]),
+        (f"turns with a follow-up{' or a rating' if report['ratings']['turns'] else ''}", report["turns"]),
         ("labelled", report["labelled"]),
         ("clear attitude", clear),
         ("with implicit feedback", clear + report["mined"]),

@@ -1,6 +1,6 @@
 """Evaluation of reward models: metrics, benchmarks, calibration, figures, and their report."""
 
-from wildreward._lazy import lazy_names
+from wildreward.common.lazy import lazy_names
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -10,9 +10,8 @@ __getattr__, __dir__ = lazy_names(
         "expected_calibration_error": ".calibration",
         "reliability_bins": ".calibration",
         "accuracy_coverage": ".calibration",
-        "evaluate_model": ".command",
-        "Options": ".command",
-        "load_scorer": ".scorers",
+        "evaluate_model": ".results",
+        "EvaluateConfig": ".settings",
         "rm_bench_accuracy": ".benchmarks",
         "load_benchmark": ".benchmarks",
         "score_benchmark": ".benchmarks",

@@ -7,20 +7,23 @@ from math import comb
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wildreward.common.chat import Message
 from wildreward.evaluation.statistics import Floats, checked_pair
-from wildreward.evaluation.store import Group, Message, Scorer
+from wildreward.evaluation.store import Group, score_all
+from wildreward.scoring.protocol import Scorer
 
 
 def best_of_n(scorer: Scorer, prompts: Sequence[Sequence[Message]], completions: Sequence[Sequence[str]]) -> list[int]:
     """Index of the best completion under each prompt; the first of equals.
 
     Args:
-        scorer: see `wildreward.evaluation.load_scorer`.
+        scorer: see `wildreward.scoring.load_scorer`.
         prompts: messages before the response, one list a prompt.
         completions: the answers to choose from.
     """
     groups = [Group(str(i), p, c) for i, (p, c) in enumerate(zip(prompts, completions, strict=True))]
-    return [int(np.argmax([one.score for one in scored])) for scored in scorer.score_groups(groups)]
+    scored = score_all(scorer, groups)
+    return [int(np.argmax([next(scored).score for _ in group.completions])) for group in groups]
 
 
 def best_of_k_curve(scores: ArrayLike, quality: ArrayLike) -> Floats:

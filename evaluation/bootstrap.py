@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -88,34 +89,40 @@ def defined_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def bootstrap(
-    statistics: dict[str, Callable[[Ints], float]],
+def bootstrap_all(
+    measure: Callable[[Ints], dict[str, float]],
     clusters: Sequence[object],
     repeats: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
     share_of: Mapping[str, int] | None = None,
 ) -> dict[str, Estimate]:
-    """Estimate several statistics on the same resamples.
+    """Estimates of all that `measure` gives for row indices, on the same resamples.
 
     Args:
-        statistics: name → function of row indices.
+        measure: row indices → name → value; what it leaves out of a resample is undefined there.
         clusters: one cluster key a row.
         repeats: number of resamples; 0 gives no interval.
         seed: of the resampling.
         confidence: of the percentile interval.
-        share_of: number of clusters behind each statistic that is a share, see `interval`.
+        share_of: number of clusters behind each value that is a share, see `interval`.
     """
     share_of = share_of or {}
-    samples: dict[str, list[float]] = {name: [] for name in statistics}
-    for rows in resamples(clusters, repeats, seed):
-        for name, statistic in statistics.items():
-            samples[name].append(statistic(rows))
-    everything = np.arange(len(clusters))
+    full = measure(np.arange(len(clusters)))
+    drawn = [measure(rows) for rows in resamples(clusters, repeats, seed)]
     return {
-        name: Estimate(defined_or_none(statistic(everything)), *interval(samples[name], confidence, share_of.get(name)))
-        for name, statistic in statistics.items()
+        name: Estimate(
+            defined_or_none(value), *interval([one.get(name, np.nan) for one in drawn], confidence, share_of.get(name))
+        )
+        for name, value in full.items()
     }
+
+
+def bootstrap(
+    statistics: Mapping[str, Callable[[Ints], float]], clusters: Sequence[object], *args: Any, **options: Any
+) -> dict[str, Estimate]:
+    """`bootstrap_all` for a function a name."""
+    return bootstrap_all(lambda rows: {name: f(rows) for name, f in statistics.items()}, clusters, *args, **options)
 
 
 @dataclass(frozen=True)
@@ -135,27 +142,37 @@ class Difference:
         return _without_no_reason(asdict(self))
 
 
-def paired_bootstrap(
-    statistic: Callable[[Ints, int], float],
+def paired_bootstrap_all(
+    measure: Callable[[Ints, int], dict[str, float]],
     clusters: Sequence[object],
     repeats: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Difference:
+) -> dict[str, Difference]:
     """Compare two models on the same resamples. Where neither of them varies, there is no interval, see `interval`.
 
-    Args:
-        statistic: (row indices, 0 for A or 1 for B) → value.
-        clusters: one cluster key a row.
-        repeats: number of resamples.
-        seed: of the resampling.
-        confidence: of the percentile interval.
+    Args are those of `bootstrap_all`; `measure` takes row indices and 0 for A or 1 for B.
     """
-    values = [(statistic(rows, 0), statistic(rows, 1)) for rows in resamples(clusters, repeats, seed)]
-    of_a, of_b = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
-    gaps = of_a - of_b
     everything = np.arange(len(clusters))
-    a, b = statistic(everything, 0), statistic(everything, 1)
+    a, b = measure(everything, 0), measure(everything, 1)
+    drawn = [(measure(rows, 0), measure(rows, 1)) for rows in resamples(clusters, repeats, seed)]
+    found = {}
+    for name in a:
+        values = [[one.get(name, np.nan) for one in pair] for pair in drawn]
+        of_a, of_b = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
+        found[name] = _difference(a[name], b[name], of_a, of_b, confidence)
+    return found
+
+
+def paired_bootstrap(
+    statistic: Callable[[Ints, int], float], clusters: Sequence[object], *args: Any, **options: Any
+) -> Difference:
+    """`paired_bootstrap_all` for a single value."""
+    return paired_bootstrap_all(lambda rows, which: {"": statistic(rows, which)}, clusters, *args, **options)[""]
+
+
+def _difference(a: float, b: float, of_a: Floats, of_b: Floats, confidence: float) -> Difference:
+    gaps = of_a - of_b
     low, high = interval(gaps, confidence)
     defined = gaps[np.isfinite(gaps)]
     if low is None and interval(of_a, confidence)[0] is not None and defined.size and not defined.any():

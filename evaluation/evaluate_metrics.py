@@ -3,9 +3,14 @@
 from typing import Any
 
 import datasets
-import evaluate
 
+from wildreward.common.errors import UserError
 from wildreward.evaluation.metrics import ordinal_metrics, pairwise_metrics
+
+try:
+    import evaluate
+except ImportError as error:
+    raise UserError("metric classes need the evaluate package; pip install 'wildreward[metrics]'") from error
 
 CITATION = """@article{cao2020coral, title={Rank consistent ordinal regression for neural networks},
 author={Cao, Wenzhi and Mirjalili, Vahid and Raschka, Sebastian}, journal={Pattern Recognition Letters}, year={2020}}"""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wildreward.files import make_folder, write_json
+from wildreward.common.files import make_folder, write_json
 
 
 @dataclass
@@ -28,9 +28,9 @@ CONFIGS = (EvaluateLabelerConfig,)
 
 def main(config: EvaluateLabelerConfig) -> None:
     """Run the command."""
+    from wildreward.common.settings import check_least
     from wildreward.evaluation.labelers import agreement, read_labels
     from wildreward.evaluation.report import library_versions
-    from wildreward.settings import check_least
 
     check_least(("bootstrap", config.bootstrap, 0), ("seed", config.seed, 0))
     result = agreement(read_labels(config.gold), read_labels(config.labels), config.bootstrap, config.seed)
@@ -48,8 +48,8 @@ def main(config: EvaluateLabelerConfig) -> None:
 
 def labeler_table(result: dict[str, Any]) -> str:
     """Markdown of an agreement result."""
+    from wildreward.common.tables import estimate_text, markdown_table
     from wildreward.evaluation.labelers import LEVEL_NAMES
-    from wildreward.evaluation.report import estimate_text, table
 
     rows = []
     for key, part in result["levels"].items():
@@ -62,4 +62,4 @@ def labeler_table(result: dict[str, Any]) -> str:
     head = f"{result['n']} gold turns, {result['labelled']} labelled\n\n"
     measures = ("accuracy", "kappa", "quadratic_kappa", "polarity_accuracy", "polarity_kappa")
     summary = "\n".join(f"- {m.replace('_', ' ')}: {estimate_text(result[m])}" for m in measures)
-    return head + table(["level", "gold", "predicted", "precision", "recall", "F1"], lines) + "\n\n" + summary
+    return head + markdown_table(["level", "gold", "predicted", "precision", "recall", "F1"], lines) + "\n\n" + summary

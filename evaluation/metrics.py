@@ -3,26 +3,18 @@
     >>> from wildreward.evaluation.metrics import OrdinalMetric
     >>> OrdinalMetric().compute(predictions=[1.2, 3.9], references=[1, 4])["mae"]
 
-The classes are imported on first use: importing `evaluate` takes seconds, the functions need numpy only.
+The classes (extra `metrics`) are imported on first use: importing `evaluate` takes seconds, the functions need numpy and SciPy only.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wildreward._lazy import lazy_names
-from wildreward.evaluation.calibration import (
-    accuracy_coverage,
-    brier_score,
-    expected_calibration_error,
-    negative_log_likelihood,
-    pairwise_outcome,
-    reliability_bins,
-)
+from wildreward.common.lazy import lazy_names
+from wildreward.evaluation.calibration import pairwise_outcome
 from wildreward.evaluation.pairs import Pairs, bradley_terry, core_results
 from wildreward.evaluation.statistics import (
     accuracy,
     checked_pair,
-    cohen_kappa,
     kendall_tau_b,
     mean_absolute_error,
     quadratic_weighted_kappa,
@@ -33,28 +25,6 @@ from wildreward.evaluation.statistics import (
 )
 
 _CLASSES = "wildreward.evaluation.evaluate_metrics"
-
-__all__ = [
-    "accuracy",
-    "accuracy_coverage",
-    "bradley_terry",
-    "brier_score",
-    "cohen_kappa",
-    "expected_calibration_error",
-    "kendall_tau_b",
-    "length_bias",
-    "mean_absolute_error",
-    "negative_log_likelihood",
-    "ordinal_metrics",
-    "pairwise_metrics",
-    "pairwise_outcome",
-    "quadratic_weighted_kappa",
-    "reliability_bins",
-    "roc_auc",
-    "root_mean_squared_error",
-    "spearman",
-]
-
 __getattr__, _ = lazy_names(__name__, {"OrdinalMetric": _CLASSES, "PairwiseMetric": _CLASSES})
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,9 @@ from wildreward.evaluation.calibration import (
     reliability_bins,
 )
 from wildreward.evaluation.statistics import Floats, Ints, checked_pair, too_few
+
+if TYPE_CHECKING:
+    from wildreward.evaluation.settings import EvaluateConfig
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def core_results(pairs: Pairs, n_bins: int) -> dict[str, Any]:
 
     Returns:
         `n`, `accuracy` (ties count half), `ece`, `ece_equal_mass`, `bins`, `brier`, `nll`, `coverage` (the curve of
-        `accuracy_coverage`).
+        `accuracy_coverage`), `by_score_margin`.
     """
     curve = accuracy_coverage(pairs.better_scores, pairs.worse_scores)
     won = np.ones_like(pairs.chance)  # by its label the better one should win every pair
@@ -168,21 +171,47 @@ def core_results(pairs: Pairs, n_bins: int) -> dict[str, Any]:
             "accuracy": curve.accuracy.tolist(),
             "count": curve.count.tolist(),
         },
+        "by_score_margin": by_score_margin(pairs),
     }
 
 
+def like_margins(margin: Floats, most: int = 5) -> Ints:
+    """The group of each pair where pairs of like margin make groups of about equal size, at most `most`."""
+    edges = np.unique(np.quantile(margin, np.linspace(0, 1, most + 1)))
+    return np.clip(np.searchsorted(edges, margin, side="right") - 1, 0, max(edges.size - 2, 0))
+
+
+def by_score_margin(pairs: Pairs, most: int = 5) -> list[dict[str, float]]:
+    """Pairs in groups of like score margin and about equal size: the chance that was stated for the winner, and its accuracy."""
+    margin, outcome, confidence = np.abs(pairs.better_scores - pairs.worse_scores), pairs.outcome, pairs.confidence
+    bins = like_margins(margin, most)
+    return [
+        {
+            "low": float(margin[bins == k].min()),
+            "high": float(margin[bins == k].max()),
+            "n": int((bins == k).sum()),
+            "stated": float(confidence[bins == k].mean()),
+            "accuracy": float(outcome[bins == k].mean()),
+        }
+        for k in np.unique(bins)
+    ]
+
+
 def pair_results(
-    pairs: Pairs, users: Sequence[str], conversations: Sequence[str], n_bins: int, repeats: int, seed: int
+    pairs: Pairs, users: Sequence[str], conversations: Sequence[str], config: "EvaluateConfig"
 ) -> dict[str, Any]:
     """`core_results`, accuracy with its interval, and cross-sample consistency: within one conversation, and across.
 
     All null but the counts, with the reason, where the pairs are of too few better or worse answers.
     """
-    core = core_results(pairs, n_bins)
+    core = core_results(pairs, config.bins)
     outcome = pairs.outcome
     names = np.asarray(conversations)
     same = names[pairs.better] == names[pairs.worse]
-    weights = pair_weights(pairs, users, min(repeats, 300), seed) if repeats else np.zeros((0, len(pairs)))
+    owners = np.asarray(users)
+    same_user = owners[pairs.better] == owners[pairs.worse]
+    repeats = min(config.bootstrap, 300)
+    weights = pair_weights(pairs, users, repeats, config.seed) if repeats else np.zeros((0, len(pairs)))
     # As many trials as the side with fewer users has: a pair is no trial of its own where many share an answer.
     independent = min(len({users[row] for row in side}) for side in (pairs.better, pairs.worse))
     reason = too_few_answers(pairs)
@@ -193,4 +222,10 @@ def pair_results(
         "accuracy_across_conversations": defined_or_none(outcome[~same].mean()) if (~same).any() else None,
         "n_same_conversation": int(same.sum()),
     }
+    if list(users) != list(conversations):  # there are users, who may have had several conversations
+        results |= {
+            "accuracy_same_user": defined_or_none(outcome[same_user].mean()) if same_user.any() else None,
+            "accuracy_across_users": defined_or_none(outcome[~same_user].mean()) if (~same_user).any() else None,
+            "n_same_user": int(same_user.sum()),
+        }
     return withheld(results, reason) | ({"accuracy": Estimate(reason=reason).as_dict()} if reason else {})

@@ -1,4 +1,4 @@
-"""Figures as PNG files: score by level, reliability, accuracy against coverage, user diversity. Needs matplotlib."""
+"""Figures as PNG files: score by level, reliability, accuracy against coverage. Needs matplotlib."""
 
 import os
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.common.files import atomic_path
 from wildreward.evaluation.calibration import Bins, accuracy_coverage, pairwise_outcome, reliability_bins
 from wildreward.evaluation.pairs import weighted_interval
 from wildreward.evaluation.statistics import Floats, Ints
-from wildreward.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,16 +142,7 @@ def reliability(panels: Sequence[Reliability], path: str | os.PathLike, title: s
 def accuracy_by_margin(
     better: Floats, worse: Floats, weights: Floats, path: str | os.PathLike, title: str, unit: str = "levels"
 ) -> None:
-    """Accuracy and coverage of the pairs whose score margin is at least x.
-
-    Args:
-        better: scores of the better members.
-        worse: scores of the worse members.
-        weights: (repeats, pairs) resampling weights for the band.
-        path: PNG to write.
-        title: shown above.
-        unit: of the score.
-    """
+    """Accuracy and coverage of the pairs whose score margin is at least x; (repeats, pairs) `weights` give the band."""
     curve = accuracy_coverage(better, worse)
     curve = accuracy_coverage(better, worse, curve.margin[curve.count >= min(30, better.size)])
     gap = np.abs(better - worse)
@@ -172,31 +163,6 @@ def accuracy_by_margin(
     by_coverage.invert_xaxis()
     by_coverage.legend(loc="upper left", frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
-    save(figure, path)
-
-
-def user_diversity(points: Sequence[dict[str, Any]], path: str | os.PathLike, title: str) -> None:
-    """A metric against the number of users the training data comes from, at equal size.
-
-    Args:
-        points: dicts with `users`, `value`, `low`, `high`, and `instances` (training instances, equal for all).
-        path: PNG to write.
-        title: shown above.
-    """
-    figure, (axis,) = new_figure()
-    ordered = sorted(points, key=lambda p: p["users"])
-    x = np.asarray([p["users"] for p in ordered])
-    y = np.asarray([p["value"] for p in ordered])
-    error = np.abs(np.asarray([[p["value"] - p["low"], p["high"] - p["value"]] for p in ordered]).T)
-    axis.errorbar(x, y, yerr=error, fmt="o-", color=BLUE, capsize=3, label="held-out ROC-AUC, 95% interval")
-    axis.set_xscale("log")
-    axis.set_xticks(x, [str(v) for v in x])
-    axis.minorticks_off()
-    sizes = sorted({p["instances"] for p in ordered})
-    axis.set_xlabel(f"users in the training data ({' or '.join(map(str, sizes))} instances each time, log scale)")
-    axis.set_ylabel("held-out ROC-AUC")
-    axis.legend(frameon=False, loc="lower right")
-    axis.set_title(title, fontsize=10)
     save(figure, path)
 
 

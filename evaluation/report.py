@@ -5,6 +5,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from wildreward.common.tables import estimate_text, markdown_table, number_text
+
 PAPER = "https://arxiv.org/abs/2602.08829"
 
 # Percent, as published in arXiv 2602.08829; one column a benchmark measure.
@@ -42,26 +44,6 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def _number(value: float | None, digits: int = 3, reason: str | None = None) -> str:
-    shown = "–" if value is None else f"{value:.{digits}f}"
-    return f"{shown} ({reason})" if reason else shown
-
-
-def estimate_text(estimate: Mapping[str, Any], digits: int = 3, factor: float = 1.0) -> str:
-    """`0.712 [0.650, 0.770]` of a `{"value", "low", "high"}`; a dash for none, with the `reason` where there is one."""
-    if estimate["value"] is None:
-        return _number(None, reason=estimate.get("reason"))
-    text = _number(estimate["value"] * factor, digits)
-    if estimate.get("low") is None:
-        return text
-    return f"{text} [{_number(estimate['low'] * factor, digits)}, {_number(estimate['high'] * factor, digits)}]"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def dataset_table(name: str, result: Mapping[str, Any]) -> str:
     """Markdown of one held-out split's results."""
     classes = class_counts(result)
@@ -72,21 +54,73 @@ def dataset_table(name: str, result: Mapping[str, Any]) -> str:
     ]
     if "calibration" in result:
         calibration = result["calibration"]
-        rows.append([f"ECE of P(positive){classes}", _number(calibration["ece"], reason=calibration.get("reason"))])
+        rows.append([f"ECE of P(positive){classes}", number_text(calibration["ece"], reason=calibration.get("reason"))])
     if "pairs" in result:
         pairs = result["pairs"]
         rows.append([f"accuracy on {pairs['n']} pairs across prompts", estimate_text(pairs["accuracy"])])
-        rows.append(["ECE of P(A better than B)", _number(pairs["ece"], reason=pairs.get("reason"))])
+        rows.append(["ECE of P(A better than B)", number_text(pairs["ece"], reason=pairs.get("reason"))])
+        for known, title in (("conversation", "same conversation"), ("user", "same user")):
+            if result["pairs"].get(f"n_same_{known}"):
+                rows.append([f"accuracy on pairs of the {title}", number_text(pairs[f"accuracy_same_{known}"])])
+        if pairs.get("accuracy_across_users") is not None:
+            rows.append(["accuracy on pairs of two users", number_text(pairs["accuracy_across_users"])])
         bias = result["length_bias"]
         shorter = f"accuracy where the better answer is shorter ({bias['n_better_shorter'] or 0:.0f} pairs)"
-        rows.append([shorter, _number(bias["accuracy_better_shorter"], reason=bias.get("reason"))])
-        rows.append(["correlation of score with response length", _number(bias["score_length_spearman"])])
+        rows.append([shorter, number_text(bias["accuracy_better_shorter"], reason=bias.get("reason"))])
+        rows.append(["correlation of score with response length", number_text(bias["score_length_spearman"])])
     head = f"### {name}, split {result['split']}\n\n{result['n']} instances of {result['users']} users; "
     return (
         head
         + "95% intervals resample users (Wilson's where these do not vary).\n\n"
-        + table(["measure", "value"], rows)
+        + markdown_table(["measure", "value"], rows)
+        + margin_table(result.get("pairs", {}))
     )
+
+
+def margin_table(pairs: Mapping[str, Any]) -> str:
+    """Markdown of calibration by score margin; empty where it was withheld."""
+    rows = [
+        [
+            f"{one['low']:.3f} to {one['high']:.3f}",
+            str(one["n"]),
+            number_text(one["stated"]),
+            number_text(one["accuracy"]),
+        ]
+        for one in pairs.get("by_score_margin") or []
+    ]
+    return f"\n\n{markdown_table(['score margin', 'pairs', 'stated', 'accuracy'], rows)}" if rows else ""
+
+
+def pairs_table(name: str, result: Mapping[str, Any]) -> str:
+    """Markdown of one set of pairs."""
+    rows = [["accuracy", estimate_text(result["accuracy"])]]
+    rows += [[key, estimate_text(value)] for key, value in result.get("parts", {}).items()]
+    rows += [[f"{key} ({s['n']} pairs)", estimate_text(s)] for key, s in result.get("subsets", {}).items()]
+    if "calibration" in result:
+        calibration, bias = result["calibration"], result["length_bias"]
+        rows.append(["ECE of P(chosen better)", number_text(calibration["ece"], reason=calibration.get("reason"))])
+        for side in ("shorter", "longer"):
+            title = f"accuracy where the chosen answer is {side} ({bias[f'n_better_{side}'] or 0:.0f} pairs)"
+            rows.append([title, number_text(bias[f"accuracy_better_{side}"], reason=bias.get("reason"))])
+    for one in result.get("by_margin", []):
+        rows.append(
+            [f"accuracy at margin {one['low']:g} to {one['high']:g} ({one['n']} pairs)", number_text(one["accuracy"])]
+        )
+    if "ties" in result:
+        ties = result["ties"]
+        title = f"ROC-AUC of the score difference, decided pairs against {result['n_ties']} ties"
+        rows.append([title, number_text(ties["roc_auc"], reason=ties.get("reason"))])
+    rule = result.get("rule", "") + _incomplete(result)
+    return (
+        f"### {name}: {result['n']} pairs of {result.get('prompts', 0)} prompts\n\n{rule} 95% intervals resample prompts.\n\n"
+        + markdown_table(["measure", "value"], rows)
+        + margin_table(result.get("calibration", {}))
+    )
+
+
+def _incomplete(result: Mapping[str, Any]) -> str:
+    missing = result.get("missing")
+    return f" Without {', '.join(missing)}, which the published total has." if missing else ""
 
 
 def class_counts(result: Mapping[str, Any]) -> str:
@@ -111,43 +145,52 @@ def benchmark_tables(results: Mapping[str, Any]) -> str:
     own = [results["model"]["name"]]
     for column in COLUMNS:
         value = published_value(results, column)
-        own.append(estimate_text(value, 1, 100.0) if value else "–")
+        partial = results["benchmarks"].get(column.partition(".")[0], {}).get("missing")
+        own.append(estimate_text(value, 1, 100.0) + (" (in part)" if partial else "") if value else "–")
     rows = [own, *([name, *(f"{v:.1f}" for v in values)] for name, values in PUBLISHED.items())]
     parts = [
         f"### Benchmarks (%)\n\nAll rows but the first as published ([arXiv 2602.08829]({PAPER})).\n",
-        table(["model", *COLUMNS.values()], rows),
+        markdown_table(["model", *COLUMNS.values()], rows),
     ]
     for name, result in benchmarks.items():
         subsets = [[key, str(s["n"]), estimate_text(s, 1, 100.0)] for key, s in result["subsets"].items()]
         parts.append(
-            f"\n### {name}: {result['n']} items, {estimate_text(result['score'], 1, 100.0)}\n\n{result['rule']}\n\n"
-            + table(["subset", "items", "score (%)"], subsets)
+            f"\n### {name}: {result['n']} items, {estimate_text(result['score'], 1, 100.0)}\n\n{result['rule']}{_incomplete(result)}\n\n"
+            + markdown_table(["subset", "items", "score (%)"], subsets)
         )
     return "\n".join(parts)
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
-    """Markdown of a paired comparison."""
-    rows = [
-        [
-            name,
-            _number(d["a"]),
-            _number(d["b"]),
-            estimate_text(d | {"value": d["difference"]}),
-            _number(d["p_value"]),
-        ]
-        for name, d in comparison["differences"].items()
-    ]
-    head = f"### {comparison['a']} (A) against {comparison['b']} (B)\n\nPaired bootstrap on the same items.\n\n"
-    return head + table(["measure", "A", "B", "A − B [95% interval]", "p"], rows)
+    """Markdown of a paired comparison: every model's values, then the difference of every two."""
+    models = comparison["models"]
+    values, gaps = [], []
+    for measure, found in comparison["differences"].items():
+        of_model = {
+            letter: d[side] for pair, d in found.items() for letter, side in zip(pair.split("-"), "ab", strict=True)
+        }
+        values.append([measure, *(number_text(of_model.get(letter)) for letter in models)])
+        for pair, d in found.items():
+            difference = estimate_text(d | {"value": d["difference"]})
+            gaps.append([measure, pair.upper().replace("-", " − "), difference, number_text(d["p_value"])])
+    legend = ", ".join(f"{letter.upper()} is {name}" for letter, name in models.items())
+    tested = "" if len(models) == 2 else " p is of one comparison, not corrected for their number."
+    return (
+        f"### {' against '.join(f'{name} ({letter.upper()})' for letter, name in models.items())}\n\n"
+        f"{legend}. Paired bootstrap on the same items.{tested}\n\n"
+        + markdown_table(["measure", *(letter.upper() for letter in models)], values)
+        + "\n\n"
+        + markdown_table(["measure", "models", "difference [95% interval]", "p"], gaps)
+    )
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """All results as one Markdown text: of one model, or of a comparison of two."""
+    """All results as one Markdown text: of one model, or of a comparison of several."""
     if "comparison" in results:
         return f"## Comparison\n\n{comparison_table(results['comparison'])}\n"
     parts = [f"## Evaluation of {results['model']['name']}"]
     parts += [dataset_table(name, result) for name, result in results.get("datasets", {}).items()]
     if tables := benchmark_tables(results):
         parts.append(tables)
+    parts += [pairs_table(name, result) for name, result in results.get("pairs", {}).items()]
     return "\n\n".join(parts) + "\n"

@@ -1,21 +1,32 @@
-"""Results of an opened model on loaded inputs: computed, put beside earlier ones, written, and only then drawn."""
+"""`evaluate_model`: an opened model on loaded inputs; results are computed, put beside earlier ones, written, and only then drawn."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wildreward.evaluation import plots
-from wildreward.evaluation.benchmarks.run import benchmark_results, draw_benchmark, score_benchmark
+from wildreward.common.errors import UserError
+from wildreward.common.files import FolderLock, atomic_path, read_json, write_json
+from wildreward.common.names import public_name
+from wildreward.evaluation import item_scores, plots, wrong
+from wildreward.evaluation.benchmarks.items import Benchmark, Item
+from wildreward.evaluation.benchmarks.preference import Preference
+from wildreward.evaluation.benchmarks.run import (
+    benchmark_results,
+    draw_benchmark,
+    preference_results,
+    score_benchmark,
+)
 from wildreward.evaluation.bootstrap import row_weights
-from wildreward.evaluation.command import Options
-from wildreward.evaluation.inputs import Inputs, file_prefix
+from wildreward.evaluation.inputs import Inputs, file_prefix, load_inputs
+from wildreward.evaluation.page import write_page
 from wildreward.evaluation.pairs import pair_weights
 from wildreward.evaluation.report import library_versions, markdown
-from wildreward.evaluation.store import Scorer, ScoreStore, score_groups
-from wildreward.evaluation.wildfb import LEVELS, Curves, HeldOut, check_labels, evaluate_split
-from wildreward.files import atomic_path, read_json, write_json
-from wildreward.modeling_wildreward.ordinal import positive_from
+from wildreward.evaluation.settings import EvaluateConfig
+from wildreward.evaluation.store import ScoreStore, score_groups
+from wildreward.evaluation.wildfb import LEVELS, Curves, check_labels, evaluate_split
+from wildreward.scoring.load import load_scorer
+from wildreward.scoring.protocol import Scored, Scorer
 
 FORMAT = "wildreward-results/1"
 
@@ -25,53 +36,113 @@ BENCHMARK_FIGURES = ("reliability", "accuracy_by_margin")
 Drawing = Callable[[], None]
 
 
-def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, options: Options) -> dict[str, Any]:
-    """Evaluate an opened model into `folder`: `results.json`, `results.md`, `figures/`; scores in `work/scores`.
+def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate one reward model and write `results.json`, `results.md` and `figures/`.
+
+    Returns:
+        What `results.json` holds.
+    """
+    config.check()
+    folder = output_folder(config)
+    with FolderLock(folder / "work"):
+        inputs = load_inputs(config)
+        return evaluate_scorer(load_scorer(config.model, **config.loading()), folder, inputs, config)
+
+
+def output_folder(config: EvaluateConfig) -> Path:
+    """Where the results go: by default into the model's folder.
+
+    Raises:
+        UserError: the model is no folder.
+    """
+    if config.output is not None:
+        return Path(config.output)
+    if config.model and Path(config.model).is_dir():
+        return Path(config.model)
+    raise UserError(
+        f"{public_name(config.model or '')} is not a folder, so results cannot be written into it; give --output DIR"
+    )
+
+
+def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate an opened model into `folder`: `results.json`, `results.md`, `report.html`, `figures/`, `scores/` (a dataset
+    folder with the scores of every item); what was scored is kept in `work/scores`.
 
     Earlier entries in `results.json` stay where model and settings are the same; otherwise they are dropped.
 
     Returns:
         What `results.json` holds.
     """
-    num_levels = getattr(scorer, "num_levels", None)
+    num_levels = scorer.num_levels
     for name, data in inputs.datasets.items():
         if num_levels is not None:
             check_labels(data, num_levels, name)
     store = ScoreStore(folder / "work" / "scores", scorer)
-    results = _empty_results(scorer, options)
+    results = _empty_results(scorer, config)
     _keep_earlier(folder / "results.json", results)
     several = len(results["datasets"].keys() | inputs.datasets.keys()) > 1
     figures = folder / "figures"
     drawings: list[Drawing] = []
     for name, data in inputs.datasets.items():
-        result, curves = _dataset_results(name, data, scorer, store, options)
+        scored = [s for (s,) in score_groups(data.groups, scorer, store, config.chunk_size, f"scoring {name}")]
+        found, curves = evaluate_split(data, scored, num_levels, config)
+        result = {"split": data.split, "read_from": list(data.read_from), **found}
         prefix = f"{file_prefix(name)}_" if several else ""
         kinds = DATASET_FIGURES if _shows_pairs(result) else DATASET_FIGURES[:1]
-        result["figures"] = [f"{prefix}{kind}.png" for kind in kinds] if options.plots else []
+        result["figures"] = [f"{prefix}{kind}.png" for kind in kinds] if config.plots else []
         results["datasets"][name] = result
         title = f"{scorer.name} on {name} ({data.split})"
-        drawings.append(partial(_draw_dataset, curves, result, figures, prefix, title, options))
-    for name, (benchmark, items) in inputs.benchmarks.items():
-        scored = score_benchmark(benchmark, items, scorer, store, options.chunk_size)
-        result = benchmark_results(benchmark, items, scored, options)
-        drawn = options.plots and _shows_pairs(result)
-        result["figures"] = [f"{name}_{kind}.png" for kind in BENCHMARK_FIGURES] if drawn else []
-        results["benchmarks"][name] = result
-        if drawn:
-            drawings.append(partial(draw_benchmark, benchmark, items, scored, figures, scorer.name, options))
+        item_scores.write_dataset(folder, file_prefix(name), data, scored)
+        wrong.write(folder, file_prefix(name), wrong.of_dataset(data, curves.pairs))
+        drawings.append(partial(_draw_dataset, curves, result, figures, prefix, title, config))
+    for kind, sets in (("benchmarks", inputs.benchmarks), ("pairs", inputs.pairs)):
+        for name, (benchmark, items) in sets.items():
+            scored = score_benchmark(benchmark, items, scorer, store, config.chunk_size)
+            results[kind][name], drawing = _evaluate_items(benchmark, items, scored, scorer.name, folder, config)
+            drawings += drawing
+    item_scores.write_card(folder, results)
     write_results(folder, results)
-    if options.plots:
+    if config.plots:
         for draw in drawings:
             draw()
+    write_page(folder, results)
     return results
+
+
+def _evaluate_items(
+    benchmark: Benchmark,
+    items: list[Item],
+    scored: list[list[Scored]],
+    model: str,
+    folder: Path,
+    config: EvaluateConfig,
+) -> tuple[dict[str, Any], list[Drawing]]:
+    """Results of a benchmark or a set of pairs, and its figures to be drawn; writes the scores of its items."""
+    if isinstance(benchmark, Preference):
+        result, prefix = preference_results(benchmark, items, scored, config), "pairs_"
+        shown = "reason" not in result.get("calibration", {"reason": "there are none"})
+        kept = [position for position, item in enumerate(items) if not item.extra["tie"]]
+    else:
+        result, prefix = benchmark_results(benchmark, items, scored, config), ""
+        shown, kept = _shows_pairs(result), list(range(len(items)))
+    name = f"{prefix}{benchmark.name}"
+    item_scores.write_benchmark(folder, name, benchmark, items, scored)
+    wrong.write(folder, name, wrong.of_benchmark(benchmark, items, scored))
+    drawn = config.plots and shown
+    result["figures"] = [f"{name}_{kind}.png" for kind in BENCHMARK_FIGURES] if drawn else []
+    compared = [items[k] for k in kept], [scored[k] for k in kept]
+    drawing = partial(draw_benchmark, benchmark, *compared, folder / "figures", model, config, prefix)
+    return result, [drawing] if drawn else []
 
 
 def _shows_pairs(result: dict[str, Any]) -> bool:
     return "reason" not in result.get("pairs", {"reason": "there are none"})
 
 
-def _empty_results(scorer: Scorer, options: Options) -> dict[str, Any]:
+def _empty_results(scorer: Scorer, config: EvaluateConfig) -> dict[str, Any]:
     """What `results.json` says before anything is measured: of which model, and what else the numbers depend on."""
+    from wildreward.modeling_wildreward.ordinal import positive_from  # brings torch, which reading does without
+
     return {
         "format": FORMAT,
         "model": {
@@ -79,21 +150,22 @@ def _empty_results(scorer: Scorer, options: Options) -> dict[str, Any]:
             "kind": scorer.kind,
             "revision": scorer.revision,
             "fingerprint": scorer.fingerprint,
-            "weights": getattr(scorer, "weights", None),
+            "weights": scorer.weights,
         },
         "settings": {
-            "split": options.split,
-            "limit": options.limit,
-            "seed": options.seed,
-            "bootstrap_resamples": options.bootstrap,
+            "split": config.split,
+            "limit": config.limit,
+            "seed": config.seed,
+            "bootstrap_resamples": config.bootstrap,
             "confidence": 0.95,
-            "calibration_bins": options.bins,
-            "positive_labels_from": positive_from(getattr(scorer, "num_levels", None) or LEVELS),
+            "calibration_bins": config.bins,
+            "positive_labels_from": positive_from(scorer.num_levels or LEVELS),
             **scorer.settings,
         },
         "versions": library_versions(),
         "datasets": {},
         "benchmarks": {},
+        "pairs": {},
     }
 
 
@@ -105,8 +177,8 @@ def _keep_earlier(path: Path, results: dict[str, Any]) -> None:
         return  # of another command, of a comparison, or not ours
     same_model = earlier["model"].get("fingerprint") == results["model"]["fingerprint"]
     if earlier.get("format") == FORMAT and same_model and earlier.get("settings") == results["settings"]:
-        for kind in ("datasets", "benchmarks"):
-            results[kind] |= earlier[kind]
+        for kind in ("datasets", "benchmarks", "pairs"):
+            results[kind] |= earlier.get(kind, {})
 
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:
@@ -116,30 +188,23 @@ def write_results(folder: Path, results: dict[str, Any]) -> None:
         temporary.write_text(markdown(results), encoding="utf-8")
 
 
-def _dataset_results(
-    name: str, data: HeldOut, scorer: Scorer, store: ScoreStore, options: Options
-) -> tuple[dict[str, Any], Curves]:
-    scored = [s for (s,) in score_groups(data.groups, scorer, store, options.chunk_size, f"scoring {name}")]
-    num_levels = getattr(scorer, "num_levels", None)
-    result, curves = evaluate_split(data, scored, num_levels, options.bootstrap, options.seed, options.bins)
-    return {"split": data.split, "read_from": list(data.read_from), **result}, curves
-
-
 def _draw_dataset(
-    curves: Curves, result: dict[str, Any], figures: Path, prefix: str, title: str, options: Options
+    curves: Curves, result: dict[str, Any], figures: Path, prefix: str, title: str, config: EvaluateConfig
 ) -> None:
+    from wildreward.modeling_wildreward.ordinal import positive_from
+
     path = figures / f"{prefix}score_by_label.png"
     plots.score_by_label(curves.scores, curves.labels, path, title, result["roc_auc"], curves.num_levels)
     pairs = curves.pairs
     if not _shows_pairs(result):
         return
-    weights = pair_weights(pairs, curves.users, 200, options.seed)
+    weights = pair_weights(pairs, curves.users, 200, config.seed)
     panels = [plots.Reliability(pairs.confidence, pairs.correct, weights, "pairs")]
     if curves.stated is not None and "reason" not in result["calibration"]:
-        rows = row_weights(curves.users, 200, options.seed)
+        rows = row_weights(curves.users, 200, config.seed)
         positive = (curves.labels >= positive_from(curves.num_levels)).astype(float)
         panels.insert(0, plots.Reliability(curves.stated, positive, rows, "answers"))
-    plots.reliability(panels, figures / f"{prefix}reliability.png", title, options.bins)
+    plots.reliability(panels, figures / f"{prefix}reliability.png", title, config.bins)
     plots.accuracy_by_margin(
         pairs.better_scores,
         pairs.worse_scores,

@@ -93,59 +93,21 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike, num_levels: int, quadratic:
     return 1.0 - float((weights * table).sum()) / expected if expected > 0 else float("nan")
 
 
-def average_ranks(values: Floats) -> Floats:
-    """Ranks from 1, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse]
-
-
-def pearson(first: Floats, second: Floats) -> float:
-    """Pearson correlation; NaN where one side is constant."""
-    if np.all(first == first[0]) or np.all(second == second[0]):
-        return float("nan")
-    a, b = first - first.mean(), second - second.mean()
-    return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
-
-
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Spearman's rank correlation, ties by mean rank; NaN where one side is constant."""
-    a, b = checked_pair(first, second, ("first", "second"))
-    return pearson(average_ranks(a), average_ranks(b))
+    from scipy.stats import rankdata  # a second to import: nothing that only reads data waits for it
 
-
-def _tied_pairs(counts: Ints) -> int:
-    return int((counts * (counts - 1) // 2).sum())
-
-
-def _inversions(ranks: Ints) -> int:
-    """Pairs i < j with ranks[i] > ranks[j], counted bit by bit (a wavelet tree without the tree)."""
-    total = 0
-    for bit in range(int(ranks.max(initial=0)).bit_length()):
-        groups = ranks >> (bit + 1)
-        order = np.argsort(groups, kind="stable")
-        bits = (ranks[order] >> bit) & 1
-        ones = np.cumsum(bits)
-        group_of = groups[order]
-        starts = np.flatnonzero(np.r_[True, group_of[1:] != group_of[:-1]])
-        ones_before_group = np.repeat(ones[starts] - bits[starts], np.diff(np.r_[starts, ranks.size]))
-        total += int((ones - ones_before_group)[bits == 0].sum())
-    return total
+    a, b = (rankdata(side) for side in checked_pair(first, second, ("first", "second")))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
 
 
 def kendall_tau_b(first: ArrayLike, second: ArrayLike) -> float:
-    """Kendall's tau-b in O(n log n); NaN where one side is constant."""
-    a, b = checked_pair(first, second, ("first", "second"))
-    _, x, x_counts = np.unique(a, return_inverse=True, return_counts=True)
-    _, y, y_counts = np.unique(b, return_inverse=True, return_counts=True)
-    pairs = a.size * (a.size - 1) // 2
-    x_ties, y_ties = _tied_pairs(x_counts), _tied_pairs(y_counts)
-    if pairs in (x_ties, y_ties):
-        return float("nan")
-    both = _tied_pairs(np.unique(x * y_counts.size + y, return_counts=True)[1])
-    discordant = _inversions(y[np.lexsort((y, x))])
-    tau = (pairs - x_ties - y_ties + both - 2 * discordant) / (np.sqrt(pairs - x_ties) * np.sqrt(pairs - y_ties))
-    return float(np.clip(tau, -1.0, 1.0))
+    """Kendall's tau-b; NaN where one side is constant."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(*checked_pair(first, second, ("first", "second"))).statistic)
 
 
 def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
@@ -155,6 +117,8 @@ def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
         scores: any real scores.
         positive: 1 or True for a positive, 0 or False for a negative.
     """
+    from scipy.stats import rankdata
+
     s, y = checked_pair(scores, positive, ("scores", "positive"))
     if not np.isin(y, (0.0, 1.0)).all():
         raise ValueError("positive holds other values than 0 and 1; expected one truth value an item")
@@ -162,5 +126,5 @@ def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
     negatives = y.size - positives
     if positives == 0 or negatives == 0:
         return float("nan")
-    rank_sum = float(average_ranks(s)[y == 1].sum())
+    rank_sum = float(rankdata(s)[y == 1].sum())
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)

@@ -1,17 +1,17 @@
 """Scores kept in an append-only file, so that a rerun, a new metric or a restart after a crash scores nothing twice."""
 
-import hashlib
 import json
 import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from wildreward.errors import UserError
-from wildreward.files import make_folder
-from wildreward.messages import Message
+from wildreward.common.chat import Message
+from wildreward.common.errors import UserError
+from wildreward.common.files import append_lines, complete_lines, make_folder
+from wildreward.common.hashing import text_sha256
+from wildreward.scoring.protocol import Conversation, RewardSourceError, Scored, Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -24,39 +24,33 @@ class Group:
     prompt: Sequence[Message]
     completions: Sequence[str]
 
-
-@dataclass(frozen=True)
-class Scored:
-    """What a model says of one candidate; the level distribution where it has one."""
-
-    score: float
-    level_probs: tuple[float, ...] | None = None
+    @property
+    def conversations(self) -> list[Conversation]:
+        """Each answer with the prompt before it."""
+        return [[*self.prompt, {"role": "assistant", "content": completion}] for completion in self.completions]
 
 
-class Scorer(Protocol):
-    """Any reward model: ours, a Bradley-Terry classifier, a remote server."""
+def score_all(scorer: Scorer, groups: Sequence[Group]) -> Iterator[Scored]:
+    """Scores of all answers of all groups, one after the other; NaN for what the source says it cannot score.
 
-    name: str
-    kind: str
-    fingerprint: str
-    """Changes whenever the scores may change; names the file the scores are kept in."""
-    revision: str | None
-    """Commit of a model from the Hub."""
-    weights: str | None
-    """`wildreward.weights.weights_digest` of a model folder: by it a card knows whether results are the folder's own."""
-    settings: dict[str, Any]
-    """What else the scores depend on, in a form that can be published: number format, longest input."""
-
-    def score_groups(self, groups: Sequence[Group]) -> list[list[Scored]]:
-        """Score every completion of every group."""
-        ...
+    Raises:
+        UserError: the model cannot score an answer, naming the first groups; the source gave no scores.
+    """
+    try:
+        scored = scorer.score([conversation for group in groups for conversation in group.conversations])
+    except RewardSourceError as error:
+        raise UserError(f"{error}; what was scored before is kept, run the same command again") from error
+    except ValueError as error:
+        names = ", ".join(repr(group.id) for group in groups[:3]) + ("…" if len(groups) > 3 else "")
+        raise UserError(f"{scorer.name} cannot score items {names} ({error})") from error
+    return (Scored(math.nan) if one is None else one for one in scored)
 
 
 def candidate_key(prompt: Sequence[Message], completion: str) -> str:
     """Content hash of one candidate: roles and contents only, so that extra fields do not matter."""
     messages = [[m["role"], m["content"]] for m in prompt]
     text = json.dumps([messages, completion], ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return text_sha256(text, 32)
 
 
 class ScoreStore:
@@ -67,45 +61,19 @@ class ScoreStore:
         self.scores: dict[str, Scored] = dict(self._read())
 
     def _read(self) -> Iterator[tuple[str, Scored]]:
-        if not self.path.exists():
-            return
-        complete = 0
-        with open(self.path, "rb") as handle:
-            for number, line in enumerate(handle, start=1):
-                if not line.endswith(b"\n"):
-                    logger.warning("dropping the half-written last line of %s", self.path)
-                    break
-                try:
-                    row = json.loads(line)
-                    probs = row["level_probs"]
-                    yield row["key"], Scored(float(row["score"]), tuple(probs) if probs else None)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(
-                        f"{self.path}, line {number}: not a stored score ({error}); "
-                        "delete the file to score everything again"
-                    ) from error
-                complete += len(line)
-        if complete < self.path.stat().st_size:
-            os.truncate(self.path, complete)
+        for number, line in complete_lines(self.path):
+            try:
+                row = json.loads(line)
+                probs = row["level_probs"]
+                yield row["key"], Scored(float(row["score"]), tuple(probs) if probs else None)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{self.path}, line {number}: not a stored score ({error}); delete the file to score everything again"
+                ) from error
 
     def add(self, scored: Sequence[tuple[str, Scored]]) -> None:
-        """Append and flush to disk.
-
-        Raises:
-            UserError: the system refused (disk full, no permission), naming the file.
-        """
-        lines = "".join(
-            json.dumps({"key": key, "score": s.score, "level_probs": s.level_probs}) + "\n" for key, s in scored
-        )
-        try:
-            with open(self.path, "a", encoding="utf-8") as handle:
-                handle.write(lines)
-                handle.flush()
-                os.fsync(handle.fileno())
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror or error}; what was scored before is kept"
-            ) from error
+        """Append and flush to disk, see `append_lines`."""
+        append_lines(self.path, ({"key": key, "score": s.score, "level_probs": s.level_probs} for key, s in scored))
         self.scores.update(scored)
 
 
@@ -157,12 +125,7 @@ def score_groups(
 ) -> list[list[Scored]]:
     """Score every candidate that the store does not know yet, and return the scores of all.
 
-    Args:
-        groups: prompts with their candidates.
-        scorer: the model.
-        store: its scores so far; each finished chunk is on disk before the next begins.
-        chunk_size: candidates between two writes.
-        title: of the progress bar.
+    Each chunk of `chunk_size` candidates is on disk before the next begins.
 
     Raises:
         UserError: a score is not a finite number, naming the item.
@@ -173,11 +136,10 @@ def score_groups(
     total = sum(len(group.completions) for group in pending)
     with tqdm(total=total, desc=title, unit="candidate", disable=None if total else True) as bar:
         for chunk in _chunks(pending, chunk_size):
-            results = scorer.score_groups(chunk)
-            rows = []
-            for group, scored in zip(chunk, results, strict=True):
-                for position, (completion, one) in enumerate(zip(group.completions, scored, strict=True)):
-                    _check_finite(one, scorer, group, position)
+            scored, rows = score_all(scorer, chunk), []
+            for group in chunk:
+                for position, completion in enumerate(group.completions):
+                    _check_finite(one := next(scored), scorer, group, position)
                     rows.append((candidate_key(group.prompt, completion), one))
             store.add(rows)
             bar.update(len(rows))

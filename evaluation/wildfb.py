@@ -10,24 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildreward.errors import UserError, described
-from wildreward.evaluation.benchmarks.items import read_rows
-from wildreward.evaluation.bootstrap import Estimate, bootstrap, defined_or_none
+from wildreward.common.chat import Message, read_messages
+from wildreward.common.errors import UserError, described
+from wildreward.common.lookup import load_error_message
+from wildreward.evaluation.bootstrap import Estimate, bootstrap_all, defined_or_none
 from wildreward.evaluation.calibration import brier_score, negative_log_likelihood
 from wildreward.evaluation.metrics import length_bias, ordinal_metrics
-from wildreward.evaluation.origin import Origin, file_origins, hub_split
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results, too_few_answers, withheld
+from wildreward.evaluation.rows import Origin, file_origins, hub_split, read_rows
+from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman, too_few
-from wildreward.evaluation.store import Group, Scored
-from wildreward.lookup import why_not
-from wildreward.messages import Message, read_messages
-from wildreward.modeling_wildreward.ordinal import positive_from
+from wildreward.evaluation.store import Group
+from wildreward.scoring.protocol import Scored
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("history", "messages", "label")
 WHOLE = "all"
 """What the split of a single file is called."""
+MAX_PAIRS = 20_000  # a seeded sample where there are more
 LEVELS = 4
 """What the labels are taken for where the model has no levels of its own."""
 
@@ -71,21 +72,18 @@ def read_split(dataset: str, split: str = "test") -> tuple[list[dict[str, Any]],
         UserError: no such split, or columns are missing, naming expected and found.
     """
     folder = Path(dataset)
-    if folder.is_file():
-        found = [row for _, row in read_rows(folder, "dataset")]
+    if folder.exists():
+        files = [folder] if folder.is_file() else split_files(folder, split)
+        found = [row for file in files for _, row in read_rows(file, "dataset")]
         columns = list(dict.fromkeys(name for row in found for name in row))
-        rows, origins = [dict.fromkeys(columns) | row for row in found], file_origins([folder], folder)
-    elif folder.is_dir():
-        import pyarrow.parquet as pq
-
-        files = split_files(folder, split)
-        table, origins = _concatenated(files, pq), file_origins(files, folder)
-        columns, rows = table.column_names, table.to_pylist()
+        rows, origins = [dict.fromkeys(columns) | row for row in found], file_origins(files, folder)
     else:
         try:
             data, origin = hub_split(dataset, split)
         except (FileNotFoundError, ConnectionError, ValueError) as error:
-            raise UserError(f"cannot load split {split!r} of dataset {dataset!r}: {why_not(dataset, error)}") from error
+            raise UserError(
+                f"cannot load split {split!r} of dataset {dataset!r}: {load_error_message(dataset, error)}"
+            ) from error
         columns, rows, origins = data.column_names, data.to_list(), [origin]
     if not rows:
         where = dataset if folder.is_file() else f"split {split!r} of {dataset}"
@@ -96,18 +94,6 @@ def read_split(dataset: str, split: str = "test") -> tuple[list[dict[str, Any]],
             f"{dataset} lacks the columns {', '.join(missing)}; expected {', '.join(COLUMNS)}, found {', '.join(columns)}"
         )
     return rows, origins
-
-
-def _concatenated(files: Sequence[Path], pq: Any) -> Any:
-    import pyarrow as pa
-
-    tables = []
-    for file in files:
-        try:
-            tables.append(pq.read_table(file))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]})") from error
-    return pa.concat_tables(tables, promote_options="default")
 
 
 def held_out(
@@ -130,7 +116,7 @@ def held_out(
         row = rows[index]
         name = str(row.get("id") or f"row {index}")
         messages = [*_messages(row, "history", name), *_messages(row, "messages", name)]
-        if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] != "user":
+        if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] not in ("user", "tool"):
             raise UserError(f"{name}: messages end with {[m['role'] for m in messages[-2:]]}; expected user, assistant")
         label = row["label"]
         if isinstance(label, bool) or not isinstance(label, int) or label < 1:
@@ -164,7 +150,7 @@ def check_labels(data: HeldOut, num_levels: int, dataset: str) -> None:
 
 def _messages(row: dict[str, Any], column: str, name: str) -> list[Message]:
     try:
-        return [] if row[column] is None else read_messages(row[column], column)
+        return [] if row[column] is None else read_messages(row[column], column, keep_reasoning=True)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
 
@@ -185,11 +171,8 @@ class Curves:
 def evaluate_split(
     data: HeldOut,
     scored: Sequence[Scored],
-    num_levels: int | None = None,
-    repeats: int = 1000,
-    seed: int = 0,
-    n_bins: int = 10,
-    max_pairs: int = 20_000,
+    num_levels: int | None,
+    config: EvaluateConfig,
 ) -> tuple[dict[str, Any], Curves]:
     """All results on one held-out split, and the curves to plot.
 
@@ -197,17 +180,10 @@ def evaluate_split(
     absolute, so the better-labelled row should score higher whatever the prompt.
 
     What sets two classes against each other (ROC-AUC, calibration, pairs) is null, with a `reason`, where one of them has
-    fewer than `MIN_CLASS_ROWS` rows.
-
-    Args:
-        data: candidates and labels.
-        scored: what the model says of each.
-        num_levels: the model's K, which labels do not exceed; None for a model without levels.
-        repeats: bootstrap resamples.
-        seed: of resamples and pairs.
-        n_bins: of the calibration errors.
-        max_pairs: at most so many pairs, sampled.
+    fewer than `MIN_CLASS_ROWS` rows. `num_levels` is the model's K, None for a model without levels.
     """
+    from wildreward.modeling_wildreward.ordinal import positive_from  # brings torch, which reading does without
+
     levels = num_levels or LEVELS
     first_positive = positive_from(levels)
     scores = np.asarray([s.score for s in scored])
@@ -217,7 +193,10 @@ def evaluate_split(
         "n": len(scores),
         "users": len(set(data.users)),
         "labels": {str(k): int((data.labels == k).sum()) for k in range(1, max(levels, data.labels.max()) + 1)},
-        **{k: v.as_dict() for k, v in _estimates(scores, data, probs is not None, levels, repeats, seed).items()},
+        **{
+            k: v.as_dict()
+            for k, v in _estimates(scores, data, probs is not None, levels, first_positive, config).items()
+        },
         "n_positive": int(positive.sum()),
         "n_negative": int((~positive).sum()),
     }
@@ -226,14 +205,14 @@ def evaluate_split(
         stated = np.clip(probs[:, first_positive - 1 :].sum(axis=1), 0, 1)
         outcome = positive.astype(float)
         calibration = {
-            **calibration_results(stated, outcome, n_bins),
+            **calibration_results(stated, outcome, config.bins),
             "brier": brier_score(stated, outcome),
             "nll": negative_log_likelihood(stated, outcome),
         }
         result["calibration"] = withheld(calibration, _too_few_rows(positive))
-    pairs = make_pairs(scores, probs, data.labels, max_pairs, seed)
+    pairs = make_pairs(scores, probs, data.labels, MAX_PAIRS, config.seed)
     if len(pairs):
-        result["pairs"] = pair_results(pairs, data.users, data.conversations, n_bins, repeats, seed)
+        result["pairs"] = pair_results(pairs, data.users, data.conversations, config)
         result["length_bias"] = _length_bias(scores, pairs, data)
     result["languages"] = _by_language(scores, data, first_positive)
     return result, Curves(scores, data.labels, data.users, stated, pairs, levels)
@@ -250,41 +229,29 @@ def _stacked_probs(scored: Sequence[Scored]) -> Floats | None:
 
 
 def _estimates(
-    scores: Floats, data: HeldOut, has_levels: bool, num_levels: int, repeats: int, seed: int
+    scores: Floats, data: HeldOut, has_levels: bool, num_levels: int, first_positive: int, config: EvaluateConfig
 ) -> dict[str, Estimate]:
     """Metrics with intervals. Scores of a model without levels (Bradley-Terry) have no unit: rank metrics only."""
     labels = data.labels
-    first_positive = positive_from(num_levels)
-    statistics: dict[str, Any] = {
-        "spearman": lambda rows: spearman(scores[rows], labels[rows]),
-        "kendall_tau_b": lambda rows: kendall_tau_b(scores[rows], labels[rows]),
-        "roc_auc": lambda rows: roc_auc(scores[rows], labels[rows] >= first_positive),
-    }
-    if has_levels:
-        names = ("mae", "rmse", "accuracy", "within_one_accuracy", "qwk", "spearman", "kendall_tau_b", "roc_auc")
-        cache: dict[bytes, dict[str, float]] = {}
-
-        def metric(name: str) -> Any:
-            def value(rows: Ints) -> float:
-                key = rows.tobytes()
-                if key not in cache:
-                    cache.clear()
-                    cache[key] = ordinal_metrics(scores[rows], labels[rows], num_levels, first_positive)
-                return cache[key][name]
-
-            return value
-
-        statistics = {name: metric(name) for name in names}
     users, positive = np.asarray(data.users), labels >= first_positive
     reason, all_users = _too_few_rows(positive), len(set(data.users))
+
+    def measure(rows: Ints) -> dict[str, float]:
+        s, y = scores[rows], labels[rows]
+        ranks = {"spearman": spearman, "kendall_tau_b": kendall_tau_b}
+        found = (
+            ordinal_metrics(s, y, num_levels, first_positive)
+            if has_levels
+            else {name: rank(s, y) for name, rank in ranks.items()} | {"roc_auc": roc_auc(s, y >= first_positive)}
+        )
+        return {name: value for name, value in found.items() if not (reason and name == "roc_auc")}
+
     share_of = {
         "accuracy": all_users,
         "within_one_accuracy": all_users,
         "roc_auc": min(np.unique(users[positive]).size, np.unique(users[~positive]).size),
     }
-    if reason:
-        del statistics["roc_auc"]
-    found = bootstrap(statistics, data.users, repeats, seed, share_of=share_of)
+    found = bootstrap_all(measure, data.users, config.bootstrap, config.seed, share_of=share_of)
     return found | ({"roc_auc": Estimate(reason=reason)} if reason else {})
 
 

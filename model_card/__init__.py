@@ -1,6 +1,6 @@
 """Cards of models and datasets, and the way of both kinds of folder to the Hub."""
 
-from wildreward._lazy import lazy_names
+from wildreward.common.lazy import lazy_names
 
 __getattr__, __dir__ = lazy_names(
     __name__,

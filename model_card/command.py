@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
 
 
 @dataclass
@@ -36,5 +36,4 @@ def main(config: PushConfig) -> None:
     done = push(config.path, config.repo_id, config.private or None, config.license, config.message)
     if done.left_out:
         print(f"not pushed: {', '.join(done.left_out[:10])}{' …' if len(done.left_out) > 10 else ''}")
-    state = f"{len(done.changed)} files changed" if done.changed else "already up to date"
-    print(f"{done.kind} pushed ({state}): {done.url}")
+    print(f"{done.kind} {'pushed' if done.changed else 'already up to date'}: {done.url}")

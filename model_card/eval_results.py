@@ -31,6 +31,13 @@ def result_entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             if source in read and estimate["value"] is not None:
                 notes = _notes(estimate, f"{estimate.get('n', result['n'])} items", 100)
                 entries.append(EvalResultEntry(source, "default", round(100 * estimate["value"], 2), notes=notes))
+    for name, result in (results.get("pairs") or {}).items():
+        for repo in _read_from_the_hub(result):
+            if result["accuracy"]["value"] is not None:
+                notes = _notes(result["accuracy"], f"{result['n']} pairs, {name}", 100)
+                entries.append(
+                    EvalResultEntry(repo, "default", round(100 * result["accuracy"]["value"], 2), notes=notes)
+                )
     for name, result in (results.get("datasets") or {}).items():
         if not is_hub_id(name) or name not in _read_from_the_hub(result):
             continue

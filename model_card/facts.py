@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from wildreward.errors import UserError
-from wildreward.files import read_json
-from wildreward.weights import weights_digest
+from wildreward.common.errors import UserError
+from wildreward.common.files import read_json
+from wildreward.common.weights import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +130,7 @@ def _of_other_weights(results: Mapping[str, Any], folder: Path) -> bool:
 def _figures(results: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     """The figures that the results name, as far as they are there: others are of earlier evaluations."""
     parts = [*(results.get("datasets") or {}).values(), *(results.get("benchmarks") or {}).values()]
+    parts += (results.get("pairs") or {}).values()
     names = {name for part in parts if isinstance(part, Mapping) for name in part.get("figures") or []}
     return tuple(f"figures/{name}" for name in sorted(names) if (folder / "figures" / name).is_file())
 
@@ -149,25 +150,23 @@ def _role(config: Mapping[str, Any], peft: bool) -> str:
 
 
 def _license_of(base: str) -> str | None:
-    """The license in the base model's card, where that card is on this machine (folder, package or Hub cache)."""
-    from huggingface_hub import try_to_load_from_cache
+    """The license in the base model's card, where that card is on this machine (folder or Hub cache)."""
+    from huggingface_hub import ModelCard, try_to_load_from_cache
 
-    from wildreward.bundled import resolve
-
-    card = Path(resolve(base)) / "README.md"
+    card = Path(base) / "README.md"
     if not card.is_file():
         cached = try_to_load_from_cache(base, "README.md") if is_hub_id(base) else None
         if not isinstance(cached, str):
             return None
         card = Path(cached)
-    front = re.match(r"\s*---\r?\n(.*?)\r?\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     try:
-        found = yaml.safe_load(front.group(1)) if front else None
-    except yaml.YAMLError:
+        found = ModelCard(card.read_text(encoding="utf-8", errors="replace"), ignore_metadata_errors=True).data.get(
+            "license"
+        )
+    except (yaml.YAMLError, ValueError, TypeError):
         logger.warning("the card of %s has YAML that does not parse; its license is not taken over", base)
         return None
-    value = found.get("license") if isinstance(found, dict) else None
-    return value if isinstance(value, str) else None
+    return found if isinstance(found, str) else None
 
 
 def _languages(training: Mapping[str, Any], results: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
 
 MODEL, DATASET = "model", "dataset"
 

@@ -4,12 +4,13 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wildreward.cards import merge_card, seal, set_field
-from wildreward.errors import UserError
-from wildreward.files import atomic_path
+from wildreward.common.cards import Card, rendered_again
+from wildreward.common.errors import UserError
+from wildreward.common.files import atomic_path
 from wildreward.model_card.eval_results import result_entries
 from wildreward.model_card.facts import LABELER, POLICY, ModelFacts, read_model_facts
 
@@ -27,7 +28,7 @@ def write_model_card(
 ) -> Path:
     """Write `README.md` and `.eval_results/wildreward.yaml` of a model folder from the files in it.
 
-    A README.md that is there already keeps what a person wrote or changed in it, see `wildreward.cards`.
+    What a person wrote around the generated section of a README.md that is there already stays, see `wildreward.common.cards`.
 
     Args:
         folder: a model folder; config.json, training_summary.json, results.json and figures/ are read.
@@ -45,9 +46,11 @@ def write_model_card(
     facts = read_model_facts(folder, repo_id)
     readme = folder / "README.md"
     old = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    text = merge_card(old, render_model_card(facts))
+    card = rendered_again(Card.parse(old), model_card(facts))
+    if license:
+        card = replace(card, metadata=card.metadata | {"license": license})
     with atomic_path(readme) as temporary:
-        temporary.write_text(set_field(text, "license", license) if license else text, encoding="utf-8")
+        temporary.write_text(str(card), encoding="utf-8")
     entries = render_eval_results(facts.results)
     if entries:
         with atomic_path(folder / EVAL_RESULTS) as temporary:
@@ -60,9 +63,13 @@ def write_model_card(
 
 
 def render_model_card(facts: ModelFacts) -> str:
-    """The card's text, sealed. The same facts give the same text."""
+    """The card's text. The same facts give the same text."""
+    return str(model_card(facts))
+
+
+def model_card(facts: ModelFacts) -> Card:
+    """The card, with nothing in it that a person wrote."""
     import jinja2
-    from huggingface_hub.utils import yaml_dump
 
     environment = jinja2.Environment(undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters["figure_title"] = _figure_title
@@ -75,8 +82,7 @@ def render_model_card(facts: ModelFacts) -> str:
         held_out=_held_out_rows(facts.training.get("held_out") or {}),
         versions=facts.training.get("versions") or facts.results.get("versions") or {},
     )
-    body = re.sub(r"\n{3,}", "\n\n", body)
-    return seal(f"---\n{yaml_dump(card_metadata(facts), sort_keys=False)}---\n\n{body}")
+    return Card(card_metadata(facts), section=re.sub(r"\n{3,}", "\n\n", body).strip())
 
 
 def card_metadata(facts: ModelFacts) -> dict[str, Any]:

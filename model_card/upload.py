@@ -1,25 +1,24 @@
-"""Push a model or dataset folder: the card is rendered and everything checked first, then one upload, all or nothing."""
+"""Push a model or dataset folder: the card is rendered and everything checked first, then one commit, all or nothing."""
 
 import logging
 import os
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from wildreward.cards import fill_in, mark_pushed, merge_card, parse_card, reconcile, set_field
-from wildreward.errors import UserError
-from wildreward.files import FolderLock, atomic_path
+from wildreward.common.cards import Card, joined, rendered_again
+from wildreward.common.errors import UserError
+from wildreward.common.files import FolderLock, atomic_path
 from wildreward.model_card import hub
 from wildreward.model_card.facts import read_model_facts
-from wildreward.model_card.files import MODEL, Selection, detect_kind, replaced
-from wildreward.model_card.model_card import EVAL_RESULTS, render_eval_results, render_model_card
+from wildreward.model_card.files import MODEL, Selection, detect_kind, matches, replaced
+from wildreward.model_card.model_card import EVAL_RESULTS, model_card, render_eval_results
 from wildreward.model_card.validate import validate_folder
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 3  # how often main may change under an upload before it is given up
+PLACEHOLDER = "PATH_OR_REPO"  # of the repository, in the loading example that `build-dataset` writes
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Pushed:
     url: str
     kind: str
     files: tuple[str, ...]
-    changed: tuple[str, ...]
-    """Paths that differed from main before the push; empty when the Hub had everything already."""
+    changed: bool
+    """Whether anything differed from main before the push."""
     left_out: tuple[str, ...]
     """Files of the folder that do not belong on the Hub."""
 
@@ -45,7 +44,7 @@ def push(
 ) -> Pushed:
     """Push a model folder or a dataset folder to the Hub.
 
-    Nothing is sent before card and files have passed every check. The upload goes to a pull request and is merged when
+    Nothing is sent before card and files have passed every check. The upload is a pull request that is merged when
     complete, so readers of the repository see the old state or the new one. Interrupted, the same call goes on where it
     stopped. What people wrote into the card, here or on the Hub, is kept.
 
@@ -64,105 +63,65 @@ def push(
     kind = detect_kind(folder)
     api = api or HfApi()
     with FolderLock(folder), hub.hub_errors(repo_id):
-        _check(folder, kind, repo_id, license, "")
-        if kind == MODEL and read_model_facts(folder).results_of_other_weights:
+        _, _, selection = _prepare(folder, kind, repo_id, license, "")
+        if "results.json" in selection.left_out:
             logger.warning(
                 "%s is of other weights than those in the folder: it is not pushed, and the card says that these were not "
                 "evaluated; run `wildreward evaluate` on this folder, then push again",
                 folder / "results.json",
             )
-        repo_id = _repository(api, repo_id, kind, private)
-        for _ in range(ROUNDS):
-            on_hub = hub.read_card(api, repo_id, kind)
-            card, kept, selection = _check(folder, kind, repo_id, license, on_hub)
-            stale = replaced(kind, selection.files)
-            with tempfile.TemporaryDirectory(prefix="wildreward-push-") as staged:
-                _stage(folder, selection, card, _entries(folder, kind), Path(staged))
-                changed = hub.changed_paths(api, repo_id, kind, Path(staged), stale)
-                if changed:
-                    hub.upload(api, repo_id, kind, Path(staged), stale, message or f"Upload {kind}")
-                left = hub.changed_paths(api, repo_id, kind, Path(staged), stale) if changed else []
-            if not left:
-                break
-            logger.warning("main of %s changed during the upload; comparing again", repo_id)
-        else:
-            raise UserError(f"{repo_id} keeps changing during the upload ({', '.join(left[:5])}); push again later")
+        repo_id = hub.open_repository(api, repo_id, kind, private)
+        head, there, on_hub = hub.read_main(api, repo_id, kind)
+        card, kept, selection = _prepare(folder, kind, repo_id, license, on_hub)
+        files: dict[str, Path | bytes] = {name: folder / name for name in selection.files}
+        entries = render_eval_results(read_model_facts(folder).results) if kind == MODEL else ""
+        files.pop(EVAL_RESULTS.as_posix(), None)
+        files |= {"README.md": card.encode()} | ({EVAL_RESULTS.as_posix(): entries.encode()} if entries else {})
+        gone = [name for name in there if name not in files and matches(name, replaced(kind, selection.files))]
+        changed = hub.commit(api, repo_id, kind, files, gone, message or f"Upload {kind}", head)
         _keep(folder / "README.md", kept)
-        if entries := _entries(folder, kind):
+        if entries:
             _keep(folder / EVAL_RESULTS, entries)
-    prefix = "" if kind == MODEL else "datasets/"
-    url = f"{api.endpoint}/{prefix}{repo_id}"
-    return Pushed(url, kind, selection.files, tuple(changed), selection.left_out)
+    url = f"{api.endpoint}/{'' if kind == MODEL else 'datasets/'}{repo_id}"
+    return Pushed(url, kind, selection.files, changed, selection.left_out)
 
 
-def _check(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: str) -> tuple[str, str, Selection]:
+def _prepare(folder: Path, kind: str, repo_id: str, license: str | None, on_hub: str) -> tuple[str, str, Selection]:
     """Render the card that would be pushed and check it together with the files.
 
     Returns:
-        The card; as it then stays in the folder, which names no repository in a dataset's loading example, because the
-        folder may be pushed to another one, too; the files.
+        The card; as it then stays in the folder, where a dataset's loading example names no repository, because the folder
+        may be pushed to another one, too; the files.
     """
     readme = folder / "README.md"
-    local = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    for name, text in ((f"{readme}", local), (f"README.md of {repo_id} on the Hub", on_hub)):
-        try:
-            parse_card(text)
-        except UserError as error:
-            raise UserError(f"{name} is not ready to be pushed: {error}") from error
+    local = _parse(readme.read_text(encoding="utf-8") if readme.exists() else "", str(readme))
     withheld: set[str] = set()
     if kind == MODEL:
         facts = read_model_facts(folder, repo_id if "/" in repo_id else None)
-        fresh = render_model_card(facts)
-        placeless = fresh
-        withheld = {"results.json"} if facts.results_of_other_weights else set()
-    elif local:
-        placeless = local
-        fresh = fill_in(local, "PATH_OR_REPO", repo_id)  # in the loading example that `build-dataset` writes
+        fresh = model_card(facts)
+        if facts.results_of_other_weights:
+            withheld = {"results.json"}
+    elif readme.exists():
+        fresh = local
     else:
         raise UserError(
             f"{folder} has no README.md; `wildreward build-dataset` writes one, run it again on this folder"
         )
-    joined = reconcile(on_hub, local)
-    card = _finished(merge_card(joined, fresh), license)
-    kept = card if placeless == fresh else _finished(merge_card(joined, placeless), license)
+    kept = rendered_again(joined(_parse(on_hub, f"README.md of {repo_id} on the Hub"), local), fresh)
+    if license:
+        kept = replace(kept, metadata=kept.metadata | {"license": license})
+    kept = replace(kept, pushed=kept.digest())
+    card = str(replace(kept, section=kept.section.replace(PLACEHOLDER, repo_id)))
     selection = validate_folder(folder, card)
     files = tuple(sorted({*selection.files, "README.md"} - withheld))
-    return card, kept, Selection(kind, files, (*selection.left_out, *sorted(withheld)))
+    return card, str(kept), Selection(kind, files, (*selection.left_out, *sorted(withheld)))
 
 
-def _finished(card: str, license: str | None) -> str:
-    return mark_pushed(set_field(card, "license", license) if license else card)
-
-
-def _repository(api: HfApi, repo_id: str, kind: str, private: bool | None) -> str:
-    """Make sure the repository is there, with the visibility asked for; returns its full id."""
-    me = api.whoami(cache=True)["name"]
-    repo_id = repo_id if "/" in repo_id else f"{me}/{repo_id}"
-    api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
-    if private and not api.repo_info(repo_id, repo_type=kind).private:
-        raise UserError(
-            f"{repo_id} exists and is public, but --private was asked for; make it private in its settings on the Hub, "
-            "or choose another id. Nothing was uploaded"
-        )
-    return repo_id
-
-
-def _entries(folder: Path, kind: str) -> str:
-    return render_eval_results(read_model_facts(folder).results) if kind == MODEL else ""
-
-
-def _stage(folder: Path, selection: Selection, card: str, entries: str, staged: Path) -> None:
-    """Lay out exactly what is pushed: links to the folder's files, and the card as rendered."""
-    for name in selection.files:
-        target = staged / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if name == "README.md":
-            target.write_text(card, encoding="utf-8")
-        elif name != EVAL_RESULTS.as_posix():
-            target.symlink_to((folder / name).resolve())
-    if entries:
-        (staged / EVAL_RESULTS).parent.mkdir(parents=True, exist_ok=True)
-        (staged / EVAL_RESULTS).write_text(entries, encoding="utf-8")
+def _parse(text: str, name: str) -> Card:
+    try:
+        return Card.parse(text)
+    except UserError as error:
+        raise UserError(f"{name} is not ready to be pushed: {error}") from error
 
 
 def _keep(path: Path, text: str) -> None:

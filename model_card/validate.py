@@ -8,17 +8,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from wildreward import credentials
-from wildreward.cards import Card, parse_card
-from wildreward.errors import UserError
+from wildreward.common import credentials
+from wildreward.common.cards import Card
+from wildreward.common.errors import UserError
 from wildreward.model_card.files import DATASET, MODEL, Selection, matches, select_files
 
 REQUIRED = {MODEL: ("license", "library_name", "pipeline_tag", "tags"), DATASET: ("configs", "dataset_info")}
 TEXT_FIELDS = ("library_name", "pipeline_tag", "license_name", "pretty_name")
 TEXT_OR_LIST_FIELDS = ("language", "license", "datasets", "base_model", "tags", "task_categories", "size_categories")
-PIPELINE_TAGS = ("text-classification", "text-generation", "text-ranking")
 _IMAGE = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]*\ssrc=[\"']([^\"']+)", re.IGNORECASE)
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^`\n]*)$")
 # Everything else that is pushed is text. A tokenizer's vocabulary is made of pieces of text that prove nothing.
 _NOT_TEXT = ("*.safetensors", "*.model", "figures/*.png", "images/*.png", "images/*.jpg")
 _VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt")
@@ -54,12 +52,12 @@ def validate_folder(folder: str | os.PathLike, readme: str | None = None) -> Sel
 
 
 def card_problems(text: str, selection: Selection, folder: Path) -> list[str]:
-    """What is wrong with a card: YAML, required and typed metadata, blocks, code fences, images, dataset features."""
+    """What is wrong with a card: YAML, required and typed metadata, the section's comments, images, dataset features."""
     try:
-        card = parse_card(text)
+        card = Card.parse(text)
     except UserError as error:
         return [str(error)]
-    problems = [*_metadata_problems(card.metadata, selection.kind), *_body_problems(card, selection)]
+    problems = [*_metadata_problems(card.metadata, selection.kind), *_image_problems(text, selection)]
     if selection.kind == DATASET and not problems:
         problems += _dataset_problems(card.metadata, selection, folder)
     return problems
@@ -79,37 +77,16 @@ def _metadata_problems(metadata: Mapping[str, Any], kind: str) -> Iterator[str]:
         items = value if isinstance(value, list) else [value]
         if value is not None and not all(isinstance(item, str) and item for item in items):
             yield f"the card's `{key}` is {value!r}; expected text or a list of texts (quote `no` and numbers)"
-    if kind == MODEL and isinstance(tag := metadata.get("pipeline_tag"), str) and tag not in PIPELINE_TAGS:
-        yield f"the card's `pipeline_tag` is {tag!r}; expected one of {', '.join(PIPELINE_TAGS)}"
     try:
-        (ModelCardData if kind == MODEL else DatasetCardData)(**{str(key): value for key, value in metadata.items()})
+        (ModelCardData if kind == MODEL else DatasetCardData)(**metadata)
     except (ValueError, TypeError) as error:
         yield f"the Hub would not read the card's metadata: {error}"
 
 
-def _body_problems(card: Card, selection: Selection) -> Iterator[str]:
-    for name, text in [*card.blocks.items(), *card.gaps.items()]:
-        where = f"block {name!r}" if name in card.blocks and text is card.blocks[name] else f"the text after {name!r}"
-        if line := open_fence(text):
-            yield f"{where} opens a code fence in line {line} and does not close it"
-    for link in image_links("\n".join([*card.blocks.values(), *card.gaps.values()])):
+def _image_problems(text: str, selection: Selection) -> Iterator[str]:
+    for link in image_links(text):
         if link not in selection.files:
             yield f"the card shows {link}, which is not among the files to push"
-
-
-def open_fence(text: str) -> int | None:
-    """The line (from 1) of a code fence that is never closed, by CommonMark's rules; None where all are closed."""
-    fence, opened = "", None
-    for number, line in enumerate(text.splitlines(), 1):
-        found = _FENCE.match(line)
-        if not found:
-            continue
-        marks, info = found.groups()
-        if not fence:
-            fence, opened = marks, number
-        elif marks[0] == fence[0] and len(marks) >= len(fence) and not info.strip():
-            fence, opened = "", None
-    return opened
 
 
 def image_links(text: str) -> list[str]:

@@ -1,11 +1,13 @@
 """Configuration of a WildReward model: a backbone's own configuration plus the ordinal head on top of it.
 
-This file is copied to the Hub with every model, so it imports nothing but transformers.
+This file is copied to the Hub with every model: relative imports, and nothing but transformers.
 """
 
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
+
+from .backbones import config_of
 
 HEADS = ("coral", "corn", "independent")
 POOLINGS = ("last", "mean", "cls", "sections")
@@ -42,11 +44,11 @@ class WildRewardConfig(PreTrainedConfig):
     temperatures: list[float] | None = None
     max_length: int = 4096
     base_model: str | None = None
+    pad_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.text_config, dict):
-            values = dict(self.text_config)
-            self.text_config = AutoConfig.for_model(str(values.pop("model_type", None)), **values)
+            self.text_config = config_of(dict(self.text_config))
         if not isinstance(self.text_config, PreTrainedConfig | None):
             raise ValueError(f"text_config is {self.text_config!r}; expected the backbone's configuration, an object")
         # The score is the one regression-like output, whatever number of labels a loader passes along.

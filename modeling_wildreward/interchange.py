@@ -1,14 +1,24 @@
-"""To and from an ordinary `<Arch>ForSequenceClassification` with K - 1 labels, one logistic unit a threshold.
+"""To and from an ordinary `<Arch>ForSequenceClassification`, which inference engines and any transformers program load.
 
-That is the form of the checkpoints published with the paper, and one that vLLM's `/classify`, sentence-transformers'
-CrossEncoder and any transformers program load: `score = 1 + Σ_k sigmoid(logit_k)`.
+Its `score` layer is one linear map without biases, so each head has one form:
+
+    scalar      (coral) one label, the logit w·h, which alone decides the order. The biases b and temperatures T stay in
+                the configuration: score = 1 + Σ_k sigmoid((w·h + b_k) / T_k), each term at most the one before.
+    thresholds  (independent) K - 1 labels, a logistic unit each: score = 1 + Σ_k sigmoid(logit_k). That is the form of
+                the checkpoints published with the paper.
+
+The configuration holds `wildreward_form`, `wildreward_thresholds` and `wildreward_temperatures`; of `thresholds` the latter
+are zeros and ones, for they are in the weights.
 """
 
 import copy
 import json
 import logging
+import math
 import os
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -31,44 +41,73 @@ from .template import install_template
 logger = logging.getLogger(__name__)
 
 TEMPLATE_MARK = "Rate how well the last response serves the user."
+FORMS = {"coral": "scalar", "independent": "thresholds"}
 
 
-def export_model(
-    model: WildRewardForSequenceClassification, tokenizer: PreTrainedTokenizerBase
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The same scores as a plain sequence classifier: temperatures folded into the rows of its `score` layer.
-
-    Args:
-        model: a reward model with the `independent` head, `last` pooling and a decoder backbone.
-        tokenizer: the model's.
-
-    Returns:
-        `<Arch>ForSequenceClassification` with K - 1 labels, its backbone shared with `model`, not copied; and the
-        tokenizer, with another padding token where that would also end the texts, because a plain classifier reads
-        the last token that is not padding.
+def check_form(config: WildRewardConfig, form: str | None = None) -> str:
+    """The form that a model is exported to: the given one, or by default the one that its head has.
 
     Raises:
-        ValueError: a head or backbone that such a classifier cannot express, with the reason.
+        ValueError: there is none for this head or pooling, with the reason.
     """
-    config = model.config
+    if form not in (None, "scalar", "thresholds"):
+        raise ValueError(f"form is {form!r}; expected scalar or thresholds")
     reasons = []
-    if config.head != "independent":
+    if config.head == "corn":
         reasons.append(
-            f"a model with the {config.head} head cannot be exported: its level probabilities are not one sigmoid a "
-            "logit without a bias, which is all that a plain classifier can express; train with head=independent"
+            "a model with the corn head cannot be exported: its level probabilities are products of sigmoids with biases, "
+            "and engines read one linear layer without any; train with head=coral or head=independent"
         )
-    if config.pooling != "last" or not model.causal:
+    elif form not in (None, FORMS[config.head]):
+        why = (
+            "its thresholds differ in their biases alone, for which a plain classifier has no place"
+            if config.head == "coral"
+            else "each of its thresholds has a weight vector of its own"
+        )
+        reasons.append(f"a model with the {config.head} head has no {form} form: {why}; use {FORMS[config.head]}")
+    if config.pooling != "last":
         reasons.append(
             f"a {config.text_config.model_type} model with {config.pooling} pooling cannot be exported: plain "
             "classifiers of encoders put further layers between backbone and logits; use a decoder with last pooling"
         )
     if reasons:
         raise ValueError("; and ".join(reasons))
-    labels = {k: f"P(level > {k + 1})" for k in range(config.num_levels - 1)}
+    return FORMS[config.head]
+
+
+def export_model(
+    model: WildRewardForSequenceClassification, tokenizer: PreTrainedTokenizerBase, form: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The same scores as a plain sequence classifier, to be saved.
+
+    Args:
+        model: a reward model with the `coral` or `independent` head, `last` pooling and a decoder backbone.
+        tokenizer: the model's.
+        form: see [`check_form`].
+
+    Returns:
+        `<Arch>ForSequenceClassification` with one label or K - 1, its backbone shared with `model`, not copied, its
+        `score` layer in float32, as engines compute it; and the tokenizer, see [`_for_engines`].
+
+    Raises:
+        ValueError: a head or backbone that such a classifier cannot express, with the reason.
+    """
+    config, form = model.config, check_form(model.config, form)
+    if not model.causal:
+        raise ValueError(
+            f"a {config.text_config.model_type} model that looks both ways cannot be exported: engines read decoders "
+            "from left to right"
+        )
+    scalar = form == "scalar"
+    labels = {0: "reward"} if scalar else {k: f"P(level > {k + 1})" for k in range(config.num_levels - 1)}
     plain = AutoConfig.for_model(**config.text_config.to_dict())
     plain.id2label, plain.label2id = labels, {name: k for k, name in labels.items()}
-    plain.problem_type = "multi_label_classification"  # makes vLLM and CrossEncoder apply a sigmoid to each logit
-    tokenizer = _pads_apart(tokenizer)
+    # what vLLM makes of the logits: nothing, or the sigmoid of each
+    plain.problem_type = "regression" if scalar else "multi_label_classification"
+    plain.wildreward_form = form
+    plain.wildreward_thresholds = model.score.biases().tolist()
+    plain.wildreward_temperatures = list(config.temperatures) if scalar else [1.0] * len(config.temperatures)
+    tokenizer = _for_engines(tokenizer, config.max_length)
     plain.get_text_config().pad_token_id = tokenizer.pad_token_id
     plain.dtype = model.dtype
     with torch.device("meta"):
@@ -76,14 +115,21 @@ def export_model(
     if not isinstance(getattr(classifier, "score", None), nn.Linear):
         raise ValueError(f"{type(classifier).__name__} has no linear `score` layer to export to")
     setattr(classifier, classifier.base_model_prefix, model.model)
-    temperatures = torch.tensor(config.temperatures, dtype=torch.float32, device=model.device)
-    classifier.score = nn.Linear(model.score.weight.shape[1], config.num_levels - 1, bias=False, device="meta")
-    classifier.score.weight = nn.Parameter((model.score.weight.float() / temperatures[:, None]).to(model.dtype))
+    weight = model.score.weight.detach().float()
+    if not scalar:
+        weight = weight / torch.tensor(config.temperatures, dtype=torch.float32, device=weight.device)[:, None]
+    classifier.score = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    classifier.score.weight = nn.Parameter(weight)
     return classifier.eval(), tokenizer
 
 
-def _pads_apart(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A copy whose padding token does not end the input texts. Any other will do: what it pads is masked."""
+def _for_engines(tokenizer: PreTrainedTokenizerBase, max_length: int) -> PreTrainedTokenizerBase:
+    """A copy for programs that know nothing of reward models.
+
+    Its padding token does not end the input texts, because a plain classifier reads the last token that is not padding
+    (any other will do: what it pads is masked). It adds no tokens to a text: the template has written them, and an engine
+    that tokenizes rendered text would add them again. And it says how long an input may be.
+    """
     tokenizer = copy.deepcopy(tokenizer)
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
@@ -91,19 +137,22 @@ def _pads_apart(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id == last:
         others = (tokenizer.bos_token_id, tokenizer.unk_token_id, 0, 1)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(next(i for i in others if i is not None and i != last))
+    if tokenizer("a")["input_ids"] != tokenizer("a", add_special_tokens=False)["input_ids"]:
+        tokenizer.add_bos_token = tokenizer.add_eos_token = False
+    tokenizer.model_max_length = max_length
     return tokenizer
 
 
 def convert_checkpoint(
     checkpoint: str | os.PathLike, template: str | None = None, max_length: int = 4096, revision: str | None = None
 ) -> tuple[WildRewardForSequenceClassification, "AutoTokenizer"]:
-    """Read a plain sequence classifier with K - 1 threshold labels as a reward model.
+    """Read what [`export_model`] made, or a plain sequence classifier with K - 1 threshold labels, as a reward model.
 
     Args:
         checkpoint: folder or Hub id with safetensors weights.
         template: Jinja chat template that renders the input text the checkpoint was trained on; None keeps the
             tokenizer's own if it is this package's; `"default"` installs this package's.
-        max_length: longest input in tokens.
+        max_length: longest input in tokens, at most what the backbone's positions or an export allow.
         revision: of a Hub id.
 
     Returns:
@@ -116,7 +165,8 @@ def convert_checkpoint(
     folder = _local_folder(checkpoint, revision)
     text_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     weight = _score_weight(folder)
-    if weight.shape[0] < 2:
+    form, thresholds, temperatures = _take_form(text_config, len(weight))
+    if form is None and len(weight) < 2:
         raise ValueError(
             f"{checkpoint} has {weight.shape[0]} label: a pairwise (Bradley-Terry) reward model has no levels and "
             "cannot be converted; `wildreward evaluate` takes it as it is"
@@ -133,12 +183,14 @@ def convert_checkpoint(
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    longest = getattr(text_config.get_text_config(), "max_position_embeddings", None) or max_length
     config = WildRewardConfig(
         text_config=text_config,
-        num_levels=weight.shape[0] + 1,
-        head="independent",
+        num_levels=len(thresholds) + 1,
+        head="coral" if form == "scalar" else "independent",
         pooling="last",
-        max_length=min(max_length, getattr(text_config.get_text_config(), "max_position_embeddings", max_length)),
+        temperatures=temperatures,
+        max_length=min(max_length, longest, tokenizer.model_max_length if form else max_length),
         pad_token_id=tokenizer.pad_token_id,
         base_model=Path(checkpoint).name if Path(checkpoint).exists() else str(checkpoint),
     )
@@ -149,7 +201,26 @@ def convert_checkpoint(
     config.dtype = backbone.dtype
     model = WildRewardForSequenceClassification(config, backbone=backbone)
     model.score.weight = nn.Parameter(weight.float())
+    if form == "scalar":
+        model.score.set_biases(torch.tensor(thresholds, dtype=torch.float64))
     return model.eval(), tokenizer
+
+
+def _take_form(config: Any, labels: int) -> tuple[str | None, list[float], list[float]]:
+    """Form, thresholds and temperatures, taken out of a classifier's configuration; None, zeros and ones where it says
+    nothing of them."""
+    names = ("wildreward_form", "wildreward_thresholds", "wildreward_temperatures")
+    form, thresholds, temperatures = (config.__dict__.pop(name, None) for name in names)
+    if form is None:
+        return None, [0.0] * labels, [1.0] * labels
+    falling = isinstance(thresholds, list) and all(isinstance(bias, int | float) for bias in thresholds)
+    falling = falling and all(one >= next_one > -math.inf for one, next_one in pairwise([math.inf, *thresholds]))
+    if form not in FORMS.values() or not falling or labels != (1 if form == "scalar" else len(thresholds)):
+        raise ValueError(
+            f"the configuration says wildreward_form {form!r} and wildreward_thresholds {thresholds!r} of {labels} labels; "
+            "expected scalar with falling finite numbers and one label, or thresholds with as many labels"
+        )
+    return form, thresholds, temperatures
 
 
 def _local_folder(checkpoint: str | os.PathLike, revision: str | None) -> Path:

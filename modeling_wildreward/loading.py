@@ -57,10 +57,13 @@ def _some(names: list[str]) -> str:
 
 @contextlib.contextmanager
 def _without_its_report() -> Iterator[None]:
-    library = logging.get_logger("transformers.modeling_utils")
-    level = library.level
-    library.setLevel(logging.ERROR)
+    # the second speaks up just because the first is made quiet
+    names = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
+    levels = [(library, library.level) for library in map(logging.get_logger, names)]
+    for library, _ in levels:
+        library.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        library.setLevel(level)
+        for library, level in levels:
+            library.setLevel(level)

@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import ModelOutput, logging
 
+from .backbones import HUB_OPTIONS, name_code, named_class, save_code, text_part, trusted_class
 from .configuration_wildreward import WildRewardConfig
 from .loading import load_whole
 from .ordinal import OrdinalHead, expected_level, level_probs, ordinal_loss
@@ -60,15 +61,24 @@ class WildRewardForSequenceClassification(PreTrainedModel):
     _keep_in_fp32_modules_strict = {"score"}  # a few weights, in which the scores would be rounded
     _keys_to_ignore_at_inference = ("past_key_values", "hidden_states", "attentions")
 
-    def __init__(self, config: WildRewardConfig, backbone: PreTrainedModel | None = None) -> None:
+    def __init__(
+        self,
+        config: WildRewardConfig,
+        backbone: PreTrainedModel | None = None,
+        backbone_class: type[PreTrainedModel] | None = None,
+    ) -> None:
         super().__init__(config)
         self.num_labels = 1
         if config.text_config is None:
             raise ValueError("the configuration has no text_config; expected the backbone's configuration")
-        # a backbone with code of its own is loaded by `from_backbone`, never named by a configuration
-        self.model = (
-            AutoModel.from_config(config.text_config, trust_remote_code=False) if backbone is None else backbone
-        )
+        if backbone is None and backbone_class is not None:
+            backbone = backbone_class._from_config(config.text_config)
+        elif backbone is None and (own := named_class(config.text_config)):
+            raise ValueError(
+                f"its backbone ({config.text_config.model_type}) contains custom code, {own}; read it, then pass "
+                "trust_remote_code=True"
+            )
+        self.model = backbone or AutoModel.from_config(config.text_config, trust_remote_code=False)
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never used, and unused parameters stop distributed training
         hidden_size = config.text_config.get_text_config().hidden_size
@@ -89,15 +99,27 @@ class WildRewardForSequenceClassification(PreTrainedModel):
                 init.copy_(module.bias, fresh.bias)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+    def from_pretrained(cls, name: str, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
         """As in transformers; but a checkpoint that lacks a weight, has one too many or one of another shape is an error,
-        for scores of a head or layer made up by chance look like any others.
+        for scores of a head or layer made up by chance look like any others. `trust_remote_code=True` runs the code of a
+        backbone that has some.
 
         Raises:
             WeightsError: it is such a checkpoint, naming the weights.
         """
-        model, report = load_whole(super().from_pretrained, *args, **kwargs)
+        if kwargs.get("trust_remote_code"):
+            hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
+            config = kwargs.get("config") or cls.config_class.from_pretrained(name, **hub)
+            if named_class(config.text_config):
+                config.text_config, kwargs["backbone_class"] = trusted_class(config.text_config, name, **hub)
+                kwargs["config"] = config
+        model, report = load_whole(super().from_pretrained, name, *args, **kwargs)
         return (model, report) if output_loading_info else model
+
+    def save_pretrained(self, save_directory: str, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, with the code of a backbone that has some."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        save_code(self.model, save_directory)
 
     @classmethod
     def from_backbone(
@@ -114,7 +136,7 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         """Put a fresh ordinal head on a pretrained backbone.
 
         Args:
-            name: Hub id or folder of any model that `AutoModel` loads.
+            name: Hub id or folder of any model that `AutoModel` loads; of one that also sees or hears, the text model.
             num_levels: number of ordered levels K.
             head: `"coral"`, `"corn"` or `"independent"`.
             pooling: default: `"mean"` for encoders, `"last"` for decoders. `"sections"` also needs `config.response_mark`,
@@ -125,24 +147,27 @@ class WildRewardForSequenceClassification(PreTrainedModel):
                 `quantization_config`, `trust_remote_code`, …).
 
         Raises:
-            ValueError: an encoder-decoder backbone, a backbone that lacks weights, or a value the configuration refuses.
+            ValueError: an encoder-decoder backbone, one without a part that reads text, one whose code cannot be saved beside ours,
+                or a value the configuration refuses.
+            WeightsError: a backbone that lacks weights.
         """
         kwargs.setdefault("use_safetensors", True)
         trusted = kwargs.pop("trust_remote_code", False)
         # the pooler is not used, and what a language model has beyond its backbone is left behind
         unused = {"may_lack": ("pooler.",), "may_have": ("",)}
         backbone, _ = load_whole(AutoModel.from_pretrained, name, trust_remote_code=trusted, **unused, **kwargs)
+        backbone = text_part(backbone)
         text_config = backbone.config
-        if text_config.is_encoder_decoder:
-            raise ValueError(f"{name} is an encoder-decoder ({text_config.model_type}); use an encoder or a decoder")
-        limit = position_limit(backbone) or getattr(text_config.get_text_config(), "max_position_embeddings", None)
+        encoder = text_config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        encoder |= "AutoModelForMaskedLM" in (getattr(text_config, "auto_map", None) or {})
+        name_code(backbone, {path.name for path in Path(__file__).parent.iterdir()})
         config = WildRewardConfig(
             text_config=text_config,
             num_levels=num_levels,
             head=head,
-            pooling=pooling or ("mean" if text_config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "last"),
-            max_length=min(max_length or 4096, limit or 4096),
-            pad_token_id=text_config.get_text_config().pad_token_id,
+            pooling=pooling or ("mean" if encoder else "last"),
+            max_length=min(max_length or 4096, longest_input(backbone) or 4096),
+            pad_token_id=getattr(text_config.get_text_config(), "pad_token_id", None),
             attn_implementation=text_config._attn_implementation,
         )
         config.dtype = text_config.dtype
@@ -241,8 +266,11 @@ class WildRewardForSequenceClassification(PreTrainedModel):
 
     @property
     def causal(self) -> bool:
-        """Whether the backbone is a decoder, and not one that was made to look both ways."""
+        """Whether the backbone is a decoder, and not one that was made to look both ways; one with code of its own must say so
+        in each attention module."""
         config = self.config.text_config
+        if named_class(config):
+            return _attends_causally(self.model)
         both_ways = getattr(config.get_text_config(), "use_bidirectional_attention", False) is True
         return config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not both_ways
 
@@ -328,6 +356,11 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.config.pad_token_id or 0)
         lengths = torch.tensor([len(row) for row in rows], device=padded.device)
         return padded, (torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]).long(), None
+
+
+def longest_input(backbone: PreTrainedModel) -> int | None:
+    """How many tokens a backbone takes; None where it does not say."""
+    return position_limit(backbone) or getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
 
 
 def position_limit(backbone: nn.Module) -> int | None:

@@ -167,9 +167,13 @@ class OrdinalHead(nn.Module):
         if len(share) != self.num_thresholds + 1 or not bool((share > 0).all()):
             raise ValueError(f"level frequencies are {list(level_frequencies)}; expected K positive numbers")
         above = share.flip(0).cumsum(0).flip(0) / share.sum()  # P(y >= level)
-        logits = torch.logit(above[1:] / above[:-1] if self.head == "corn" else above[1:])
+        self.set_biases(torch.logit(above[1:] / above[:-1] if self.head == "corn" else above[1:]))
+
+    @torch.no_grad()
+    def set_biases(self, biases: torch.Tensor) -> None:
+        """Make [`biases`] give these, (K - 1,) float64, falling for `coral`; nothing happens for `independent`."""
         if self.head == "coral":
-            gaps = logits[:-1] - logits[1:]
-            logits = torch.cat([logits[:1], gaps + torch.log(-torch.expm1(-gaps))])  # inverse softplus
+            gaps = biases[:-1] - biases[1:]
+            biases = torch.cat([biases[:1], gaps + torch.log(-torch.expm1(-gaps))])  # inverse softplus
         if self.bias is not None:
-            self.bias.copy_(logits)
+            self.bias.copy_(biases)

@@ -16,6 +16,7 @@ Message text cannot open a section or smuggle in a special token: the template i
 tokenizer reads a split mark like a whole one (BERT's drop spaces, case and accents), message text loses every `<`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -36,6 +37,7 @@ PROBES += [("a.", response) for response in ("// x", "//", "/usr", "/* x */", "-
 GAP = " … "
 NEAR = 8  # tokens by which the sizes of single messages may miss the size of their rendering
 QUERY_SHARE = 0.25  # of the tokens of an input: what a long query keeps beside a response that is too long itself
+_FRAME = re.compile(r"\{%- set start = '([^'\\\n]*)' -%\}\n\{%- set end = '([^'\\\n]*)' -%\}\n")
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer packs into one on average: text beyond this is cut unread
 
 
@@ -69,22 +71,26 @@ def install_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
         if tokenizer.eos_token is None:
             raise ValueError("the tokenizer has no pad_token and no eos_token; set one before training a reward model")
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.chat_template = _reward_template(tokenizer)
+    tokenizer.chat_template = _reward_template(tokenizer, frame_of(tokenizer))
     return tokenizer
 
 
 def is_reward_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer's chat template is the one that [`install_template`] puts there, letter by letter."""
+    """Whether a tokenizer's chat template is the one that [`install_template`] puts there, letter by letter; an exported
+    tokenizer adds no special tokens itself any more, so what stands around the input may be any text."""
     template = tokenizer.chat_template
-    return isinstance(template, str) and template.endswith(_source()) and template == _reward_template(tokenizer)
+    if not isinstance(template, str) or not template.endswith(_source()):
+        return False
+    frame = _FRAME.match(template)
+    return template == _reward_template(tokenizer, frame.groups() if frame else frame_of(tokenizer))
 
 
 def _source() -> str:
     return resources.files(__package__).joinpath("reward_template.jinja").read_text(encoding="utf-8")
 
 
-def _reward_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    start, end = frame_of(tokenizer)
+def _reward_template(tokenizer: PreTrainedTokenizerBase, frame: Sequence[str]) -> str:
+    start, end = frame
     values = {"start": start, "end": end, "reserved": _reserved(tokenizer)}
     return "".join(f"{{%- set {name} = {_jinja(value)} -%}}\n" for name, value in values.items()) + _source()
 
@@ -132,7 +138,7 @@ def encode_batch(
 
     Args:
         tokenizer: one that [`install_template`] has prepared.
-        conversations: lists of `{"role", "content"}`; content is a string or a list of parts (`{"type": "text", …}`).
+        conversations: lists of `{"role", "content"}`; content is a string or a list of parts (`{"type": …, "text": …}`).
         max_length: longest result in tokens.
 
     Raises:
@@ -295,13 +301,19 @@ def _query_index(messages: Sequence[Message]) -> int | None:
 
 
 def _text(message: Message) -> str:
-    """Text of a message as the template reads it: parts joined by newlines, media named in brackets."""
+    """Text of a message as the template reads it: text in parts is one text, what else is among them is named in brackets."""
     content = message.get("content")
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    return "\n".join(part["text"] if part.get("type") == "text" else f"[{part.get('type')}]" for part in content)
+    text, said_before = "", True
+    for number, part in enumerate(content):
+        said = isinstance(part.get("text"), str)
+        text += "" if not number or (said and said_before) else "\n"
+        text += part["text"] if said else f"[{part.get('type')}]"
+        said_before = said
+    return text
 
 
 def frame_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:

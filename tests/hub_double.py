@@ -20,6 +20,7 @@ import re
 import threading
 import time
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 
 from tests.hub_api import Handler
 
@@ -63,6 +64,7 @@ class HubDouble:
         env = {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(hf_home),
+            "HF_HUB_CACHE": str(Path(hf_home, "hub")),
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",

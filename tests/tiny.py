@@ -72,8 +72,8 @@ def joining_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="!", eos_token="!")
 
 
-def backbone_config(kind: str):
-    """Random-weight configuration of a family: bert, modernbert, llama, qwen3 or gemma3."""
+def backbone_config(kind: str, **shape: int):
+    """Random-weight configuration of a family: bert, modernbert, llama, qwen3 or gemma3; `shape` replaces parts of SHAPE."""
     causal = {"num_key_value_heads": 2, "pad_token_id": 0, "max_position_embeddings": 1024}
     if kind == "bert":
         return BertConfig(**SHAPE, max_position_embeddings=128, pad_token_id=0)
@@ -81,9 +81,9 @@ def backbone_config(kind: str):
         tokens = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
         return ModernBertConfig(**SHAPE, **tokens, max_position_embeddings=512, local_attention=16)
     if kind == "llama":
-        return LlamaConfig(**SHAPE, **causal)
+        return LlamaConfig(**SHAPE | causal | shape)
     if kind == "qwen3":
-        return Qwen3Config(**SHAPE, **causal, head_dim=8)
+        return Qwen3Config(**SHAPE | causal | {"head_dim": 8} | shape)
     if kind == "gemma3":
         return Gemma3TextConfig(**SHAPE, **causal, head_dim=8, sliding_window=16)
     raise ValueError(kind)
@@ -95,11 +95,11 @@ def tokenizer_for(kind: str) -> PreTrainedTokenizerFast:
 
 
 def reward_model(
-    kind: str = "llama", head: str = "coral", seed: int = 0, pooling: str | None = None
+    kind: str = "llama", head: str = "coral", seed: int = 0, pooling: str | None = None, **shape: int
 ) -> WildRewardForSequenceClassification:
     """A reward model with random weights whose scores differ visibly between inputs."""
     torch.manual_seed(seed)
-    backbone = AutoModel.from_config(backbone_config(kind), attn_implementation="sdpa")
+    backbone = AutoModel.from_config(backbone_config(kind, **shape), attn_implementation="sdpa")
     encoder = kind in ("bert", "modernbert")
     config = WildRewardConfig(
         text_config=backbone.config,

@@ -1,23 +1,24 @@
 """Prompts for online DPO, from a feedback dataset or any dataset of prompts or chats."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wildreward.errors import UserError
-from wildreward.lookup import why_not
-from wildreward.roles import ROLES
+from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetNotFoundError
+from transformers import PreTrainedTokenizerBase
 
-if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
-    from transformers import PreTrainedTokenizerBase
+from wildreward.common.chat import read_messages
+from wildreward.common.errors import UserError
+from wildreward.common.lookup import load_error_message
 
 logger = logging.getLogger(__name__)
 
+Prompt = str | list[dict[str, str]]
+
 FILE_BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+COLUMNS = (["prompt"], ["history", "messages"], ["messages"], ["conversations"])
 
 
 def load_prompts(
@@ -48,24 +49,23 @@ def load_prompts(
     Raises:
         UserError: the dataset cannot be loaded, has none of these columns, or too few usable prompts.
     """
-    splits = _load(source, config_name)
+    splits, seen = _load(source, config_name), set()
     train = _shuffled(splits, "train" if "train" in splits else next(iter(splits)), seed)
-    seen: set[str] = set()
-    test_rows: list = []
+    test_prompts: list[Prompt] = []
     if "test" in splits and held_out:
-        test_rows = _take(_shuffled(splits, "test", seed), held_out, tokenizer, max_prompt_length, seen)
-    missing = held_out - len(test_rows)
-    train_rows = _take(train, None if limit is None else limit + missing, tokenizer, max_prompt_length, seen)
-    test_rows, train_rows = test_rows + train_rows[:missing], train_rows[missing:]
-    if not train_rows:
+        test_prompts = _take(_shuffled(splits, "test", seed), held_out, tokenizer, max_prompt_length, seen)
+    missing = held_out - len(test_prompts)
+    prompts = _take(train, None if limit is None else limit + missing, tokenizer, max_prompt_length, seen)
+    test_prompts, prompts = test_prompts + prompts[:missing], prompts[missing:]
+    if not prompts:
         raise UserError(
             f"{source} holds no prompt to train on beside {held_out} held out; lower held_out_prompts, or raise "
             "max_prompt_length"
         )
-    return _dataset(train_rows), _dataset(test_rows)
+    return Dataset.from_dict({"prompt": prompts}), Dataset.from_dict({"prompt": test_prompts})
 
 
-def prompt_of(row: dict[str, Any]) -> str | list[dict[str, str]] | None:
+def prompt_of(row: dict[str, Any]) -> Prompt | None:
     """The prompt of one row: a text, or messages that end with the user's; None where there is none.
 
     Raises:
@@ -87,22 +87,16 @@ class _UnusableRow(Exception):
 
 
 def _messages(turns: Any) -> list[dict[str, str]]:
-    messages = []
-    for turn in turns or []:
-        role = ROLES.get(str(turn.get("role") or turn.get("from")).lower())
-        if role is None:
-            raise _UnusableRow("unknown role")
-        content = turn.get("content") or turn.get("value") or ""
-        if not isinstance(content, str):
-            raise _UnusableRow("content that is not text")
-        messages.append({"role": role, "content": content})
-    return messages
+    """What tools were asked and said is left out: many policies' templates refuse it, and none is there to be asked."""
+    try:
+        messages = read_messages(turns or [], "it")
+    except ValueError as error:
+        unknown = "unknown role" in str(error)
+        raise _UnusableRow("unknown role" if unknown else "content that is not text") from error
+    return [message for message in messages if message["role"] != "tool"]
 
 
 def _load(source: str, config_name: str | None) -> DatasetDict:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
     path = Path(source)
     try:
         if path.is_file():
@@ -111,29 +105,25 @@ def _load(source: str, config_name: str | None) -> DatasetDict:
             return load_dataset(FILE_BUILDERS[path.suffix], data_files=str(path))
         return load_dataset(source, config_name)
     except (OSError, ValueError, DatasetNotFoundError) as error:
-        raise UserError(f"the prompts in {source} cannot be loaded: {why_not(source, error)}") from error
+        raise UserError(f"the prompts in {source} cannot be loaded: {load_error_message(source, error)}") from error
 
 
 def _shuffled(splits: DatasetDict, name: str, seed: int) -> Dataset:
-    split = splits[name]
-    columns = set(split.column_names)
-    wanted = next(
-        (list(c) for c in (("prompt",), ("history", "messages"), ("messages",), ("conversations",)) if {*c} <= columns),
-        None,
+    found = splits[name].column_names
+    for columns in COLUMNS:
+        if {*columns} <= {*found}:
+            return splits[name].select_columns(columns).shuffle(seed=seed)
+    raise UserError(
+        f"the prompts' columns are {', '.join(sorted(found))}; expected `prompt`, or `history` and `messages`, or "
+        "`messages`, or `conversations`"
     )
-    if wanted is None:
-        raise UserError(
-            f"the prompts' columns are {', '.join(sorted(columns))}; expected `prompt`, or `history` and `messages`, or "
-            "`messages`, or `conversations`"
-        )
-    return split.select_columns(wanted).shuffle(seed=seed)
 
 
 def _take(
     rows: Dataset, count: int | None, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int, seen: set[str]
-) -> list:
-    """The first `count` usable prompts."""
-    taken: list = []
+) -> list[Prompt]:
+    """The first `count` usable prompts that were not seen before."""
+    taken: list[Prompt] = []
     left_out: Counter[str] = Counter()
     for row in rows:
         if count is not None and len(taken) >= count:
@@ -157,13 +147,7 @@ def _take(
     return taken
 
 
-def _length(prompt: str | list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> int:
+def _length(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> int:
     if isinstance(prompt, str):
         return len(tokenizer(prompt)["input_ids"])
     return len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"])
-
-
-def _dataset(prompts: list) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset.from_dict({"prompt": prompts})

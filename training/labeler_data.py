@@ -2,23 +2,25 @@
 
 import hashlib
 import logging
+import math
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from wildreward.dataset_builder import stages, steps
+from wildreward.common.errors import UserError, described
+from wildreward.common.files import make_folder
+from wildreward.dataset_builder import stages
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.classifier import SIDES
-from wildreward.dataset_builder.pipeline import prepare
-from wildreward.dataset_builder.turns import request_for
-from wildreward.dataset_builder.workers import Workers
-from wildreward.errors import UserError, described
-from wildreward.evaluation.benchmarks.items import read_rows
-from wildreward.files import make_folder
+from wildreward.dataset_builder.prepare import prepare
+from wildreward.dataset_builder.records import request_for
+from wildreward.dataset_builder.settings import BuildSettings
+from wildreward.evaluation.rows import read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -46,31 +48,50 @@ class Example:
         return int(np.argmax(self.shares)) + 1
 
 
-def shares_of(levels: Sequence[int]) -> tuple[float, ...]:
-    """Of readings of one follow-up, how many gave each level.
+def shares_of(readings: Sequence[int | Sequence[float]]) -> tuple[float, ...]:
+    """The mean of the readings of one follow-up, each a level or the shares of the five levels.
 
-    >>> shares_of([2, 3])
-    (0.0, 0.5, 0.5, 0.0, 0.0)
+    >>> shares_of([2, (0.0, 0.2, 0.8, 0.0, 0.0)])
+    (0.0, 0.6, 0.4, 0.0, 0.0)
     """
-    return tuple(levels.count(level) / len(levels) for level in range(1, 6))
+    rows = [np.eye(5)[reading - 1] if isinstance(reading, int) else np.asarray(reading) for reading in readings]
+    return tuple(np.mean([row / row.sum() for row in rows], axis=0).tolist())
 
 
-def read_readings(path: str) -> dict[str, list[int]]:
-    """Turn id → the levels that its readers gave, from JSONL or parquet with `id` and `level`, a row a reading.
+def read_readings(path: str) -> dict[str, list[int | list[float]]]:
+    """Turn id → what its readers said, from JSONL or parquet, a row a reading: `id`, and `level` or, of a reader that gives
+    probabilities, `shares` of the five levels.
 
     Raises:
         UserError: a row does not fit, naming its place.
     """
-    readings: dict[str, list[int]] = defaultdict(list)
+    readings: dict[str, list[int | list[float]]] = defaultdict(list)
     for where, row in read_rows(Path(path), "labels"):
-        name, level = row.get("id"), row.get("level")
-        if not isinstance(name, str) or isinstance(level, bool) or level not in (1, 2, 3, 4, 5):
-            raise UserError(f"{where}: {described(row)}; expected id, a text, and level, a whole number from 1 to 5")
-        readings[name].append(int(level))
+        name, level, shares = row.get("id"), row.get("level"), row.get("shares")
+        reading: int | list[float] | None = None
+        if level is None and _are_shares(shares):
+            reading = [float(share) for share in shares]
+        elif level in (1, 2, 3, 4, 5) and not isinstance(level, bool):
+            reading = int(level)
+        if not isinstance(name, str) or reading is None:
+            raise UserError(
+                f"{where}: {described(row)}; expected id, a text, and level, a whole number from 1 to 5 (or shares, five "
+                "numbers that say how likely each level is)"
+            )
+        readings[name].append(reading)
     return readings
 
 
-def read_examples(source: str, readings: Mapping[str, list[int]], folder: Path, on_bad_input: str) -> list[Example]:
+def _are_shares(value: Any) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 5:
+        return False
+    numbers = [share for share in value if isinstance(share, int | float) and 0 <= share < math.inf]
+    return len(numbers) == 5 and sum(numbers) > 0
+
+
+def read_examples(
+    source: str, readings: Mapping[str, list], folder: Path, on_bad_input: str, base_model: str
+) -> list[Example]:
     """The labelled turns of the source, read as `build-dataset` reads it; labels of other turns are counted in the log.
 
     Args:
@@ -78,21 +99,19 @@ def read_examples(source: str, readings: Mapping[str, list[int]], folder: Path, 
         readings: see `read_readings`.
         folder: for files that are needed meanwhile; it is removed.
         on_bad_input: as for `build_dataset`.
+        base_model: an encoder that is there; nothing is labelled with it.
     """
-    limits = {"languages": (), "mining_window": 0, "max_words": 2**31 - 1}
-    job = prepare(
-        source, folder, labeler="cues", labeler_options={"classifier": False}, on_bad_input=on_bad_input, **limits
-    )
+    limits = {"languages": [], "mining_window": 0, "max_words": 2**31 - 1, "classifier_base": base_model}
+    build = prepare(BuildSettings(source=source, output=str(folder), on_bad_input=on_bad_input, **limits))
     found = []
-    make_folder(job.plan.folder)
-    with Workers(1, job.plan) as workers:
-        stages.read(job, workers)
-        stages.index(job, workers)
-        for part in job.parts:
-            for turn in steps.turns_of(job.plan, part):
-                if levels := readings.get(turn.id):
-                    owner = turn.conversation.user_id or turn.conversation.conversation_id
-                    found.append(Example(request_for(turn, "feedback", with_key=False), shares_of(levels), owner))
+    make_folder(build.work)
+    stages.read(build, range(len(build.slices)))
+    stages.shard(build, [0])
+    for shard in build.shards:
+        for turn in stages.turns_of(build, shard):
+            if levels := readings.get(turn.id):
+                owner = turn.conversation.user_id or turn.conversation.conversation_id
+                found.append(Example(request_for(turn, "feedback", with_key=False), shares_of(levels), owner))
     shutil.rmtree(folder)
     if missing := len(readings) - len(found):
         logger.warning("%d of %d labelled turns are not in the source (copies among them)", missing, len(readings))

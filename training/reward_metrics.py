@@ -2,7 +2,8 @@
 
 import torch
 
-from wildreward.evaluation.metrics import expected_calibration_error, ordinal_metrics
+from wildreward.evaluation.calibration import expected_calibration_error
+from wildreward.evaluation.metrics import ordinal_metrics
 from wildreward.evaluation.statistics import too_few
 from wildreward.modeling_wildreward import expected_level, level_probs, positive_from
 

@@ -1,52 +1,76 @@
-"""Training steps from a dataset that is read as a stream: memory holds the shuffle buffer and one step, nothing more."""
+"""A dataset that is read as a stream: how it is split, and training steps from it."""
 
 import itertools
+import json
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-import datasets
 import torch
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from wildreward.errors import UserError
-from wildreward.training.reward_data import NO_LABEL, RESPONSE_CUT, check_columns, feature_function
-from wildreward.training.token_budget_sampler import TokenBudget, plan_step
-
-if TYPE_CHECKING:
-    from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.common.errors import UserError
+from wildreward.training.reward_arguments import TrainRewardArguments
+from wildreward.training.reward_batching import Feature, TokenBudget, plan_step, rows_of
+from wildreward.training.reward_config import OrdinalRewardConfig
+from wildreward.training.reward_data import (
+    Row,
+    check_columns,
+    feature_function,
+    load_rows,
+    owner_of,
+    place_of,
+    unusable_statuses,
+)
 
 logger = logging.getLogger(__name__)
 
 READ = 64  # rows tokenized at once
 
 
-def refuse_for_streams(args: "OrdinalRewardConfig") -> None:
-    """Refuse settings that need to know the whole dataset.
-
-    Raises:
-        UserError: naming each of them.
-    """
-    found = [
-        f"{name} (levels are counted)"
-        for name in ("level_weighting", "threshold_weighting")
-        if getattr(args, name) != "none"
-    ]
-    found += [
-        f"{name} epoch (a stream has steps only)"
-        for name in ("eval_strategy", "save_strategy", "logging_strategy")
-        if getattr(args, name) == "epoch"
-    ]
-    found += ["max_steps -1 (expected how many steps to make)"] if args.max_steps <= 0 else []
+def check_streaming(config: OrdinalRewardConfig) -> None:
+    """Refuse settings that need to know the whole dataset (`UserError` naming each)."""
+    weightings = [name for name in ("level_weighting", "threshold_weighting") if getattr(config, name) != "none"]
+    kinds = ("eval_strategy", "save_strategy", "logging_strategy")
+    found = [f"{name} (levels are counted)" for name in weightings]
+    found += [f"{name} epoch (a stream has steps only)" for name in kinds if getattr(config, name) == "epoch"]
+    found += ["max_steps -1 (expected how many steps to make)"] if config.max_steps <= 0 else []
     if found:
         raise UserError(f"not possible with a streamed dataset: {', '.join(found)}; change it, or store the dataset")
 
 
+def split_stream(
+    arguments: TrainRewardArguments, config: OrdinalRewardConfig
+) -> tuple[IterableDataset, Dataset, dict[str, int]]:
+    """The same split by user as `load_splits` makes, of rows as they are, decided row by row; and what is left out of the
+    validation rows."""
+    names = (arguments.dataset, arguments.train_split, arguments.dataset_config, arguments.dataset_revision)
+    rows = load_rows(*names, streaming=True)
+    check_columns(list(next(iter(rows.take(1)), {})))
+    share, seed = arguments.validation_share, config.seed
+
+    def owner(row: Row) -> str:
+        # places in the stream change when it is shuffled: where nothing names a row, its text does
+        name = row.get("id") or json.dumps([row.get("history"), row.get("messages"), row.get("text")], default=str)
+        return owner_of(row, str(name))
+
+    chosen = rows.filter(lambda row: place_of(owner(row), seed) < share).take(arguments.max_validation_rows)
+    read = list(chosen)
+    held_out = {owner(row) for row in read}  # users beyond max_validation_rows are trained on
+    validation = [row for row in read if row.get("label") is not None]
+    if not validation:
+        raise UserError(f"holding out {share:.0%} of the streamed users leaves no row with a label to validate on")
+    left_out = {"no label, held out": len(read) - len(validation)} if len(read) > len(validation) else {}
+    return rows.filter(lambda row: owner(row) not in held_out), Dataset.from_list(validation), left_out
+
+
 class StreamedSteps(torch.utils.data.IterableDataset):
-    """Yields this process's micro-batches of features, step after step, in one pass over the rows.
+    """Yields this process's micro-batches of features, step after step, pass after pass without end, each in an order of
+    its own; memory holds the shuffle buffer and one step.
 
     Every process reads and tokenizes the whole stream and takes its share of each step, so that the steps are the same
-    for any number of processes and a resumed run can skip to where it was.
+    for any number of processes. Passes are counted here, not by the Trainer, which knows no length: so a run that is resumed
+    after any number of steps skips exactly those, whatever pass they end in.
 
     Args:
         rows: a streaming dataset of rows.
@@ -59,74 +83,51 @@ class StreamedSteps(torch.utils.data.IterableDataset):
 
     def __init__(
         self,
-        rows: datasets.IterableDataset,
+        rows: IterableDataset,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
         num_levels: int,
-        args: "OrdinalRewardConfig",
+        args: OrdinalRewardConfig,
         budget: TokenBudget,
     ) -> None:
+        check_streaming(args)
         if rows.column_names is not None:
             check_columns(rows.column_names)
-        seed = args.seed if args.data_seed is None else args.data_seed
-        self.rows = rows.shuffle(seed=seed, buffer_size=args.shuffle_buffer)
-        self.features = feature_function(tokenizer, max_length, num_levels)
-        self.unusable = {NO_LABEL} if args.keep_cut_responses else {NO_LABEL, RESPONSE_CUT}
-        self.use_confidence = args.use_confidence
-        self.rows_per_step = args.rows_per_step
-        self.rank, self.world_size = args.process_index, args.world_size
-        self.budget = budget
+        self.rows = rows.shuffle(seed=args.order_seed, buffer_size=args.shuffle_buffer)
+        self.features = feature_function(tokenizer, max_length, num_levels, args.keep_reasoning)
+        self.args, self.budget = args, budget
 
-    def set_epoch(self, epoch: int) -> None:
-        """Reshuffle for this pass."""
-        self.rows.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[list[list[dict[str, Any]]]]:
-        step: list[dict[str, Any]] = []
-        for feature in self._usable():
-            step.append(feature)
-            if len(step) == self.rows_per_step:
-                yield self._share(step)
-                step = []
-        if step:
-            yield self._share(step)
-
-    def _share(self, step: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        plan = plan_step([feature["length"] for feature in step], self.budget, self.world_size)[self.rank]
-        return [[step[position] for position in positions] for positions in plan]
-
-    def _usable(self) -> Iterator[dict[str, Any]]:
-        left_out = 0
-        for start, batch in enumerate(self.rows.iter(batch_size=READ)):
-            size = len(batch["label"])
-            columns = self.features(batch, list(range(start * READ, start * READ + size)))
-            for values in zip(*columns.values(), strict=True):
-                feature = dict(zip(columns, values, strict=True))
-                if feature["status"] in self.unusable:
-                    left_out += 1
-                    continue
-                feature["weight"] = feature["confidence"] if self.use_confidence else 1.0
-                yield feature
-        if left_out:
-            logger.warning("left out %d streamed rows without a label or with too long a response", left_out)
-
-
-class RepeatedPasses(torch.utils.data.IterableDataset):
-    """Pass after pass without end, each in an order of its own.
-
-    Passes are counted here, not by the Trainer, which knows no length: so a run that is resumed after any number of steps
-    skips exactly those, whatever pass they end in.
-    """
-
-    def __init__(self, steps: StreamedSteps) -> None:
-        self.steps = steps
-
-    def __iter__(self) -> Iterator[list[list[dict[str, Any]]]]:
+    def __iter__(self) -> Iterator[list[list[Feature]]]:
         for number in itertools.count():
-            self.steps.set_epoch(number)
             empty = True
-            for step in self.steps:
+            for step in self.one_pass(number):
                 empty = False
                 yield step
             if empty:
                 raise UserError("the streamed dataset has no row that can be trained on; expected rows with a label")
+
+    def one_pass(self, number: int) -> Iterator[list[list[Feature]]]:
+        """The steps of one pass over the rows."""
+        self.rows.set_epoch(number)
+        features = self._usable()
+        while step := list(itertools.islice(features, self.args.rows_per_step)):
+            plan = plan_step([feature["length"] for feature in step], self.budget, self.args.world_size)
+            yield [[step[position] for position in positions] for positions in plan[self.args.process_index]]
+
+    def _usable(self) -> Iterator[Feature]:
+        unusable, left_out = unusable_statuses(self.args.keep_cut_responses), 0
+        rows = iter(self.rows)
+        for start in itertools.count(step=READ):
+            # not `rows.iter(batch_size)`: datasets 4 guesses a filtered stream's types chunk by chunk, and they may differ
+            if not (read := list(itertools.islice(rows, READ))):
+                break
+            batch = {
+                name: [row.get(name) for row in read] for name in dict.fromkeys(key for row in read for key in row)
+            }
+            for feature in rows_of(self.features(batch, range(start, start + len(read)))):
+                if feature["status"] in unusable:
+                    left_out += 1
+                    continue
+                yield feature | {"weight": feature["confidence"] if self.args.use_confidence else 1.0}
+        if left_out:
+            logger.warning("left out %d streamed rows without a label or with too long a response", left_out)

@@ -3,11 +3,11 @@
 The public names below are imported on first use; `import wildreward` itself loads neither torch nor transformers.
 """
 
-from wildreward._lazy import lazy_names
+from wildreward.common.lazy import lazy_names
 
 _MODEL = "wildreward.modeling_wildreward"
 _NAMES = {
-    "RewardScorer": "wildreward.scorer",
+    "RewardScorer": "wildreward.scoring.scorer",
     "WildRewardConfig": _MODEL,
     "WildRewardForSequenceClassification": _MODEL,
     "expected_level": _MODEL,
@@ -18,7 +18,7 @@ _NAMES = {
     "OrdinalRewardTrainer": "wildreward.training",
     "BestOfNDPOConfig": "wildreward.training",
     "BestOfNDPOTrainer": "wildreward.training",
-    "RewardFunction": "wildreward.training",
+    "RewardFunction": "wildreward.scoring.reward_function",
     "select_pairs": "wildreward.training",
     "OrdinalMetric": "wildreward.evaluation",
     "PairwiseMetric": "wildreward.evaluation",

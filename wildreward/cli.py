@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from wildreward.commands import COMMANDS, execute
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
 
 
 def run(argv: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
 
 EXPECTED = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
 QUOTES = " (put it in quotes: YAML takes numbers, dates and bare words such as off for something else)"
@@ -77,10 +77,15 @@ def _option_types(config_types: Sequence[type]) -> dict[str, Any]:
     for config in config_types:
         types = get_type_hints(config)
         for option in (f.name for f in fields(config) if f.init):
-            owner = next(one for one in config.__mro__ if option in vars(one).get("__annotations__", ()))
-            foreign = owner.__module__.partition(".")[0] in ("transformers", "trl")
-            found[option] = Any if foreign and str in _alternatives(types[option]) else types[option]
+            text = str in _alternatives(types[option])
+            found[option] = Any if text and is_foreign(config, option) else types[option]
     return found
+
+
+def is_foreign(config: type, option: str) -> bool:
+    """Whether an option of a dataclass is declared by transformers or TRL, and not again by us."""
+    owner = next(one for one in config.__mro__ if option in vars(one).get("__annotations__", ()))
+    return owner.__module__.partition(".")[0] in ("transformers", "trl")
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

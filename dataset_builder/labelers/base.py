@@ -7,7 +7,7 @@ room for them (that is the backpressure) and yields answers in whatever order th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -28,7 +28,7 @@ WORTH_ASKING_AGAIN = frozenset({SERVER_ERROR, DEADLINE, NO_ANSWER})
 
 
 class ChatMessage(NamedTuple):
-    """One message: role is "system", "user" or "assistant"."""
+    """One message: role is "system", "user", "tool" or "assistant", see `common.chat`."""
 
     role: str
     content: str
@@ -45,6 +45,7 @@ class Request:
         history: messages before `query`, oldest first; may be cut to the labeler's budget, newest kept.
         query, response, feedback: user message k, the assistant's answer, user message k+1.
         language: of the conversation or message, in the source's own words, None when unknown.
+        steps: what led to the response: calls of tools, their results; "" for nothing.
         on_ask: called before each attempt of a labeler that asks a server, in whatever thread: so that what a killed process
             had under way is counted, too.
     """
@@ -57,6 +58,7 @@ class Request:
     response: str
     feedback: str
     language: str | None = None
+    steps: str = ""
     on_ask: Callable[[], object] = field(default=lambda: None, compare=False, repr=False)
 
 
@@ -69,7 +71,7 @@ class Answer:
         level: 1–5, or None: unlabelled (always None for the "refusal" task).
         verdict: for the "refusal" task: answered | justified_refusal | false_refusal, None when it could not tell.
         confidence: 0–1, None where the labeler has no notion of it.
-        reason: short code: the cue that decided, or why there is no level or verdict.
+        reason: short code: what decided, or why there is no level or verdict.
         attempts: how many times the labeler was asked, failures included; 0 when nothing was asked.
         prompt_tokens, completion_tokens: over all attempts, 0 where nothing is generated.
     """
@@ -94,7 +96,7 @@ class Labeler(ABC):
     """The interface of every labeler. Use as a context manager; `close` frees connections and models.
 
     Attributes:
-        name: "cues", "classifier", "llm", "transformers" or "file".
+        name: "classifier", "llm", "transformers", "file" or "rating".
         version: everything but the content that an answer depends on (prompt version, model, sampling settings).
             The ledger keeps answers of different versions apart.
         settings: what the user chose of it, by option, so that a message can name what differs. They are published with the
@@ -119,7 +121,7 @@ class Labeler(ABC):
     def label(self, request: Request) -> Answer:
         """Answer one request. Raises `UserError` when going on is pointless (wrong key, unknown model)."""
 
-    def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def label_many(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
         """Answer all requests, exactly one answer each, in any order (in theirs, where the labeler is not paid).
 
         Pulls the next request only when there is room for it, so `requests` may be endless. Once it stops (an

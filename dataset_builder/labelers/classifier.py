@@ -1,27 +1,28 @@
-"""A labeler of one's own: a small classifier that `train-labeler` made reads the follow-up, with a little of the query and the answer.
+"""The embedded labeler: a small classifier reads the follow-up, with a little of the query and the answer.
 
 It knows English; of other languages only the phrases of `phrases.json`. Other follow-ups get no level.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from itertools import islice
 
 import numpy as np
 
+from wildreward.common.names import public_name
+from wildreward.common.settings import check_range
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
 from wildreward.dataset_builder.labelers.feedback_model import (
+    BASE_MODEL,
     FeedbackModel,
     load,
+    load_packaged,
     read_settings,
     version,
 )
 from wildreward.dataset_builder.labelers.phrases import level_by_phrase
-from wildreward.dataset_builder.languages import language_name
-from wildreward.dataset_builder.words import has_other_letters
-from wildreward.names import public_name
-from wildreward.settings import check_range
+from wildreward.dataset_builder.text import has_other_letters, language_name
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ class ClassifierLabeler(Labeler):
     confidence is the probability of the side.
 
     Args:
-        model: folder or Hub id of a model that `train-labeler` made.
+        model: folder or Hub id of a model that `train-labeler` made; None: the one in the package.
         min_confidence: probability from which a side is taken; None: the model's own thresholds, one for each side.
+        base_model: folder or Hub id of all-MiniLM-L6-v2, which the model in the package needs.
 
     Raises:
         UserError: the model cannot be had, or does not classify into the five levels.
@@ -52,22 +54,24 @@ class ClassifierLabeler(Labeler):
     name = "classifier"
     uses_all_cores = True
 
-    def __init__(self, model: str, min_confidence: float | None = None) -> None:
+    def __init__(
+        self, model: str | None = None, min_confidence: float | None = None, base_model: str = BASE_MODEL
+    ) -> None:
         check_range(("min-confidence", min_confidence, 0, 1))
-        settings = read_settings(model)
+        settings = read_settings(model, base_model)
         self.thresholds = settings.get("thresholds") or dict.fromkeys(SIDES, 0.5)
         if min_confidence is not None:
             self.thresholds = dict.fromkeys(SIDES, min_confidence)
         self.languages = {language.lower() for language in settings.get("languages", ["English"])}
         self.version = version(model)
-        self.settings = {"min_confidence": min_confidence, "model": public_name(model)}
+        self.settings = {"min_confidence": min_confidence, "model": public_name(model) if model else "packaged"}
         self.quality = {name: settings[name] for name in ("trade_off", "turns") if name in settings}
-        self._name, self._model, self._not_read = model, None, Counter()
+        self._name, self._base_model, self._model, self._not_read = model, base_model, None, Counter()
 
     def label(self, request: Request) -> Answer:
         return next(self.label_many([request]))
 
-    def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def label_many(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
         requests = iter(requests)
         while batch := list(islice(requests, BATCH)):
             answers = [self._without_model(request) for request in batch]
@@ -92,7 +96,7 @@ class ClassifierLabeler(Labeler):
 
     def _probabilities(self, requests: list[Request]) -> tuple[np.ndarray, np.ndarray]:
         if self._model is None:  # loaded for the first request: a part may hold none
-            self._model: FeedbackModel = load(self._name)
+            self._model: FeedbackModel = load(self._name) if self._name else load_packaged(self._base_model)
         return self._model.probabilities(requests)
 
     def _answer(self, request: Request, probabilities: np.ndarray, classified: bool) -> Answer:

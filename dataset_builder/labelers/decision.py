@@ -2,27 +2,29 @@
 
 No text is generated: transformers' `decision` pipeline writes the levels as options, and one forward pass over the
 prompt gives every option's probability. The level is the likeliest option, the confidence its probability. Any chat
-model works; a decision model (one with a `decision.json`) uses its own head and template.
+model works; a decision model (one with a `decision.json`) uses its own head and template. A server can do the same.
 """
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Answer, Labeler, Request, Task
+from wildreward.common.errors import UserError
+from wildreward.common.lookup import load_error_message
+from wildreward.common.names import public_name
+from wildreward.common.settings import check_least
+from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request, Task
+from wildreward.dataset_builder.labelers.llm_client import EndpointLabeler, RetryPolicy
+from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
 from wildreward.dataset_builder.labelers.prompts import (
     DECISIONS,
     LEVELS,
-    PROMPT_VERSION,
     request_record,
-    settings_digest,
+    version_of,
 )
 from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
-from wildreward.errors import UserError
-from wildreward.lookup import why_not
-from wildreward.names import public_name
-from wildreward.settings import check_least
 
 if TYPE_CHECKING:
     import torch
@@ -41,38 +43,29 @@ def decision_request(request: Request, budget: Budget) -> tuple[dict[str, Any], 
     return {"state": shown.text, "questions": {request.task: DECISIONS[request.task]}}, shown.cut
 
 
-def read_probabilities(probabilities: Any, task: Task) -> tuple[str, float] | None:
-    """The likeliest option and its probability; None unless every option has a finite one, together about 1.
+def read_probabilities(probabilities: Any, task: Task) -> Reading:
+    """The likeliest option, with its probability as the confidence.
 
     Args:
         probabilities: option → probability, options named as in `DECISIONS`.
         task: whose options are expected.
+
+    Raises:
+        Unusable: not every option has a finite probability, or they do not add up to about 1.
     """
     options = DECISIONS[task]["criteria"]
-    if not isinstance(probabilities, dict) or set(probabilities) != set(options):
-        return None
-    if not all(isinstance(p, int | float) and 0 <= p <= 1 for p in probabilities.values()):
-        return None  # NaN is not between 0 and 1
-    if abs(sum(probabilities.values()) - 1) > 1e-2:
-        return None
+    if (
+        not isinstance(probabilities, dict)
+        or set(probabilities) != set(options)
+        or not all(isinstance(p, int | float) and 0 <= p <= 1 for p in probabilities.values())  # nor is NaN
+        or abs(sum(probabilities.values()) - 1) > 1e-2
+    ):
+        raise Unusable(NOT_A_PROBABILITY)
     best = max(probabilities, key=probabilities.__getitem__)
-    return best, float(probabilities[best])
-
-
-def decision_answer(key: str, task: Task, probabilities: Any, attempts: int = 1, prompt_tokens: int = 0) -> Answer:
-    """The answer to a request from the probabilities of its options."""
-    read = read_probabilities(probabilities, task)
-    if read is None:
-        return Answer(key, None, reason=NOT_A_PROBABILITY, attempts=attempts, prompt_tokens=prompt_tokens)
-    option, probability = read
-    level = level_of(option) if task == "feedback" else None
-    verdict = next((verdict for verdict in REFUSAL_VERDICTS if verdict == option), None)
-    return Answer(key, level, confidence=probability, verdict=verdict, attempts=attempts, prompt_tokens=prompt_tokens)
-
-
-def level_of(option: str) -> int:
-    """The level an option of the feedback question stands for."""
-    return next(level for level, (name, _) in LEVELS.items() if name == option)
+    if task == "refusal":
+        return Reading(verdict=best, confidence=float(probabilities[best]))
+    level = next(level for level, (name, _) in LEVELS.items() if name == best)
+    return Reading(level=level, confidence=float(probabilities[best]))
 
 
 class TransformersLabeler(Labeler):
@@ -96,13 +89,13 @@ class TransformersLabeler(Labeler):
         self.budget = budget or Budget()
         self.batch_size = batch_size
         self.cut_rows = 0
-        self.version = f"{public_name(model)}@{settings_digest([PROMPT_VERSION, model, repr(self.budget)])}"
+        self.version = version_of(model, repr(self.budget))
         self._pipeline: DecisionPipeline | None = load_pipeline(model, device)
 
     def label(self, request: Request) -> Answer:
         return next(self.label_many([request]))
 
-    def label_many(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def label_many(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
         source = iter(requests)
         while window := list(itertools.islice(source, self.batch_size * BATCHES_SORTED_TOGETHER)):
             prepared = sorted(
@@ -112,8 +105,7 @@ class TransformersLabeler(Labeler):
                 batch = prepared[start : start + self.batch_size]
                 answers = decide([prompts for _, prompts in batch], self._pipeline)
                 for (request, prompts), answer in zip(batch, answers, strict=True):
-                    probabilities = answer[request.task].get("probabilities")
-                    yield decision_answer(request.key, request.task, probabilities, prompt_tokens=_length(prompts))
+                    yield _answer(request, answer[request.task].get("probabilities"), _length(prompts))
 
     def _prepare(self, request: Request) -> list[tuple[dict[str, Any], list[Any]]]:
         asked, cut = decision_request(request, self.budget)
@@ -125,32 +117,74 @@ class TransformersLabeler(Labeler):
         report_cut_rows(self.cut_rows)
 
 
+class HttpDecisionLabeler(EndpointLabeler):
+    """The same question, answered by a server that has `/v1/systemone`; `transformers serve` is one.
+
+    Args:
+        model: as the server calls it.
+        base_url: the server, up to and including `/v1`.
+        api_key_env: environment variable that holds the key, where the server wants one.
+        concurrency: the most requests under way at once.
+        budget, retry_policy: see `Budget` and `RetryPolicy`.
+    """
+
+    name = "transformers"
+    path = "/systemone"
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        api_key_env: str = "OPENAI_API_KEY",
+        concurrency: int = 8,
+        budget: Budget | None = None,
+        retry_policy: RetryPolicy | None = None,
+    ) -> None:
+        super().__init__(base_url, api_key_env, concurrency, budget, retry_policy)
+        self.model = model
+        self.version = version_of(model, repr(self.budget))
+        self.settings = {"model": public_name(model), **self.budget.settings()}
+
+    def body(self, request: Request, budget: Budget, asked_before: int) -> tuple[dict[str, Any], bool]:
+        asked, cut = decision_request(request, budget)
+        return {"model": self.model, **asked}, cut
+
+    def read(self, sent: dict[str, Any], payload: Any, task: Task) -> Reading:
+        try:
+            probabilities = payload["answers"][task]["probabilities"]
+        except (KeyError, TypeError):
+            raise Unusable(NOT_A_PROBABILITY) from None
+        return read_probabilities(probabilities, task)
+
+
 def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":
     """The decision pipeline of a model, in the precision of its weights where the device is fast at it.
 
     Raises:
-        UserError: there is no such model, or it cannot answer with one token an option.
+        UserError: there is no such model, or it cannot answer with one token an option; transformers is older than the pipeline.
     """
     import torch
     from transformers import pipeline
 
-    from wildreward.bundled import resolve
-
-    path = resolve(model)
     try:
-        _check_weights(path)
+        _check_weights(model)
         safely = {"use_safetensors": True}
         pipe = pipeline(
-            "decision", model=path, device=device, dtype="auto", trust_remote_code=False, model_kwargs=safely
+            "decision", model=model, device=device, dtype="auto", trust_remote_code=False, model_kwargs=safely
         )
         if pipe.model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             pipe.model.float()  # half precision without hardware for it is several times slower
         pipe.tokenizer.padding_side = "left"
         asked = {"state": "", "questions": dict(DECISIONS)}
         pipe(asked)
+    except KeyError as error:  # no such task
+        raise UserError(
+            "--labeler transformers needs the `decision` pipeline of transformers 5.23 or later; update transformers, or ask a server "
+            "with --base-url"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot label with the model {model}: {why_not(path, error)}; choose a chat model or a decision model "
+            f"cannot label with the model {model}: {load_error_message(model, error)}; choose a chat model or a decision model "
             "whose weights are safetensors files"
         ) from error
     return pipe
@@ -190,15 +224,11 @@ def decide(requests: list[list[tuple[dict[str, Any], list[Any]]]], pipe: "Decisi
 def last_logits(rows: "list[torch.Tensor]", pipe: "DecisionPipeline") -> "torch.Tensor":
     """Logits (rows, vocabulary) after the last token of each row of token ids (length,), in one forward pass."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    length = max(len(row) for row in rows)
-    input_ids = torch.zeros(len(rows), length, dtype=torch.long)
-    mask = torch.zeros_like(input_ids)
-    for index, row in enumerate(rows):
-        input_ids[index, length - len(row) :] = row
-        mask[index, length - len(row) :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    inputs = {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions}
+    pad = partial(pad_sequence, batch_first=True, padding_side="left")
+    mask = pad([torch.ones_like(row) for row in rows])
+    inputs = {"input_ids": pad(rows), "attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
     inputs = {name: tensor.to(pipe.model.device) for name, tensor in inputs.items()}
     with torch.inference_mode():
         return pipe.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float().cpu()
@@ -215,6 +245,15 @@ def _reads_last_token(prompt: tuple[dict[str, Any], list[Any]], pipe: "DecisionP
         and set(inputs) == {"input_ids", "marks"}
         and marks == [inputs["input_ids"].shape[-1]]
     )
+
+
+def _answer(request: Request, probabilities: Any, prompt_tokens: int) -> Answer:
+    try:
+        reading, reason = read_probabilities(probabilities, request.task), ""
+    except Unusable as unusable:
+        reading, reason = Reading(), unusable.reason
+    said = reading.level, reading.confidence, reason, reading.verdict
+    return Answer(request.key, *said, prompt_tokens=prompt_tokens)
 
 
 def _length(prompts: list[tuple[dict[str, Any], list[Any]]]) -> int:

@@ -1,47 +1,55 @@
 """One attempt at an OpenAI-compatible server, through the `openai` client, and what its failure means.
 
-The client's own retries are off: who tries again, and when, is decided for the whole run at once (see `asking`).
+Neither keys nor addresses are repeated in what is raised or logged.
 """
 
 import asyncio
-import email.utils
 import logging
 import os
-import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+import re
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from wildreward.errors import UserError
-from wildreward.secrecy import is_address, masked, public_address, secrets_of
-
-if TYPE_CHECKING:
-    import openai
-
-logger = logging.getLogger(__name__)
+from wildreward.common.errors import UserError
+from wildreward.common.http import error_text, parse_retry_after, root_cause
+from wildreward.common.secrecy import is_address, masked, public_address, secrets_of
 
 QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+REMEDIES = {
+    401: "check the API key",
+    402: "check the account",
+    403: "check what the API key may do",
+    404: "check --base-url and --model",
+}
 LONGEST_MESSAGE = 500
+# What servers say when a prompt does not fit, some of them with a status that means something else.
+TOO_LONG = re.compile(
+    r"context.{0,30}(?:length|size|window|limit|overflow|exceed)|(?:exceed|longer|larger|more).{0,60}(?:context|token|max)"
+    r"|too (?:long|many tokens)|reduce the length|max\w* (?:model|sequence|prompt|input)[ _]len|tokens must (?:be|have)"
+    r"|entity too large",
+    re.IGNORECASE,
+)
 
 
-class Throttled(Exception):
-    """The server has too much to do just now; it may have said for how many seconds to leave it alone."""
+def is_too_long(message: str) -> bool:
+    """Whether a server's message says that the prompt does not fit."""
+    return bool(TOO_LONG.search(message))
 
-    def __init__(self, message: str, retry_after: float | None) -> None:
+
+class AttemptFailed(Exception):
+    """There is no reply.
+
+    Attributes:
+        kind: "throttled": the server has too much to do just now; "slow": no complete answer in time; "failed": a server
+            error or a broken connection; "rejected": the server refuses this very request, its size, content or parameters.
+        retry_after: for how many seconds the server wants to be left alone, None when it does not say.
+    """
+
+    def __init__(
+        self, kind: Literal["throttled", "slow", "failed", "rejected"], message: str, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
-
-
-class Transient(Exception):
-    """A failure that asking again may cure: a server error, a broken connection, a timeout."""
-
-
-class TimedOut(Transient):
-    """No complete answer in time: perhaps more is asked at once than the server can do."""
-
-
-class Rejected(Exception):
-    """The server refuses this very request: its size, its content or one of its parameters."""
+        self.kind, self.retry_after = kind, retry_after
 
 
 def check_api_key(base_url: str | None, api_key_env: str) -> str:
@@ -87,7 +95,7 @@ def check_address(base_url: str | None) -> None:
 
 
 class Endpoint:
-    """A connection pool to one server. Use as an asynchronous context manager.
+    """A connection pool to one server.
 
     Args:
         base_url: up to and including `/v1`, perhaps with a query, which goes with every request; None for OpenAI's own.
@@ -96,141 +104,94 @@ class Endpoint:
     """
 
     def __init__(self, base_url: str | None, api_key_env: str, connections: int) -> None:
-        self.base_url = base_url
-        self._key = check_api_key(base_url, api_key_env)
-        self._connections = connections
-
-    async def __aenter__(self) -> Self:
-        openai = load_openai()
-        limits = _limits(self._connections)
-        base_url, _, query = (self.base_url or "").partition("#")[0].partition("?")
-        try:
-            http_client = openai.DefaultAioHttpClient(
-                limits=limits, follow_redirects=False
-            )  # half the CPU of the default transport
-        except RuntimeError:  # aiohttp is not installed
-            http_client = openai.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False)
+        openai, httpx = load_openai()
+        key = check_api_key(base_url, api_key_env)
+        address, _, query = (base_url or "").partition("#")[0].partition("?")
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
         self._client = openai.AsyncOpenAI(
-            base_url=base_url or None,
-            api_key=self._key or "none",
+            base_url=address or None,
+            api_key=key or "none",
             default_query=dict(parse_qsl(query, keep_blank_values=True)),
             max_retries=0,
             timeout=None,
-            http_client=http_client,
+            # Half the CPU of the default transport. A redirect would take the chats to another server.
+            http_client=openai.DefaultAioHttpClient(limits=limits, follow_redirects=False),
         )
-        self._secrets = [self._key, *secrets_of(self.base_url or str(self._client.base_url))]
+        self._secrets = [key, *secrets_of(base_url or str(self._client.base_url))]
+        self._where = public_address(str(self._client.base_url))
         logging.getLogger("httpx2").addFilter(self._without_address)
-        return self
+        logging.getLogger("openai._base_client").addFilter(_without_body)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
         logging.getLogger("httpx2").removeFilter(self._without_address)
         await self._client.close()
 
-    async def post(self, path: str, body: dict[str, Any], seconds: float) -> Any:
+    async def post(self, path: str, body: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send one request and return the JSON object of the answer, within `seconds` from start to end.
 
         Raises:
-            Throttled, Transient, TimedOut, Rejected: see there.
+            AttemptFailed: see there.
             UserError: no request can succeed: wrong key, no permission, unknown model, no credit.
         """
-        openai = load_openai()
+        openai, _ = load_openai()
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._client.post(path, cast_to=object, body=body)
-        except TimeoutError as error:
-            raise TimedOut(f"no complete answer within {seconds:g} s") from error
+        except TimeoutError:
+            raise AttemptFailed("slow", f"no complete answer within {seconds:g} s", 0.0) from None
         except openai.APIStatusError as error:
             raise self._meaning(error) from None  # it says what the server said, keys and all
         except (openai.APIConnectionError, OSError) as error:  # timeouts of the connection among them
-            raise Transient(f"connection failed ({masked(_innermost(error), *self._secrets)})") from None
+            cause = root_cause(error)
+            reason = f"{type(cause).__name__}: {cause}".removesuffix(": ")
+            raise AttemptFailed("failed", f"connection failed ({masked(reason, *self._secrets)})") from None
         except (openai.APIResponseValidationError, ValueError, RecursionError):  # no JSON, or no sane one
             answer = None
-        self._check_answer(answer)
+        # Gateways say OK in front of a server that fails, with a page or an error in the body: that is no reply.
+        if not isinstance(answer, dict):
+            raise AttemptFailed("failed", "HTTP 200, but the body is no JSON object")
+        if answer.get("error") and not (answer.keys() & {"choices", "answers"}):
+            told = self._told(answer["error"])
+            raise AttemptFailed(
+                "rejected" if is_too_long(told) else "failed", f"HTTP 200, but the body holds an error: {told}"
+            )
         return answer
 
-    def _check_answer(self, answer: Any) -> None:
-        """Gateways say OK in front of a server that fails, with a page or an error in the body: that is no reply.
-
-        Raises:
-            Transient: it is one of these.
-        """
-        if not isinstance(answer, dict):
-            raise Transient("HTTP 200, but the body is no JSON object")
-        if answer.get("error") and not (answer.keys() & {"choices", "answers"}):
-            raise Transient(f"HTTP 200, but the body holds an error: {self._told(answer['error'])}")
-
-    def _meaning(self, error: "openai.APIStatusError") -> Exception:
-        status, message = error.status_code, self._server_message(error)
+    def _meaning(self, error: Any) -> Exception:
+        """Of an `openai.APIStatusError`."""
+        status, message = error.status_code, self._told(error.body) or self._told(error.message)
         retry_after = parse_retry_after(error.response.headers)
         if status == 429 and ({error.code, error.type} & QUOTA_CODES):
             return UserError(f"the server at {self._where} says the quota is used up: {message}; nothing was retried")
         if status == 429 or (status in (503, 529) and retry_after is not None):
-            return Throttled(f"HTTP {status}: {message}", retry_after)
+            return AttemptFailed("throttled", f"HTTP {status}: {message}", retry_after)
+        if status in (400, 413, 422) or (status >= 500 and is_too_long(message)):
+            return AttemptFailed("rejected", message)
         if status >= 500 or status in (408, 409, 425):
-            return Transient(f"HTTP {status}: {message}")
-        if status in (400, 413, 422):
-            return Rejected(message)
-        remedy = {
-            401: "check the API key",
-            402: "check the account",
-            403: "check what the API key may do",
-            404: "check --base-url and --model",
-        }.get(status, "check --base-url")
+            return AttemptFailed("failed", f"HTTP {status}: {message}")
+        remedy = REMEDIES.get(status, "check --base-url")
         return UserError(f"the server at {self._where} answered HTTP {status}: {message}; {remedy}")
 
     def _without_address(self, record: logging.LogRecord) -> bool:
         """A filter: httpx logs the whole address of every request."""
         return self._where not in record.getMessage()
 
-    @property
-    def _where(self) -> str:
-        return public_address(str(self._client.base_url))
-
-    def _server_message(self, error: "openai.APIStatusError") -> str:
-        return self._told(error.body) or self._told(error.message)
-
     def _told(self, body: Any) -> str:
         """What an error's body says, in one line, without the key and without what may be one in the address."""
-        message = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-        return masked(" ".join(str(message or "").split()), *self._secrets)[:LONGEST_MESSAGE]
+        return masked(" ".join(error_text(body).split()), *self._secrets)[:LONGEST_MESSAGE]
 
 
-def load_openai() -> Any:
-    """The `openai` module, or a `UserError` that says how to install it."""
+def load_openai() -> tuple[Any, Any]:
+    """The modules `openai` and `httpx2`, or a `UserError` that says how to install them."""
     try:
+        import aiohttp  # noqa: F401 - the client's transport
+        import httpx2
         import openai
     except ImportError as error:
         raise UserError("asking an endpoint needs the openai package; pip install 'wildreward[llm]'") from error
-    return openai
+    return openai, httpx2
 
 
-def _limits(connections: int) -> Any:
-    import httpx2
-
-    return httpx2.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
-
-
-def _innermost(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def parse_retry_after(headers: Any) -> float | None:
-    """Seconds to wait according to `retry-after-ms` or `retry-after` (seconds or a date); None when absent or unclear."""
-    for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(header)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            date = email.utils.parsedate_tz(value)
-            if date is None:
-                continue
-            seconds = email.utils.mktime_tz(date) - time.time()
-        if seconds == seconds and seconds != float("inf"):
-            return max(0.0, seconds)
-    return None
+def _without_body(record: logging.LogRecord) -> bool:
+    """Releases of openai before 3.54 log requests, and the chats in them."""
+    return not str(record.msg).startswith("Request options")

@@ -4,13 +4,13 @@ import hashlib
 import json
 import math
 import reprlib
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wildreward.common.errors import UserError
 from wildreward.dataset_builder.labelers.base import (
     REFUSAL_VERDICTS,
     UNLABELLED_NOT_FOUND,
@@ -18,17 +18,18 @@ from wildreward.dataset_builder.labelers.base import (
     Labeler,
     Request,
 )
-from wildreward.dataset_builder.parts import hash64
-from wildreward.dataset_builder.sources.opening import unreadable
-from wildreward.errors import UserError
+from wildreward.dataset_builder.sources.files import unreadable
+from wildreward.dataset_builder.text import hash64
 
 _SHORT = reprlib.Repr()  # does not go deep
 _VERDICTS = (None, *REFUSAL_VERDICTS)
 _COLUMNS = ("id", "level", "confidence", "refusal")
+# Level 0 and NaN stand for none; the verdict is its place in `_VERDICTS`.
+_ROW = np.dtype([("key", "i8"), ("level", "i1"), ("confidence", "f4"), ("verdict", "i1")])
 
 
 class FileLabeler(Labeler):
-    """Looks each turn up by the hash of its id in sorted arrays: 14 bytes a row, however long the ids."""
+    """Looks each turn up by the hash of its id in a sorted array: 14 bytes a row, however long the ids."""
 
     name = "file"
     judges_refusals = knows_refusals = True
@@ -39,41 +40,34 @@ class FileLabeler(Labeler):
             raise UserError(
                 f"the labels file {path} {why}; expected a JSONL or parquet file with the columns id and level"
             )
-        self.version = _digest(self.path)
-        keys, levels, confidences, verdicts = array("q"), array("b"), array("f"), array("b")
-        for number, row in enumerate(self._read(), 1):
-            level, confidence, verdict = self._checked(number, row)
-            keys.append(hash64(row["id"]))
-            levels.append(level or 0)
-            confidences.append(math.nan if confidence is None else confidence)
-            verdicts.append(_VERDICTS.index(verdict))
-        self._sort(np.array(keys), np.array(levels), np.array(confidences), np.array(verdicts))
-
-    def label(self, request: Request) -> Answer:
-        key = hash64(request.turn_id)
-        row = int(np.searchsorted(self._keys, key))
-        if row == len(self._keys) or self._keys[row] != key:
-            return Answer(request.key, None, None, UNLABELLED_NOT_FOUND, attempts=0)
-        level, confidence = int(self._levels[row]) or None, float(self._confidences[row])
-        confidence = None if math.isnan(confidence) else confidence
-        if request.task == "refusal":
-            verdict = _VERDICTS[self._verdicts[row]]
-            return Answer(request.key, None, None, "from_file" if verdict else UNLABELLED_NOT_FOUND, verdict, 0)
-        return Answer(request.key, level, confidence, "from_file" if level else "no_level_in_labels_file", attempts=0)
-
-    def _sort(self, keys: np.ndarray, levels: np.ndarray, confidences: np.ndarray, verdicts: np.ndarray) -> None:
-        order = np.argsort(keys, kind="stable")
-        keys, levels, verdicts = keys[order], levels[order], verdicts[order]
-        for name, values in (("levels", levels), ("refusal verdicts", verdicts)):
-            clash = np.flatnonzero((keys[1:] == keys[:-1]) & (values[1:] != values[:-1]))
+        with open(path, "rb") as handle:
+            self.version = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+        rows = np.fromiter((self._checked(number, row) for number, row in enumerate(self._read(), 1)), _ROW)
+        order = np.argsort(rows["key"], kind="stable")
+        self._rows = rows[order]
+        same = self._rows["key"][1:] == self._rows["key"][:-1]
+        for name, title in (("level", "levels"), ("verdict", "refusal verdicts")):
+            clash = np.flatnonzero(same & (self._rows[name][1:] != self._rows[name][:-1]))
             if len(clash):
                 first, second = order[clash[0] : clash[0] + 2] + 1
                 raise UserError(
-                    f"{self.path} gives two different {name} to one id (rows {first} and {second}); "
+                    f"{self.path} gives two different {title} to one id (rows {first} and {second}); "
                     "keep one row for each id"
                 )
-        self._keys, self._levels = keys, levels
-        self._confidences, self._verdicts = confidences[order], verdicts
+
+    def label(self, request: Request) -> Answer:
+        key = hash64(request.turn_id)
+        place = int(np.searchsorted(self._rows["key"], key))
+        if place == len(self._rows) or self._rows["key"][place] != key:
+            return Answer(request.key, None, None, UNLABELLED_NOT_FOUND, attempts=0)
+        _, level, confidence, number = self._rows[place].item()
+        if request.task == "refusal":
+            verdict = _VERDICTS[number]
+            return Answer(request.key, None, None, "from_file" if verdict else UNLABELLED_NOT_FOUND, verdict, 0)
+        confidence = None if math.isnan(confidence) else confidence
+        return Answer(
+            request.key, level or None, confidence, "from_file" if level else "no_level_in_labels_file", attempts=0
+        )
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if self.path.suffix.lower() == ".parquet":
@@ -111,21 +105,23 @@ class FileLabeler(Labeler):
                 f"expected id, level (1-5), optional confidence, refusal; missing {', '.join(sorted(missing))}"
             )
 
-    def _checked(self, number: int, row: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
+    def _checked(self, number: int, row: dict[str, Any]) -> tuple[int, int, float, int]:
+        """The values of a `_ROW`."""
         level, confidence, verdict = row["level"], row.get("confidence"), row.get("refusal")
-        if level is not None and (isinstance(level, bool) or level not in (1, 2, 3, 4, 5)):
-            raise UserError(f"{self.path} row {number}: level must be 1, 2, 3, 4, 5 or null, got {_shown(level)}")
-        if confidence is not None and not _is_share(confidence):
-            raise UserError(
-                f"{self.path} row {number}: confidence must be a number from 0 to 1 or null, got {_shown(confidence)}"
-            )
-        if verdict not in _VERDICTS:
-            raise UserError(
-                f"{self.path} row {number}: refusal must be one of {REFUSAL_VERDICTS}, got {_shown(verdict)}"
-            )
-        if not isinstance(row["id"], str):
-            raise UserError(f"{self.path} row {number}: id must be text, got {_shown(row['id'])}")
-        return None if level is None else int(level), confidence, verdict
+        for name, right, expected in (
+            ("level", level is None or (level in (1, 2, 3, 4, 5) and level is not True), "1, 2, 3, 4, 5 or null"),
+            ("confidence", confidence is None or _is_share(confidence), "a number from 0 to 1 or null"),
+            ("refusal", verdict in _VERDICTS, f"one of {REFUSAL_VERDICTS}"),
+            ("id", isinstance(row["id"], str), "text"),
+        ):
+            if not right:
+                raise UserError(f"{self.path} row {number}: {name} must be {expected}, got {_shown(row[name])}")
+        return (
+            hash64(row["id"]),
+            level or 0,
+            math.nan if confidence is None else confidence,
+            _VERDICTS.index(verdict),
+        )
 
 
 def _is_share(value: Any) -> bool:
@@ -143,8 +139,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         return f"a text of {len(value)} characters"
     return f"a value of type {type(value).__name__}"
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]

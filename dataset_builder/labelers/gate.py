@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
 
 BUCKETS = 1 << 16
 PRIMES = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))

@@ -13,22 +13,21 @@ import json
 import logging
 from typing import Any
 
-from wildreward.dataset_builder.labelers.asking import EndpointLabeler
+from wildreward.common.errors import UserError, described
+from wildreward.common.names import public_name
+from wildreward.common.settings import check_least
 from wildreward.dataset_builder.labelers.base import UNLABELLED_UNPARSABLE, Request, Task
+from wildreward.dataset_builder.labelers.llm_client import EndpointLabeler, RetryPolicy
 from wildreward.dataset_builder.labelers.parsing import Reading, Unusable, is_prose, read_chat_completion
 from wildreward.dataset_builder.labelers.prompts import (
-    PROMPT_VERSION,
     ReplyForm,
     chat_messages,
     request_record,
     response_format,
     settings_digest,
+    version_of,
 )
 from wildreward.dataset_builder.labelers.quoting import Budget
-from wildreward.dataset_builder.labelers.retries import Patience
-from wildreward.errors import UserError, described
-from wildreward.names import public_name
-from wildreward.settings import check_least
 
 logger = logging.getLogger(__name__)
 
@@ -43,31 +42,53 @@ REFUSAL_HINTS = {
 REASK_TEMPERATURE = 0.5
 
 
-class ChatForm:
-    """Questions as chat completions; remembers what the server does not take.
+class LlmLabeler(EndpointLabeler):
+    """Labels follow-ups and judges refusals by asking a chat model; remembers what its server does not take.
 
     Args:
         model: as the server calls it.
-        temperature: of the first question about a row.
+        base_url: the server, up to and including `/v1`; None for OpenAI's own.
+        api_key_env: environment variable that holds the key; may be empty for other servers.
+        concurrency: the most requests under way at once.
+        temperature: 0 gives the same level for the same row, as far as the server is deterministic.
         max_answer_tokens: room for the reply, a reasoning model's thinking included.
-        budget: how much of the conversation is shown.
-        extra: further fields of every request, such as `reasoning_effort`.
+        extra_body: JSON object of further request fields, such as '{"reasoning_effort": "low"}'.
+        budget, retry_policy: see `Budget` and `RetryPolicy`.
     """
 
+    name = "llm"
     path = "/chat/completions"
 
     def __init__(
-        self, model: str, temperature: float, max_answer_tokens: int, budget: Budget, extra: dict[str, Any]
+        self,
+        model: str,
+        base_url: str | None = None,
+        api_key_env: str = "OPENAI_API_KEY",
+        concurrency: int = 128,
+        temperature: float = 0.0,
+        max_answer_tokens: int = 1024,
+        extra_body: str = "",
+        budget: Budget | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
+        check_least(("temperature", temperature, 0), ("max_answer_tokens", max_answer_tokens, 1))
+        super().__init__(base_url, api_key_env, concurrency, budget, retry_policy)
         self.model, self.temperature, self.max_answer_tokens = model, temperature, max_answer_tokens
-        self.budget, self.extra = budget, extra
+        self.extra = read_extra_body(extra_body)
         self.refused: set[str] = set()
         self.reply_form: ReplyForm | None = "json_schema"
-        self.cut_rows: int = 0
+        self.version = version_of(model, temperature, max_answer_tokens, repr(self.budget), self.extra)
+        # Settings are published: of further fields, which may hold anything, only a digest.
+        self.settings = {
+            "model": public_name(model),
+            "temperature": temperature,
+            "max_answer_tokens": max_answer_tokens,
+            "extra_body": settings_digest([self.extra]) if self.extra else "",
+            **self.budget.settings(),
+        }
 
-    def body(self, request: Request, asked_before: int) -> dict[str, Any]:
-        shown = request_record(request, self.budget)
-        self.cut_rows += shown.cut and not asked_before
+    def body(self, request: Request, budget: Budget, asked_before: int) -> tuple[dict[str, Any], bool]:
+        shown = request_record(request, budget)
         body = {
             "model": self.model,
             "messages": chat_messages(request.task, shown, remind=asked_before > 0),
@@ -81,7 +102,7 @@ class ChatForm:
         # The last try does without: some models write white space for ever when they are held to a form.
         if self.reply_form and asked_before < 2:
             body["response_format"] = response_format(request.task, self.reply_form)
-        return {name: value for name, value in body.items() if name not in self.refused} | self.extra
+        return {name: value for name, value in body.items() if name not in self.refused} | self.extra, shown.cut
 
     def read(self, sent: dict[str, Any], payload: Any, task: Task) -> Reading:
         try:
@@ -90,11 +111,6 @@ class ChatForm:
             if "response_format" in sent and error.reason == UNLABELLED_UNPARSABLE and is_prose(payload):
                 self._ask_in(None, "does not keep to response_format")
             raise
-
-    def tokens(self, payload: Any) -> tuple[int, int]:
-        usage = payload.get("usage") if isinstance(payload, dict) else None
-        usage = usage if isinstance(usage, dict) else {}
-        return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
     def adapt(self, sent: dict[str, Any], message: str) -> bool:
         lowered = message.lower()
@@ -121,51 +137,6 @@ class ChatForm:
             logger.warning("the server %s; going on %s", why, f"with {form}" if form else "without it")
 
 
-class LlmLabeler(EndpointLabeler):
-    """Labels follow-ups and judges refusals by asking a chat model.
-
-    Args:
-        model: as the server calls it.
-        base_url: the server, up to and including `/v1`; None for OpenAI's own.
-        api_key_env: environment variable that holds the key; may be empty for other servers.
-        concurrency: the most requests under way at once.
-        temperature: 0 gives the same level for the same row, as far as the server is deterministic.
-        max_answer_tokens: room for the reply, a reasoning model's thinking included.
-        extra_body: JSON object of further request fields, such as '{"reasoning_effort": "low"}'.
-        budget, patience: see `Budget` and `Patience`.
-    """
-
-    name = "llm"
-
-    def __init__(
-        self,
-        model: str,
-        base_url: str | None = None,
-        api_key_env: str = "OPENAI_API_KEY",
-        concurrency: int = 128,
-        temperature: float = 0.0,
-        max_answer_tokens: int = 1024,
-        extra_body: str = "",
-        budget: Budget | None = None,
-        patience: Patience | None = None,
-    ) -> None:
-        check_least(("temperature", temperature, 0), ("max_answer_tokens", max_answer_tokens, 1))
-        extra = read_extra_body(extra_body)
-        form = ChatForm(model, temperature, max_answer_tokens, budget or Budget(), extra)
-        super().__init__(form, base_url, api_key_env, concurrency, patience)
-        settings = [PROMPT_VERSION, model, temperature, max_answer_tokens, repr(form.budget), extra]
-        self.version = f"{public_name(model)}@{settings_digest(settings)}"
-        # Settings are published: of further fields, which may hold anything, only a digest.
-        further = settings_digest([extra]) if extra else ""
-        self.settings = {
-            "model": public_name(model),
-            "temperature": temperature,
-            "max_answer_tokens": max_answer_tokens,
-            "extra_body": further,
-            **form.budget.settings(),
-        }
-
-
 def read_extra_body(text: str) -> dict[str, Any]:
     """The JSON object given as further request fields.
 
@@ -181,7 +152,3 @@ def read_extra_body(text: str) -> dict[str, Any]:
     if not isinstance(extra, dict):
         raise UserError(f"--extra-body is {described(extra)}; expected a JSON object like '{{\"seed\": 1}}'")
     return extra
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

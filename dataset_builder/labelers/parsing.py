@@ -6,9 +6,11 @@ There is no fallback value. A reply that says two things, something out of range
 import json
 import math
 import re
-from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from wildreward.common.parts import Unreadable, pieces_of, text_of
+from wildreward.common.reasoning import split_reasoning
 from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, UNLABELLED_UNPARSABLE, RefusalVerdict, Task
 
 EMPTY = "empty_answer"
@@ -16,7 +18,6 @@ TRUNCATED = "truncated_answer"
 OUT_OF_RANGE = "level_out_of_range"
 DECLINED = "labeler_declined"
 
-_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _BARE_LEVEL = re.compile(r'\s*(?:\**"?level"?\**\s*[:=]\s*)?\**"?(\d+)"?\**\s*\.?\s*', re.IGNORECASE)
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
@@ -45,31 +46,47 @@ def read_chat_completion(payload: Any, task: Task) -> Reading:
     """
     try:
         choice = payload["choices"][0]
-        message = choice["message"]
-        content, finish_reason = message.get("content"), choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError):
+        message, finish_reason = dict(choice["message"]), choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise Unusable(UNLABELLED_UNPARSABLE) from None
     if finish_reason == "length":
         raise Unusable(TRUNCATED)
     if finish_reason == "content_filter" or message.get("refusal"):
         raise Unusable(DECLINED)
-    if not isinstance(content, str) or not content.strip():
+    text = _text(message)
+    if not text.strip():
         raise Unusable(EMPTY)
     if task == "refusal":
-        return Reading(verdict=read_verdict(content))
-    level = read_level(content)
+        return Reading(verdict=read_verdict(text))
+    level = read_level(text)
     return Reading(level=level, confidence=level_probability(choice.get("logprobs"), level))
 
 
 def is_prose(payload: Any) -> bool:
     """Whether a chat completion holds a reply that, apart from its thinking, is anything but a JSON object."""
     try:
-        content = payload["choices"][0]["message"]["content"]
-        return not isinstance(json.loads(_THINKING.sub("", content)), dict)
+        return not isinstance(json.loads(_answer(_text(payload["choices"][0]["message"]))), dict)
     except ValueError:
         return True
-    except (KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError, AttributeError, Unusable):
         return False
+
+
+def _text(message: dict[str, Any]) -> str:
+    """What a message says. Servers that take all of a reply for reasoning leave the content empty: an object is no reasoning."""
+    try:
+        pieces = pieces_of(message, "content")
+    except Unreadable:
+        raise Unusable(UNLABELLED_UNPARSABLE) from None
+    if (said := text_of(pieces)).strip():
+        return said
+    thoughts = (_answer(piece.text).strip() for piece in pieces if piece.kind == "reasoning")
+    return next((thought for thought in thoughts if _OBJECT.fullmatch(thought)), "")
+
+
+def _answer(text: str) -> str:
+    """A reply without its reasoning. A reply is short, and nobody asked about tags: even what looks like a mention ends it."""
+    return split_reasoning(text).answer.rpartition("</think>")[2]
 
 
 def read_level(text: str) -> int:
@@ -78,7 +95,7 @@ def read_level(text: str) -> int:
     >>> read_level('{"level": 4}')
     4
     """
-    bare = _BARE_LEVEL.fullmatch(_THINKING.sub("", text))
+    bare = _BARE_LEVEL.fullmatch(_answer(text))
     stated = [int(bare[1])] if bare else [_integer(value) for value in _stated(text, "level")]
     if not stated or None in stated or len(set(stated)) > 1:
         raise Unusable(UNLABELLED_UNPARSABLE)
@@ -89,7 +106,7 @@ def read_level(text: str) -> int:
 
 def read_verdict(text: str) -> RefusalVerdict:
     """The one verdict `text` states: a JSON object with `verdict`, alone or within prose, or the bare word."""
-    bare = _THINKING.sub("", text).strip().strip('."').lower()
+    bare = _answer(text).strip().strip('."').lower()
     stated = {bare} if bare in REFUSAL_VERDICTS else set(map(str, _stated(text, "verdict")))
     found = [verdict for verdict in REFUSAL_VERDICTS if verdict in stated]
     if len(stated) != 1 or not found:
@@ -104,21 +121,17 @@ def _stated(text: str, field: str) -> list[Any]:
     def collect(pairs: list[tuple[str, Any]]) -> None:
         values.extend(value for name, value in pairs if name == field)
 
-    for candidate in _OBJECT.findall(_THINKING.sub("", text)):
-        try:
+    for candidate in _OBJECT.findall(_answer(text)):
+        with suppress(ValueError):
             json.loads(candidate, object_pairs_hook=collect)
-        except ValueError:
-            continue
     return values
 
 
 def _integer(value: Any) -> int | None:
     """`value` as a whole number: 4, 4.0 and "4" are four; true, 3.5 and "four" are not numbers of levels."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
     try:
-        number = float(value)
-    except ValueError:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
         return None
     return int(number) if math.isfinite(number) and number == int(number) else None
 
@@ -149,8 +162,7 @@ def level_probability(logprobs: Any, level: int) -> float | None:
 
 
 def _digit(token: dict[str, Any]) -> int | None:
-    digits: Iterable[str] = str(token.get("token", "")).strip().strip('":}')
-    text = "".join(digits)
+    text = str(token.get("token", "")).strip().strip('":}')
     return int(text) if len(text) == 1 and text in "12345" else None
 
 

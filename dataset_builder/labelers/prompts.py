@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Literal
 
+from wildreward.common.names import public_name
 from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Request, Task
 from wildreward.dataset_builder.labelers.quoting import CONTROL_TOKENS, LEFT_OUT, Budget, Record, record
 
@@ -180,10 +181,15 @@ def settings_digest(settings: list[object]) -> str:
 PROMPT_VERSION = settings_digest(_WORDING)
 
 
+def version_of(model: str, *settings: object) -> str:
+    """The version of a labeler that asks `model` in these words, with these settings."""
+    return f"{public_name(model)}@{settings_digest([PROMPT_VERSION, model, *settings])}"
+
+
 def request_record(request: Request, budget: Budget) -> Record:
     """The record a request is about; the follow-up is not shown when the response alone is judged."""
     feedback = request.feedback if request.task == "feedback" else None
-    return record(request.history, request.query, request.response, budget, feedback)
+    return record(request.history, request.query, request.response, budget, feedback, request.steps)
 
 
 def chat_messages(task: Task, shown: Record, remind: bool = False) -> list[dict[str, str]]:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from wildreward.common.settings import check_least
 from wildreward.dataset_builder.labelers.base import ChatMessage
-from wildreward.settings import check_least
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,10 @@ class Budget:
     def settings(self) -> dict[str, int]:
         """As a message names them."""
         return {f"shown_{part}_tokens": tokens for part, tokens in asdict(self).items()}
+
+    def half(self) -> Self:
+        """Half as much of each part, for a model whose context is shorter."""
+        return type(self)(*(tokens // 2 for tokens in asdict(self).values()))
 
     @classmethod
     def of(cls, tokens: int) -> Self:
@@ -130,15 +134,23 @@ def quote(fields: dict[str, object]) -> str:
 
 
 def record(
-    history: Sequence[ChatMessage], query: str, response: str, budget: Budget, feedback: str | None = None
+    history: Sequence[ChatMessage],
+    query: str,
+    response: str,
+    budget: Budget,
+    feedback: str | None = None,
+    steps: str = "",
 ) -> Record:
-    """Make the record of one turn; without `feedback` for questions about the response alone."""
+    """Make the record of one turn; without `feedback` for questions about the response alone. `steps` led to it."""
     earlier, cut = recent(history, budget.history)
     fields: dict[str, object] = {}
     if omitted := len(history) - len(earlier):
         fields["earlier_messages_left_out"] = omitted
     fields["earlier_messages"] = earlier
-    parts = {"user_request": (query, budget.query), "assistant_answer": (response, budget.response)}
+    parts = {"user_request": (query, budget.query)}
+    if steps:
+        parts["assistant_tool_use"] = (steps, budget.history // 2)
+    parts["assistant_answer"] = (response, budget.response)
     if feedback is not None:
         parts["user_follow_up"] = (feedback, budget.feedback)
     for name, (text, tokens) in parts.items():

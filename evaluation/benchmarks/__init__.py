@@ -1,6 +1,6 @@
 """Reward model benchmarks with their published rules; see `run.BENCHMARKS` for the names."""
 
-from wildreward._lazy import lazy_names
+from wildreward.common.lazy import lazy_names
 
 __getattr__, __dir__ = lazy_names(
     __name__,

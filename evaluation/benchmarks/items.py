@@ -1,22 +1,25 @@
-"""Benchmark items and the files they come from: JSON, JSON Lines, parquet, or a Hub id; every row knows its place."""
+"""What a benchmark is, its items, and how they are loaded from files or the Hub."""
 
 import json
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wildreward.errors import UserError, described
-from wildreward.evaluation.origin import Origin, file_origins, hub_split
+from wildreward.common.chat import Message, read_messages
+from wildreward.common.errors import UserError, described
+from wildreward.common.hashing import text_sha256
+from wildreward.evaluation.rows import Origin, data_files, file_origins, hub_split, read_rows
 from wildreward.evaluation.statistics import Floats, Ints
-from wildreward.messages import Message, read_messages
+from wildreward.evaluation.store import Group
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,23 @@ class Item:
     candidates: list[str]
     num_correct: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
+    leads: Sequence[list[Message]] = ()
+    """What lies between the prompt and each candidate, where that differs: of conversations that part before their end."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """The candidates with what is before them, all together, or one by one where that differs."""
+        if not self.leads:
+            return [Group(self.id, self.prompt, self.candidates)]
+        return [
+            Group(self.id, [*self.prompt, *lead], [candidate])
+            for lead, candidate in zip(self.leads, self.candidates, strict=True)
+        ]
+
+    @property
+    def prompt_key(self) -> str:
+        """Digest of the prompt: items that share it are not independent."""
+        return text_sha256(json.dumps([[m["role"], m["content"]] for m in self.prompt]), 16)
 
 
 @dataclass(frozen=True)
@@ -69,11 +89,18 @@ class Benchmark(ABC):
     """One benchmark: how its rows read, what an item earns, and how items make the published number."""
 
     name: str
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...] = ()
     rule: str
     """The published aggregation in a sentence, shown with the results."""
+    expected: tuple[str, ...] = ()
+    """Beginnings of the subsets that the published score is made of."""
     read_from: Sequence[Origin] = ()
     """Where the items at hand were read from."""
+
+    @property
+    def row_name(self) -> str:
+        """What a malformed row is said not to be."""
+        return self.name
 
     @abstractmethod
     def parse(self, row: Mapping[str, Any], subset: str) -> list[Item]:
@@ -91,6 +118,15 @@ class Benchmark(ABC):
         """Candidate pairs (better, worse), for calibration and length bias; every right against every wrong one."""
         n = len(item.candidates)
         return [(i, j) for i in range(item.num_correct) for j in range(item.num_correct, n)]
+
+    def subset_of(self, path: Path) -> str:
+        """The subset a local file belongs to, as far as its name tells: that of a `Source` (PPE has one file a subset)."""
+        name = path.name.lower().replace("-", "_")
+        return next((s.subset for s in self.sources if s.subset and s.subset in name), "")
+
+    def missing(self, subsets: Collection[str]) -> list[str]:
+        """What the published score is made of and these subsets do not hold."""
+        return [name for name in self.expected if not any(subset.startswith(name) for subset in subsets)]
 
     def cluster(self, item: Item) -> str:
         """Items with the same key are resampled together."""
@@ -139,103 +175,13 @@ def prompt_field(row: Mapping[str, Any], key: str = "prompt") -> list[Message]:
     """A prompt as messages: a text is one user message; a list of messages stays, and must be waiting for an answer."""
     if not isinstance(row.get(key), list):
         return [{"role": "user", "content": text_field(row, key)}]
-    messages = read_messages(row[key], key)
+    messages = read_messages(row[key], key, keep_reasoning=True)
     roles = [m["role"] for m in messages]
     if "user" not in roles or roles[-1] not in ("user", "tool"):
         raise ValueError(
             f"{key} has messages of {', '.join(roles) or 'nobody'}; expected the user's last, to be answered"
         )
     return messages
-
-
-def data_files(path: Path, of: str = "benchmark") -> list[Path]:
-    """The file itself, or all JSON, JSON Lines and parquet files of a folder, in order.
-
-    Args:
-        path: of the file or folder.
-        of: what it should hold, for errors.
-
-    Raises:
-        UserError: there are none, or the file is of another kind.
-    """
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
-        if not files:
-            raise UserError(f"{path} holds no {', '.join(SUFFIXES)} file")
-        return files
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; expected a {of} file or folder ({', '.join(SUFFIXES)})")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} is a {path.suffix or 'nameless'} file; expected one of {', '.join(SUFFIXES)}")
-    return [path]
-
-
-def read_rows(path: Path, of: str = "benchmark") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, row) from a file, or from all files of a folder, see `data_files`.
-
-    Raises:
-        UserError: nothing there, or what is there cannot be read, naming file and line.
-    """
-    for file in data_files(path, of):
-        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(path)
-        number = 0
-        for batch in table.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}, row {number}", row
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})") from error
-
-
-def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a JSON list, or one after the other; each with the line it begins on."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text") from error
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    position, line = 0, 1
-    in_list, after_value = False, False
-    while True:
-        stop = position
-        while stop < len(text) and (text[stop].isspace() or (in_list and after_value and text[stop] == ",")):
-            after_value = after_value and text[stop] != ","
-            stop += 1
-        line += text.count("\n", position, stop)
-        position = stop
-        if position == len(text):
-            if in_list:
-                raise UserError(f"{path}, line {line}: the list is cut off (no closing bracket)")
-            return
-        if text[position] == "[" and not in_list and not after_value:
-            in_list, position = True, position + 1
-            continue
-        if text[position] == "]" and in_list:
-            in_list, after_value, position = False, True, position + 1
-            continue
-        try:
-            row, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            found = line + (error.lineno - text.count("\n", 0, position) - 1 if hasattr(error, "lineno") else 0)
-            raise UserError(f"{path}, line {found}: not valid JSON ({getattr(error, 'msg', error)})") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {line}: found {described(row)}; expected an object")
-        yield f"{path}, line {line}", row
-        line += text.count("\n", position, end)
-        position, after_value = end, True
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def hub_rows(source: Source) -> tuple[Iterator[tuple[str, dict[str, Any]]], Origin]:
@@ -250,40 +196,59 @@ def hub_rows(source: Source) -> tuple[Iterator[tuple[str, dict[str, Any]]], Orig
     return ((f"{source.repo}, row {number}", dict(row)) for number, row in enumerate(data, start=1)), origin
 
 
-def load_items(benchmark: Benchmark, path: str | None = None) -> tuple[list[Item], list[Origin]]:
+def load_items(benchmark: Benchmark, path: Path | None = None) -> tuple[list[Item], list[Origin]]:
     """All items of a benchmark, from the Hub or from a local copy, and where they were read from.
 
+    An item that lies in two files (in the one of its domain and in a total one) is counted once.
+
     Raises:
-        UserError: a malformed row, naming file, line and reason.
+        UserError: a malformed row, naming file, line and reason; there are no items.
     """
+    if path is None and not benchmark.sources:
+        raise UserError(f"{benchmark.name} is not read from the Hub; give a local copy as {benchmark.name}=PATH")
     if path is None:
         opened = [(source.subset, *hub_rows(source)) for source in benchmark.sources]
         origins = [origin for _, _, origin in opened]
         placed = ((subset, where, row) for subset, rows, _ in opened for where, row in rows)
     else:
-        origins = file_origins(data_files(Path(path)), Path(path))
-        placed = ((_subset_of(where, benchmark), where, row) for where, row in read_rows(Path(path)))
-    items: list[Item] = []
-    seen: Counter[tuple[str, str]] = Counter()
-    for subset, where, row in placed:
-        try:
-            parsed = benchmark.parse(row, subset)
-        except ValueError as error:
-            raise UserError(f"{where}: not a {benchmark.name} row: {error}") from error
-        for item in parsed:
-            seen[item.subset, item.id] += 1
-            count = seen[item.subset, item.id]
-            # Published files repeat some ids (one question answered by several models): keep all, tell them apart.
-            items.append(item if count == 1 else replace(item, id=f"{item.id}#{count}"))
+        origins = file_origins(data_files(path, benchmark.row_name), path)
+        placed = ((benchmark.subset_of(Path(_file_of(where))), where, row) for where, row in read_rows(path))
+    items = list(parse_rows(benchmark, placed))
     if not items:
         raise UserError(f"{path or benchmark.sources[0].repo} holds no {benchmark.name} items")
     return items, origins
 
 
-def _subset_of(where: str, benchmark: Benchmark) -> str:
-    """The subset a local file belongs to, told by its name (PPE has one file a subset)."""
-    name = where.rsplit(", ", 1)[0].rsplit("/", 1)[-1].lower().replace("-", "_")
-    return next((s.subset for s in benchmark.sources if s.subset and s.subset in name), "")
+def parse_rows(benchmark: Benchmark, placed: Iterable[tuple[str, str, Mapping[str, Any]]]) -> Iterator[Item]:
+    """Items of rows, each given with its subset and its place.
+
+    Raises:
+        UserError: a malformed row, naming place and reason.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    first: dict[str, str] = {}
+    twice: Counter[tuple[str, str]] = Counter()
+    for subset, where, row in placed:
+        try:
+            parsed = benchmark.parse(row, subset)
+        except ValueError as error:
+            raise UserError(f"{where}: not a {benchmark.row_name} row: {error}") from error
+        for item in parsed:
+            content = text_sha256(json.dumps([item.prompt_key, list(item.candidates)]), 32)
+            if (home := first.setdefault(content, _file_of(where))) != _file_of(where):
+                twice[home, _file_of(where)] += 1
+                continue
+            item = item if item.id else replace(item, id=where.rsplit(", ", 1)[1])
+            seen[item.subset, item.id] += 1
+            count = seen[item.subset, item.id]
+            # Published files repeat some ids (one question answered by several models): keep all, tell them apart.
+            yield item if count == 1 else replace(item, id=f"{item.id}#{count}")
+    for (home, other), count in twice.items():
+        logger.warning("%d items are in %s and in %s, and are counted once", count, home, other)
+
+
+def _file_of(where: str) -> str:
+    return where.rsplit(", ", 1)[0]
 
 
 def finite(value: Any, what: str) -> float:

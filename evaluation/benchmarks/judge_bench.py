@@ -19,6 +19,7 @@ class JudgeBench(Benchmark):
 
     name = "judge_bench"
     sources = (Source("ScalerLab/JudgeBench", "gpt"),)
+    expected = tuple(CATEGORIES.values())
     rule = (
         "Share of all pairs decided rightly; equal scores are read as B>A. The published table uses the 350 pairs of "
         "GPT-4o answers."

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wildreward.errors import described
+from wildreward.common.errors import described
 from wildreward.evaluation.benchmarks.items import (
     Benchmark,
     Credits,
@@ -64,6 +64,7 @@ class PPECorrectness(Benchmark):
         Source("lmarena-ai/PPE-IFEval-Best-of-K", "train", "ifeval"),
         Source("lmarena-ai/PPE-MBPP-Plus-Best-of-K", "train", "mbpp_plus"),
     )
+    expected = tuple(source.subset for source in sources)
     rule = (
         "Accuracy on the sampled pairs of a right and a wrong answer (equal scores count half), mean over the five "
         "benchmarks. Best-of-k: expected correctness of the top-scored among k of 32 answers, its highest and last value, "

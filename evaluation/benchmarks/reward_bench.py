@@ -61,6 +61,7 @@ class RewardBench(Benchmark):
 
     name = "reward_bench"
     sources = (Source("allenai/reward-bench", "filtered"),)
+    expected = tuple(name for subsets in SECTIONS.values() for name in subsets)
     rule = (
         "An item counts when the chosen answer scores strictly higher. Sections (Chat, Chat Hard, Safety, Reasoning) are "
         "means of their subsets weighted by published counts; the score is the mean of the sections."
@@ -97,6 +98,7 @@ class RewardBench2(Benchmark):
 
     name = "reward_bench_2"
     sources = (Source("allenai/reward-bench-2", "test"),)
+    expected = SUBSETS_2
     rule = (
         "An item counts 1/m when its chosen answer is among the m answers that share the highest score. Ties: 0.3 "
         "accuracy on tied prompts + 0.3 on reference prompts + 0.2 for a smaller spread among right answers than the gap "

@@ -1,11 +1,14 @@
 """RM-Bench (Liu et al. 2024, arXiv 2410.16184): three styles of a right answer against three of a wrong one."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wildreward.common.errors import described
 from wildreward.evaluation.benchmarks.items import (
     Benchmark,
     Credits,
@@ -13,13 +16,13 @@ from wildreward.evaluation.benchmarks.items import (
     Source,
     nan_mean,
     prompt_field,
-    text_field,
     text_list,
 )
 from wildreward.evaluation.statistics import Floats, Ints
 
 STYLES = 3  # concise, detailed plain, detailed markdown
 PARTS = ("easy", "normal", "hard")
+DOMAINS = ("chat", "code", "math", "safety-refuse", "safety-response")
 
 
 def _wins(chosen: ArrayLike, rejected: ArrayLike) -> Floats:
@@ -48,8 +51,29 @@ def rm_bench_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> dict[str, float
     return {"easy": float(wins[lower].mean()), "normal": float(np.diag(wins).mean()), "hard": float(wins[upper].mean())}
 
 
+def _domain(row: Mapping[str, Any], of_file: str) -> str:
+    """Whose mean an item goes into; nothing else than its domain can be taken for that."""
+    for key in ("domain", "subset"):
+        value = row.get(key)
+        name = value.lower().replace("_", "-") if isinstance(value, str) else None
+        if name in (*DOMAINS, "safety"):
+            return name
+        if key == "domain" and value is not None:
+            raise ValueError(f"domain is {described(value)}; expected one of {', '.join(DOMAINS)}")
+    if not of_file:
+        raise ValueError(
+            f"no domain in the row, nor in the file's name; the score is a mean over domains: add a column domain, or name "
+            f"the file as its authors do, such as code_filtered.json ({', '.join(DOMAINS)})"
+        )
+    return of_file
+
+
 class RMBench(Benchmark):
-    """Rows: `id`, `prompt`, `chosen` [3 texts], `rejected` [3 texts], `domain` or `subset`."""
+    """Rows: `id`, `prompt`, `chosen` [3 texts], `rejected` [3 texts], `domain`.
+
+    The authors' files by domain have no such column: there the file's name says it. (Their `subset` is the source of the
+    prompt, such as alpacaeval: no domain.)
+    """
 
     name = "rm_bench"
     sources = (Source("THU-KEG/RM-Bench", "train"),)
@@ -59,9 +83,20 @@ class RMBench(Benchmark):
         "safety-refuse and safety-response); the score is the mean of the three."
     )
 
+    expected = DOMAINS
+
+    def subset_of(self, path: Path) -> str:
+        """The domain in the name of one of the authors' files, such as `code_filtered.json`."""
+        name = path.name.lower().replace("_", "-")
+        return next((domain for domain in DOMAINS if re.match(rf"{domain}\b", name)), "")
+
+    def missing(self, subsets: Collection[str]) -> list[str]:
+        """As `safety` may be one domain or two."""
+        return [] if "safety" in subsets and {*DOMAINS[:3]} <= {*subsets} else super().missing(subsets)
+
     def parse(self, row: Mapping[str, Any], subset: str) -> list[Item]:
         """Six candidates under one prompt."""
-        domain = text_field(row, "domain" if "domain" in row else "subset").lower().replace("_", "-")
+        domain = _domain(row, subset)
         candidates = [*text_list(row, "chosen", STYLES), *text_list(row, "rejected", STYLES, empty=True)]
         if row.get("id") in (None, ""):
             raise ValueError("id is missing")

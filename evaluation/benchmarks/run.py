@@ -1,30 +1,34 @@
 """From a benchmark's name to its results: load the items, score each candidate once, apply the published rule."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wildreward.errors import UserError
-from wildreward.evaluation.benchmarks.items import Benchmark, Credits, Item, load_items
+from wildreward.common.errors import UserError
+from wildreward.evaluation.benchmarks.items import Benchmark, Item, load_items
 from wildreward.evaluation.benchmarks.judge_bench import JudgeBench
 from wildreward.evaluation.benchmarks.ppe import PPECorrectness, PPEHuman
+from wildreward.evaluation.benchmarks.preference import LLMBar, Preference
 from wildreward.evaluation.benchmarks.reward_bench import RewardBench, RewardBench2
 from wildreward.evaluation.benchmarks.rm_bench import RMBench
-from wildreward.evaluation.bootstrap import Estimate, defined_or_none, interval, resamples
+from wildreward.evaluation.benchmarks.rmb import RMB
+from wildreward.evaluation.bootstrap import bootstrap_all, defined_or_none
 from wildreward.evaluation.metrics import length_bias
-from wildreward.evaluation.pairs import Pairs, chances, core_results, too_few_answers, withheld
-from wildreward.evaluation.statistics import Ints
-from wildreward.evaluation.store import Group, Scored, Scorer, ScoreStore, score_groups
-
-logger = logging.getLogger(__name__)
+from wildreward.evaluation.pairs import Pairs, chances, core_results, like_margins, too_few_answers, withheld
+from wildreward.evaluation.settings import EvaluateConfig
+from wildreward.evaluation.statistics import Floats, Ints, roc_auc, too_few
+from wildreward.evaluation.store import ScoreStore, score_groups
+from wildreward.scoring.protocol import Scored, Scorer
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
-    cls.name: cls for cls in (RewardBench, RewardBench2, RMBench, PPEHuman, PPECorrectness, JudgeBench)
+    cls.name: cls for cls in (RewardBench, RewardBench2, RMBench, PPEHuman, PPECorrectness, JudgeBench, RMB)
 }
+PRESETS: dict[str, type[Preference]] = {LLMBar.name: LLMBar}
+"""Sets of pairs with a rule of their own."""
 
 
 def split_name(text: str) -> tuple[str, str | None]:
@@ -41,37 +45,43 @@ def split_name(text: str) -> tuple[str, str | None]:
 
 
 def load_benchmark(text: str, limit: int | None = None, seed: int = 0) -> tuple[Benchmark, list[Item]]:
-    """Open a benchmark.
-
-    Args:
-        text: `NAME` (from the Hub) or `NAME=PATH` (local file or folder).
-        limit: take a seeded sample of so many items.
-        seed: of the sample.
-    """
+    """Open a benchmark, `NAME` (from the Hub) or `NAME=PATH` (local file or folder); of `limit` items a seeded sample."""
     name, path = split_name(text)
     benchmark = BENCHMARKS[name]()
-    items, benchmark.read_from = load_items(benchmark, path)
-    if limit is not None and limit < len(items):
-        keep = sorted(np.random.default_rng(seed).permutation(len(items))[:limit].tolist())
-        items = [items[i] for i in keep]
-    return benchmark, items
+    items, benchmark.read_from = load_items(benchmark, None if path is None else Path(path))
+    return benchmark, sample(items, limit, seed)
+
+
+def sample(items: list[Item], limit: int | None, seed: int) -> list[Item]:
+    """Of more than `limit` items a seeded sample, in their order."""
+    if limit is None or limit >= len(items):
+        return items
+    keep = sorted(np.random.default_rng(seed).permutation(len(items))[:limit].tolist())
+    return [items[i] for i in keep]
 
 
 def score_benchmark(
     benchmark: Benchmark, items: Sequence[Item], scorer: Scorer, store: ScoreStore, chunk_size: int = 256
 ) -> list[list[Scored]]:
     """Scores of all candidates; those the store knows are not scored again."""
-    groups = [Group(item.id, item.prompt, item.candidates) for item in items]
-    return score_groups(groups, scorer, store, chunk_size, f"scoring {benchmark.name}")
+    groups = [group for item in items for group in item.groups]
+    scored = iter(score_groups(groups, scorer, store, chunk_size, f"scoring {benchmark.name}"))
+    return [[one for _ in item.groups for one in next(scored)] for item in items]
 
 
 def benchmark_results(
-    benchmark: Benchmark, items: Sequence[Item], scored: Sequence[Sequence[Scored]], options: Any
+    benchmark: Benchmark, items: Sequence[Item], scored: Sequence[Sequence[Scored]], config: EvaluateConfig
 ) -> dict[str, Any]:
     """The published numbers with intervals (items resampled), every subset, calibration and length bias of its pairs."""
     values = [[one.score for one in group] for group in scored]
     credits = benchmark.credits(items, values)
-    estimates = bootstrap_combined(benchmark, credits, options.bootstrap, options.seed)
+    # All numbers are shares, those of subsets of their own clusters.
+    clusters = np.asarray(credits.cluster)
+    of_subset = {f"subset:{name}": clusters[credits.subset == i] for i, name in enumerate(credits.names)}
+    names = benchmark.combine(credits, np.arange(len(clusters)))
+    share_of = {name: np.unique(of_subset.get(name, clusters)).size for name in names}
+    combine = partial(benchmark.combine, credits)
+    estimates = bootstrap_all(combine, credits.cluster, config.bootstrap, config.seed, share_of=share_of)
     counts = Counter(item.subset for item in items)
     subsets = {
         key.removeprefix("subset:"): {"n": counts[key.removeprefix("subset:")], **estimate.as_dict()}
@@ -86,33 +96,65 @@ def benchmark_results(
         "parts": parts,
         "subsets": subsets,
         "rule": benchmark.rule,
+        "missing": benchmark.missing(credits.names),
         "sources": [source.repo for source in benchmark.sources],
         "read_from": list(benchmark.read_from),
     }
     pairs, lengths = benchmark_pairs(benchmark, items, scored)
     if len(pairs):
         few = too_few_answers(pairs)
-        result["pairs"] = withheld(core_results(pairs, options.bins), few)
+        result["pairs"] = withheld(core_results(pairs, config.bins), few)
         bias = length_bias(pairs.better_scores, pairs.worse_scores, lengths[pairs.better], lengths[pairs.worse])
         result["length_bias"] = withheld({name: defined_or_none(value) for name, value in bias.items()}, few)
     return result
 
 
-def bootstrap_combined(benchmark: Benchmark, credits: Credits, repeats: int, seed: int) -> dict[str, Estimate]:
-    """Every number `combine` gives, with its interval; all are shares, those of subsets of their own clusters."""
-    everything = np.arange(len(credits.cluster))
-    full = benchmark.combine(credits, everything)
-    samples: dict[str, list[float]] = {name: [] for name in full}
-    for rows in resamples(credits.cluster, repeats, seed):
-        for name, value in {**dict.fromkeys(full, float("nan")), **benchmark.combine(credits, rows)}.items():
-            samples[name].append(value)
-    clusters = np.asarray(credits.cluster)
-    of_subset = {f"subset:{name}": clusters[credits.subset == i] for i, name in enumerate(credits.names)}
-    share_of = {name: np.unique(of_subset.get(name, clusters)).size for name in full}
-    return {
-        name: Estimate(defined_or_none(value), *interval(samples[name], 0.95, share_of[name]))
-        for name, value in full.items()
+def preference_results(
+    benchmark: Preference, items: Sequence[Item], scored: Sequence[Sequence[Scored]], config: EvaluateConfig
+) -> dict[str, Any]:
+    """Of a set of pairs: accuracy (intervals resample prompts), each subset, calibration, margins, ties, length bias."""
+    tied = np.asarray([item.extra["tie"] for item in items])
+    decided = [(item, scores) for item, scores in zip(items, scored, strict=True) if not item.extra["tie"]]
+    if not decided:
+        return {
+            "n": 0,
+            "n_ties": len(items),
+            "accuracy": {"value": None, "low": None, "high": None, "reason": "all tied"},
+        }
+    kept, of_kept = [item for item, _ in decided], [scores for _, scores in decided]
+    found = benchmark_results(benchmark, kept, of_kept, config)
+    gaps = np.asarray([scores[0].score - scores[1].score for scores in scored])
+    margins = [item.extra["margin"] for item in kept]
+    result = {
+        "n": len(kept),
+        "n_ties": int(tied.sum()),
+        "prompts": len({item.prompt_key for item in kept}),
+        "accuracy": found["score"],
+        **{name: found[name] for name in ("parts", "subsets", "rule", "missing", "read_from")},
+        "calibration": {name: value for name, value in found["pairs"].items() if name not in ("n", "accuracy")},
+        "length_bias": found["length_bias"],
     }
+    if all(margin is not None for margin in margins):
+        result["by_margin"] = accuracy_by(np.asarray(margins), gaps[~tied])
+    if tied.any():  # a tie should be told by a smaller difference
+        reason = too_few(decided=int((~tied).sum()), tied=int(tied.sum()))
+        area = None if reason else roc_auc(np.abs(gaps), ~tied)
+        result["ties"] = {"roc_auc": area} | ({"reason": reason} if reason else {})
+    return result
+
+
+def accuracy_by(margin: Floats, gap: Floats) -> list[dict[str, float]]:
+    """Accuracy of pairs (`gap`: score of the better less that of the worse) by how much better the data say it is."""
+    bins = like_margins(margin)
+    return [
+        {
+            "low": float(margin[bins == k].min()),
+            "high": float(margin[bins == k].max()),
+            "n": int((bins == k).sum()),
+            "accuracy": float(((1 + np.sign(gap[bins == k])) / 2).mean()),
+        }
+        for k in np.unique(bins)
+    ]
 
 
 def benchmark_pairs(
@@ -142,17 +184,18 @@ def draw_benchmark(
     scored: Sequence[Sequence[Scored]],
     figures: Path,
     model: str,
-    options: Any,
+    config: EvaluateConfig,
+    prefix: str = "",
 ) -> None:
-    """Draw `figures/<name>_*.png` of a benchmark that has pairs."""
+    """Draw `figures/<prefix><name>_*.png` of a benchmark that has pairs."""
     from wildreward.evaluation import plots
     from wildreward.evaluation.bootstrap import row_weights
 
     pairs, _ = benchmark_pairs(benchmark, items, scored)
     owners = [benchmark.cluster(item) for item in items for _ in benchmark.pairs(item)]
-    weights = row_weights(owners, 200, options.seed)
+    weights = row_weights(owners, 200, config.seed)
     title = f"{model} on {benchmark.name} ({len(pairs)} pairs of {len(items)} prompts)"
     panel = plots.Reliability(pairs.confidence, pairs.correct, weights, "pairs")
-    plots.reliability([panel], figures / f"{benchmark.name}_reliability.png", title, options.bins)
-    path = figures / f"{benchmark.name}_accuracy_by_margin.png"
+    plots.reliability([panel], figures / f"{prefix}{benchmark.name}_reliability.png", title, config.bins)
+    path = figures / f"{prefix}{benchmark.name}_accuracy_by_margin.png"
     plots.accuracy_by_margin(pairs.better_scores, pairs.worse_scores, weights, path, title, "score")

@@ -5,10 +5,9 @@ import sys
 
 import pyarrow.parquet as pq
 
-from wildreward.dataset_builder.pipeline import build_dataset
+from wildreward.dataset_builder.build import build_dataset
 
 OFF = {"mining_window": 0}
-CUES = {"labeler_options": {"classifier": False}, **OFF}
 
 
 def build(log, output, **arguments):

@@ -58,4 +58,4 @@ def conversation(*texts: str, **fields) -> "Conversation":  # noqa: F821
     roles = ("user", "assistant")
     messages = [ChatMessage(roles[place % 2], text) for place, text in enumerate(texts)]
     defaults = {"source_id": "c", "user_id": None, "language": None, "model": None, "conversation_id": "c"}
-    return Conversation(messages=messages, **{"short_turns": 1000, **defaults, **fields})
+    return Conversation(messages=messages, **{"num_turns_within_limit": 1000, **defaults, **fields})

@@ -32,3 +32,8 @@ def tiny_encoder(tmp_path_factory):
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def _default_labeler(minilm):
+    """The classifier of the package finds its encoder in the tests' Hub cache."""

@@ -5,9 +5,9 @@ import time
 from tests.llm_stub import Reply, Request, chat
 from wildreward.dataset_builder.labelers import base
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
-from wildreward.dataset_builder.labelers.retries import Patience
+from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
 
-QUICK = Patience(attempt_seconds=5, row_seconds=30, stall_seconds=10, first_pause=0.01, longest_pause=0.05)
+QUICK = RetryPolicy(attempt_seconds=5, row_seconds=30, stall_seconds=10, first_pause=0.01, longest_pause=0.05)
 LEVEL_2 = Reply(chat('{"level": 2}'))
 
 
@@ -19,7 +19,7 @@ def rows(count, task="feedback"):
 
 
 def ask(stub, requests, **options):
-    options = {"model": "stub", "base_url": stub.url, "concurrency": 8, "patience": QUICK} | options
+    options = {"model": "stub", "base_url": stub.url, "concurrency": 8, "retry_policy": QUICK} | options
     with LlmLabeler(**options) as labeler:
         return {answer.key: answer for answer in labeler.label_many(requests)}
 

@@ -3,16 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.dataset_builder.chats import conversation
-from tests.dataset_builder.test_ledger_and_labeling import LONG, PARTS, Oracle
-from wildreward.dataset_builder.answered import Answered
-from wildreward.dataset_builder.labelers.base import DEADLINE, NO_ANSWER, REJECTED, SERVER_ERROR, Answer
-from wildreward.dataset_builder.labeling import has_failures, label_paid, read_answers, reasons_of
-from wildreward.dataset_builder.ledger import Ledger
-from wildreward.errors import UserError
+from tests.dataset_builder.test_ledger_and_labeling import LONG, PARTS, Oracle, label
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.label import has_failures, read_answers, reasons_of
+from wildreward.dataset_builder.labelers.base import DEADLINE, NO_ANSWER, REJECTED, SERVER_ERROR
+from wildreward.dataset_builder.ledger import Ledger, totals
 
 
 def overlapping(part):
@@ -25,11 +22,11 @@ def overlapping(part):
 @pytest.mark.parametrize("room", [1, 2, 100])
 def test_a_turn_in_several_parts_is_asked_once_finished_or_in_flight(tmp_path, room):
     oracle = Oracle(room=room)
-    label_paid(PARTS, overlapping, oracle, "feedback", tmp_path)
+    label(PARTS, overlapping, oracle, tmp_path)
     assert len(oracle.asked) == len(set(oracle.asked)) == 6
     answers = [answer for part in PARTS for answer in read_answers(tmp_path, part)]
     assert len(answers) == 12 and {answer.level for answer in answers} == {len("follow-up 0") % 5 + 1}
-    assert sum(answer.attempts for answer in answers) == 6
+    assert totals(tmp_path / "ledger.sqlite")["requests"] == 6
 
 
 @pytest.mark.parametrize("die_after", range(7))
@@ -37,18 +34,18 @@ def test_after_a_crash_the_answers_of_other_parts_are_found(tmp_path, die_after)
     first, second = Oracle(die_after=die_after), Oracle()
     if die_after < 6:
         with pytest.raises(UserError):
-            label_paid(PARTS, overlapping, first, "feedback", tmp_path)
+            label(PARTS, overlapping, first, tmp_path)
     else:
-        label_paid(PARTS[:2], overlapping, first, "feedback", tmp_path)
-    label_paid(PARTS, overlapping, second, "feedback", tmp_path)
+        label(PARTS[:2], overlapping, first, tmp_path)
+    label(PARTS, overlapping, second, tmp_path)
     assert len(first.asked + second.asked) == len({*first.asked, *second.asked}) == 6
-    assert sum(answer.attempts for part in PARTS for answer in read_answers(tmp_path, part)) == 6
+    assert totals(tmp_path / "ledger.sqlite")["requests"] == 6
 
 
 def test_parts_of_another_rank_share_what_was_answered_before(tmp_path):
     first, second = Oracle(), Oracle()
-    label_paid(PARTS[0::2], overlapping, first, "feedback", tmp_path)
-    label_paid(PARTS[1::2], overlapping, second, "feedback", tmp_path)
+    label(PARTS[0::2], overlapping, first, tmp_path)
+    label(PARTS[1::2], overlapping, second, tmp_path)
     assert (len(first.asked), len(second.asked)) == (5, 1)
 
 
@@ -73,42 +70,46 @@ def test_only_failures_of_the_server_are_worth_asking_again(tmp_path):
         "follow-up 3": "truncated_answer",
         "follow-up 5": NO_ANSWER,
     }
-    label_paid(PARTS, overlapping, Moody(failing), "feedback", tmp_path)
+    label(PARTS, overlapping, Moody(failing), tmp_path)
     assert [has_failures(tmp_path, part) for part in PARTS] == [True, True, False, True]
     assert reasons_of(tmp_path, PARTS[0]) == {SERVER_ERROR: 1, DEADLINE: 1, REJECTED: 1}
     for part in (PARTS[0], PARTS[1], PARTS[3]):
         (tmp_path / part.name).unlink()
     healed = Oracle()
-    label_paid(PARTS, overlapping, healed, "feedback", tmp_path)
+    label(PARTS, overlapping, healed, tmp_path)
     assert len(healed.asked) == 3
     reasons = [answer.reason for part in PARTS for answer in read_answers(tmp_path, part)]
     by_follow_up = ["said", "said", REJECTED, "truncated_answer", "said", "said"]
     assert reasons == [by_follow_up[first + number] for first in range(4) for number in range(3)]
     again = Oracle()
-    label_paid(PARTS, overlapping, again, "feedback", tmp_path)
+    label(PARTS, overlapping, again, tmp_path)
     assert again.asked == []
 
 
 def test_a_failure_is_not_taken_over_by_another_part(tmp_path):
     moody = Moody({"follow-up 1": DEADLINE, "follow-up 2": DEADLINE})
-    label_paid(PARTS[:1], overlapping, moody, "feedback", tmp_path)
+    label(PARTS[:1], overlapping, moody, tmp_path)
     healed = Oracle()
-    label_paid(PARTS[1:2], overlapping, healed, "feedback", tmp_path)
+    label(PARTS[1:2], overlapping, healed, tmp_path)
     assert len(healed.asked) == 3
     assert {answer.reason for answer in read_answers(tmp_path, PARTS[1])} == {"said"}
 
 
-@settings(max_examples=50, deadline=None)
-@given(ledgers=st.lists(st.lists(st.integers(0, 40), max_size=12), max_size=8), wanted=st.integers(0, 45))
-def test_every_answer_of_any_ledger_is_found(tmp_path_factory, ledgers, wanted):
-    folder = tmp_path_factory.mktemp("ledgers")
-    early = Answered(folder, "v")
-    for number, keys in enumerate(ledgers):
-        with Ledger(folder / f"{number}.jsonl", "v") as ledger:
-            for key in keys:
-                ledger.add(Answer(f"k{key}", key % 5 + 1))
-            early.add(ledger.path, ((ledger.answers[key], at) for key, at in ledger.offsets.items()))
-    with Ledger(folder / "other.jsonl", "w") as ledger:
-        ledger.add(Answer("k45", 1))
-    expected = Answer(f"k{wanted}", wanted % 5 + 1) if any(wanted in keys for keys in ledgers) else None
-    assert early.find(f"k{wanted}") == Answered(folder, "v").find(f"k{wanted}") == expected
+def test_what_cannot_be_kept_is_asked_no_more(tmp_path, monkeypatch):
+    def full(self, answer):
+        raise UserError("disk full")
+
+    class Watched(Oracle):
+        stopped = False
+
+        def label_many(self, requests):
+            try:
+                yield from super().label_many(requests)
+            finally:
+                self.stopped = True
+
+    monkeypatch.setattr(Ledger, "add", full)
+    oracle = Watched(room=1)
+    with pytest.raises(UserError, match="disk full"):
+        label(PARTS, overlapping, oracle, tmp_path)
+    assert oracle.stopped and len(oracle.asked) == 1

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.dataset_builder.builds import CUES, OFF, build, rows_of, run
+from tests.dataset_builder.builds import OFF, build, rows_of, run
 from tests.dataset_builder.chats import chat, write_chats, write_jsonl
-from wildreward.dataset_builder import figures, parts
+from wildreward.dataset_builder import figures, shards
+from wildreward.dataset_builder.build import build_dataset
 from wildreward.dataset_builder.card import metadata
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.dataset_builder.sources.base import hashed_user
+from wildreward.dataset_builder.sources.layouts import hashed_user
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_the_levels_of_a_build_are_labels_for_another(built, log, tmp_path, tiny
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(parts, "MAX_ROWS", 16)
+    monkeypatch.setattr(shards, "MAX_ROWS", 16)
 
 
 def test_the_number_of_workers_does_not_change_a_row(log, built, tmp_path, tiny_encoder):
@@ -193,7 +193,7 @@ def test_datatrove_gives_the_same_rows(log, built, tmp_path, tiny_encoder, small
     pytest.importorskip("datatrove")
     from datatrove.executor import LocalPipelineExecutor
 
-    from wildreward.dataset_builder.scale import run_stages
+    from wildreward.dataset_builder.cluster import run_stages
 
     chats, labels = log
     arguments = {
@@ -266,7 +266,7 @@ def test_copies_are_kept_once_and_shared_ids_are_told_apart(tmp_path):
         rows.append({"id": "same" if number < 3 else f"own{number}", "messages": chat(number)[0]})
     rows += [rows[0], {**rows[4], "id": "another"}]
     write_jsonl(tmp_path / "chats.jsonl", rows)
-    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **CUES)
+    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **OFF)
     assert report["records"] == 8 and report["conversations"] == 6
     assert report["conversations_dropped"] == {"duplicate_conversation": 2}
     ids = {row["id"] for row in pq.read_table(tmp_path / "out" / "work" / "levels.parquet").to_pylist()}
@@ -285,7 +285,7 @@ def test_copied_turns_of_different_chats_are_kept_once(tmp_path):
         for n, (answer, f) in enumerate([(words, "Thanks!"), (words, "Thank you!"), (words + " end", "Great, thanks!")])
     ]
     write_jsonl(tmp_path / "chats.jsonl", rows)
-    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **CUES)
+    report = build_dataset(str(tmp_path / "chats.jsonl"), tmp_path / "out", **OFF)
     assert report["kept"] == 1 and report["dropped"] in ({"duplicate": 1, "near_duplicate": 1}, {"near_duplicate": 2})
     levels = pq.read_table(tmp_path / "out" / "work" / "levels.parquet").to_pylist()
     assert sorted(row["dropped"] or "" for row in levels)[0] == "" and sum(bool(row["dropped"]) for row in levels) == 2

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.dataset_builder.builds import CUES, OFF, build, command, rows_of, run
+from tests.dataset_builder.builds import OFF, build, command, rows_of, run
 from tests.dataset_builder.chats import chat, write_chats
 from wildreward.commands import execute
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.dataset_builder.sources.base import Columns
-from wildreward.dataset_builder.workers import Workers
-from wildreward.errors import UserError
-from wildreward.files import FolderLock
+from wildreward.common.errors import UserError
+from wildreward.common.files import FolderLock
+from wildreward.dataset_builder.build import build_dataset
 
 SAID = "my phone is 555-1234"
 
@@ -95,7 +93,7 @@ def test_what_a_refused_run_leaves_and_hidden_files_are_no_obstacle(log, tmp_pat
 def test_only_what_a_build_left_half_written_is_deleted(log, tmp_path):
     output = tmp_path / "out"
     build(log, output, limit=5, **OFF)
-    ours = [".README.md.7.tmp", "data/.train-00003.tmp", "data/.test-00000-of-00001.parquet.7.tmp"]
+    ours = [".README.md.7.tmp", "data/.test-00000-of-00001.parquet.7.tmp"]
     ours += ["figures/.funnel.png.7.tmp", "work/.settings.json.7.tmp", "work/turns/.00000-00000.parquet.7.tmp"]
     ours += ["data/train-00000-of-00009.parquet"]
     theirs = [".mine.tmp", ".mine.7.tmp", "data/.mine.tmp", "data/train-mine.parquet", "notes/.train-00000.tmp"]
@@ -112,7 +110,7 @@ def test_only_what_a_build_left_half_written_is_deleted(log, tmp_path):
 def test_an_output_inside_the_source_is_refused(tmp_path, name):
     log = write_chats(tmp_path / "log", 2)
     with pytest.raises(UserError, match=r"lies in the source folder .*choose one outside of it"):
-        build_dataset(str(log[0].parent), log[0].parent / name, **CUES)
+        build_dataset(str(log[0].parent), log[0].parent / name, **OFF)
     assert sorted(path.name for path in log[0].parent.iterdir()) == ["chats.jsonl", "labels.jsonl"]
 
 
@@ -135,7 +133,7 @@ def test_an_output_inside_the_source_is_refused(tmp_path, name):
 )
 def test_numbers_out_of_range_are_refused(log, tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
-        build_dataset(str(log[0]), tmp_path / "out", **{**CUES, **settings})
+        build_dataset(str(log[0]), tmp_path / "out", **{**OFF, **settings})
     assert not (tmp_path / "out").exists()
 
 
@@ -175,11 +173,6 @@ def test_a_full_disk_ends_the_run_with_the_path_named(tmp_path):
     assert len(got.stderr.strip().splitlines()[-1]) < 400
 
 
-def test_a_worker_that_dies_ends_the_run_with_one_line():
-    with Workers(2, 9) as workers, pytest.raises(UserError, match="a worker process died during 'read'"):
-        workers.each(os._exit, [()], "read")
-
-
 def test_an_output_that_cannot_be_written_is_one_clear_line(log, tmp_path):
     (tmp_path / "file").write_text("x")
     got = run(log, tmp_path / "file" / "out", "--num_workers", "1")
@@ -205,7 +198,7 @@ def test_bad_sources_are_one_clear_line(tmp_path, content, message):
     path = tmp_path / ("chats.json" if content.startswith("[") else "chats.jsonl")
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        build_dataset(str(path), tmp_path / "out", **CUES)
+        build_dataset(str(path), tmp_path / "out", **OFF)
     assert not (tmp_path / "out" / "data").exists()
 
 
@@ -214,37 +207,37 @@ def test_bad_sources_are_one_clear_line(tmp_path, content, message):
     [
         (
             [{"role": "user", "content": SAID}],
-            Columns(role="rolle"),
+            {"role_key": "rolle"},
             r"\(records 6, rejected\.unknown_role 6\): its messages have the keys content, role, but not rolle \(--role_key\)",
         ),
         (
             [{"role": "user", "content": SAID}],
-            Columns(content="contents"),
+            {"content_key": "contents"},
             r"rejected\.empty_content 6\): its messages have the keys content, role, but not contents \(--content_key\)",
         ),
         (
-            [{"speaker": "user", "text": SAID}],
-            None,
-            r"the keys speaker, text, but not role \(--role_key\) and content \(--content_key\)",
+            [{"wer": "user", "was": SAID}],
+            {},
+            r"the keys was, wer, but not role \(--role_key\) and content \(--content_key\)",
         ),
         (
             [{"role": SAID, "content": SAID}],
-            None,
+            {},
             r"roles are looked for under the key role \(--role_key\); expected one of user, human,",
         ),
         (
-            json.dumps([{"role": "user", "content": SAID}]),
-            None,
-            r"not_a_record 6\): messages is a text of \d+ characters; expected a list .* \(JSON in a text is not read",
+            f"user: {SAID}",
+            {},
+            r"not_a_record 6\): messages is a text of \d+ characters; expected a list .* \(--messages-column\)",
         ),
-        ([SAID], None, "messages holds a text of 20 characters; expected a list of objects with role and content"),
+        ([SAID], {}, "messages holds a text of 20 characters; expected a list of objects with role and content"),
     ],
 )
 def test_messages_of_another_form_are_told_by_their_keys_and_never_their_text(tmp_path, messages, columns, message):
     path = tmp_path / "chats.jsonl"
     path.write_text(f"{json.dumps({'messages': messages})}\n" * 6)
     with pytest.raises(UserError, match=f"holds no usable conversation .*{message}") as caught:
-        build_dataset(str(path), tmp_path / "out", columns=columns, **CUES)
+        build_dataset(str(path), tmp_path / "out", **columns, **OFF)
     assert SAID not in str(caught.value)
 
 
@@ -254,6 +247,6 @@ def test_a_cut_off_log_stops_the_build_or_is_counted(tmp_path):
     path = tmp_path / "chats.json"
     path.write_text(json.dumps(rows)[:-300])
     with pytest.raises(UserError, match=r"chats\.json is cut off in the middle of a record, after 29 complete ones"):
-        build_dataset(str(path), tmp_path / "out", **CUES)
-    report = build_dataset(str(path), tmp_path / "out", on_bad_input="skip", **CUES)
+        build_dataset(str(path), tmp_path / "out", **OFF)
+    report = build_dataset(str(path), tmp_path / "out", on_bad_input="skip", **OFF)
     assert report["records"] == 29 and report["input_lost"] == {"cut_off_records": 1}

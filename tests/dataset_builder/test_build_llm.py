@@ -15,9 +15,9 @@ import pytest
 
 from tests.dataset_builder.chats import write_chats
 from tests.llm_stub import Reply, StubServer, error, level_by_content
-from wildreward.dataset_builder.command import BuildDatasetConfig
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.settings import BuildSettings
 
 CONCURRENCY = 8
 TURNS = 360
@@ -224,5 +224,5 @@ def test_keys_in_the_address_reach_the_server_and_nothing_else(tmp_path, caplog)
 
 
 def test_the_help_says_what_an_address_does_for_each_labeler():
-    described = BuildDatasetConfig.__dataclass_fields__["base_url"].metadata["help"]
+    described = BuildSettings.__dataclass_fields__["base_url"].metadata["help"]
     assert "--labeler llm" in described and "--labeler transformers" in described

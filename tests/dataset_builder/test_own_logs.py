@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 from tests.dataset_builder.builds import OFF
 from tests.dataset_builder.chats import conversation, write_jsonl
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.dataset_builder.sources import json_array, readers
-from wildreward.dataset_builder.sources.base import Columns
-from wildreward.dataset_builder.sources.json_array import record_starts
-from wildreward.dataset_builder.sources.layouts import MESSAGES, find_layout
-from wildreward.dataset_builder.sources.readers import Losses, find_slices, read_slice
-from wildreward.dataset_builder.split import split_of
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.select import split_of
+from wildreward.dataset_builder.sources import json_array
+from wildreward.dataset_builder.sources.files import InputErrors
+from wildreward.dataset_builder.sources.finding import find_layout
+from wildreward.dataset_builder.sources.layouts import MESSAGES, Columns
+from wildreward.dataset_builder.sources.readers import find_slices, read_slice
+from wildreward.dataset_builder.text import detect_language
 
 ANSWER = "Here is an answer with more than ten words in it, about number {} and nothing else at all."
 
@@ -36,13 +37,13 @@ def messages(number, turns=1, **more):
 
 
 def read_all(path, skip=False):
-    losses = Losses(skip)
+    losses = InputErrors(skip)
     rows = [row for piece in find_slices(str(path), losses) for row in read_slice(piece, ["messages"], losses)]
     return rows, losses.counts
 
 
 def build(source, output, **options):
-    settings = {"labeler": "cues", "labeler_options": {"classifier": False}, "near_duplicates": 0, **OFF, **options}
+    settings = {"labeler": "classifier", "near_duplicates": 0, **OFF, **options}
     return build_dataset(str(source), output, **settings)
 
 
@@ -76,7 +77,7 @@ def test_points_in_time_inside_messages_do_not_matter(tmp_path, workers):
         pa.table({"messages": chats, "id": [f"c{i}" for i in range(4)], "language": late}), tmp_path / "a.parquet"
     )
     report = build(tmp_path / "a.parquet", tmp_path / "out", languages=[], num_workers=workers)
-    assert report["kept"] == 4
+    assert report["turns"] == 4 and report["unlabelled"] == {"language_not_read": 4}
 
 
 def test_points_in_time_inside_maps_and_lists_of_one_size_come_as_numbers(tmp_path):
@@ -88,43 +89,12 @@ def test_points_in_time_inside_maps_and_lists_of_one_size_come_as_numbers(tmp_pa
     assert found == [{"messages": [{"at": [("sent", 1)], "span": [2, 3]}]}]
 
 
-JSON = st.recursive(
-    st.none() | st.integers() | st.text('ab"\\[]{},: \n', max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('k"\\{', max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=150)
-@given(
-    st.lists(JSON, min_size=1, max_size=12), st.integers(1, 60), st.integers(2, 40), st.sampled_from(["\n", "", " \n "])
-)
-def test_ranges_of_an_array_begin_at_records_whatever_is_inside(tmp_path_factory, values, length, chunk, space):
-    records = [json.dumps({"id": number, "x": value}) for number, value in enumerate(values)]
-    text = f"{space}[{space}" + f"{space},{space}".join(records) + f"{space}]{space}"
-    path = tmp_path_factory.getbasetemp() / "array.json"
-    path.write_text(text)
-    begins, at = [], len(space) * 2 + 1
-    for record in records:
-        begins.append(at)
-        at += len(record) + 2 * len(space) + 1
-    expected, wanted = [0], length
-    for begin in begins:
-        if begin >= wanted:
-            expected.append(begin)
-            wanted = (begin // length + 1) * length
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_array, "CHUNK", chunk)
-        assert record_starts(path, length) == expected
-
-
 def test_lists_of_messages_inside_a_record_are_no_records(tmp_path, monkeypatch):
     """As where an answer was generated again: `branches` holds objects with `messages`, too."""
-    monkeypatch.setattr(readers, "JSON_SLICE", 700)
+    monkeypatch.setattr(json_array, "CHUNK", 70)
     rows = [{"id": i, "messages": messages(i), "branches": [{"messages": messages(i, 2)}] * 3} for i in range(40)]
     (tmp_path / "nest.json").write_text(json.dumps(rows))
     found, lost = read_all(tmp_path)
-    assert len(find_slices(str(tmp_path), Losses())) > 10
     assert found == rows and not lost
 
 
@@ -136,13 +106,10 @@ def test_lists_of_messages_inside_a_record_are_no_records(tmp_path, monkeypatch)
         (lambda text, at: text[: at + 40], {"cut_off_records": 1}),
     ],
 )
-def test_a_damaged_record_at_the_beginning_of_a_range_is_counted(tmp_path, monkeypatch, damage, lost):
+def test_a_damaged_record_is_counted(tmp_path, damage, lost):
     text = json.dumps([{"id": i, "messages": messages(i)} for i in range(40)])
-    path = tmp_path / "chats.json"
-    path.write_text(text)
-    monkeypatch.setattr(readers, "JSON_SLICE", 1000)
-    begin = find_slices(str(path), Losses())[3].start
-    whole = text[:begin].count('{"id"')
+    path, whole = tmp_path / "chats.json", 17
+    begin = text.index(f'{{"id": {whole},')
     path.write_text(damage(text, begin))
     rows, counts = read_all(path, skip=True)
     assert counts == lost
@@ -151,13 +118,6 @@ def test_a_damaged_record_at_the_beginning_of_a_range_is_counted(tmp_path, monke
     ]
     with pytest.raises(UserError, match=r"chats\.json is (corrupt|cut off)"):
         read_all(path)
-
-
-def test_a_range_may_begin_with_a_record_that_has_no_messages(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "JSON_SLICE", 1)
-    rows = [{"id": i} if i % 2 else {"id": i, "messages": messages(i)} for i in range(6)]
-    (tmp_path / "chats.json").write_text(json.dumps(rows))
-    assert read_all(tmp_path)[0] == rows
 
 
 def test_folders_behind_links_are_read_once(tmp_path):
@@ -196,7 +156,7 @@ def test_a_file_without_the_named_user_column_is_refused(tmp_path):
     for name, column in (("a", "user_id"), ("b", "uid")):
         write_jsonl(tmp_path / f"{name}.jsonl", [{column: "u", "messages": messages(i)} for i in range(3)])
     with pytest.raises(UserError, match=r"b\.jsonl does not have the columns .*messages, user_id"):
-        build(tmp_path, tmp_path.parent / "out", columns=Columns(user="user_id"))
+        build(tmp_path, tmp_path.parent / "out", user_column="user_id")
 
 
 def test_a_log_without_users_says_so(tmp_path, caplog):
@@ -220,7 +180,7 @@ def test_users_are_counted_in_the_report_and_the_card(tmp_path):
 def test_the_warning_about_users_has_a_line_of_its_own(tmp_path, workers):
     log = write_jsonl(tmp_path / "a.jsonl", [{"id": f"c{i}", "messages": messages(i)} for i in range(3)])
     program = [sys.executable, "-m", "wildreward", "build-dataset", "--source", str(log), "--mining_window", "0"]
-    program += ["--output", str(tmp_path / "out"), "--cues_classifier", "False", "--num_workers", workers]
+    program += ["--output", str(tmp_path / "out"), "--num_workers", workers]
     said = subprocess.run(program, capture_output=True, text=True, timeout=120).stderr
     shown = [line.rpartition("\r")[2] for line in said.splitlines()]  # as a terminal has it in the end
     assert [line for line in shown if line.startswith("no conversation says who its user is")], said
@@ -259,26 +219,61 @@ def test_a_language_that_nobody_knows_is_kept(tmp_path):
     assert report["kept"] == 4 and report["dropped"] == {"language": 1}
 
 
-@pytest.mark.parametrize("option", ["labels", "model", "base_url"])
+@pytest.mark.parametrize("option", ["labels", "base_url"])
 def test_options_of_another_labeler_are_refused(option):
-    from wildreward.dataset_builder.command import BuildDatasetConfig, labeler_options
+    from wildreward.dataset_builder.settings import BuildSettings
 
-    config = BuildDatasetConfig(source="x", output="y", labeler="cues", **{option: "z"})
-    with pytest.raises(UserError, match=rf"--{option} has no effect with --labeler cues; expected --labeler"):
-        labeler_options(config)
+    with pytest.raises(UserError, match=rf"--{option} has no effect with --labeler classifier; expected --labeler"):
+        BuildSettings(source="x", output="y", labeler="classifier", **{option: "z"})
 
 
 def test_two_builds_may_share_a_folder_for_logs(tmp_path):
     pytest.importorskip("datatrove")
     from datatrove.executor import LocalPipelineExecutor
 
-    from wildreward.dataset_builder.scale import run_stages
+    from wildreward.dataset_builder.cluster import run_stages
 
     for name in ("first", "second"):
         source = write_jsonl(
             tmp_path / f"{name}.jsonl", [{"id": f"{name}{i}", "messages": messages(i)} for i in range(3)]
         )
-        options = {"labeler": "cues", "labeler_options": {"classifier": False}, **OFF}
+        options = {"labeler": "classifier", **OFF}
         build = {"source": str(source), "output": str(tmp_path / name), **options}
         run_stages(LocalPipelineExecutor, build, tasks=1, logging_dir=str(tmp_path / "logs"))
         assert (Path(tmp_path) / name / "build_report.json").exists()
+
+
+SAID = {
+    "French": ("Quelle est la capitale de la France ?", "La capitale de la France est Paris, une grande ville sur la Seine.", "Merci, c'est exactement ce que je voulais savoir !"),
+    "Spanish": ("¿Puedes explicarme cómo funciona la fotosíntesis?", "Las plantas usan la luz del sol para hacer azúcar con agua y aire.", "Muchas gracias, ahora lo entiendo todo muy bien."),
+    "English": ("Can you tell me how plants make their food?", "They use the light of the sun to make sugar out of water and air.", "Thanks a lot, now I see how that works."),
+    "Chinese": ("你能告诉我植物是怎么制造食物的吗?", "它们利用阳光把水和空气变成糖, 这就是光合作用的过程。", "谢谢你, 现在我明白了, 真是太好了。"),
+}  # fmt: skip
+
+
+def test_the_languages_of_a_plain_log_are_detected(tmp_path):
+    rows = [
+        {
+            "id": name,
+            "messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)],
+        }
+        for name, texts in SAID.items()
+    ]
+    labels = [{"id": f"{name}_turn0", "level": 5} for name in SAID]
+    log = write_jsonl(tmp_path / "a.jsonl", rows)
+    options = {
+        "labeler": "file",
+        "labels": str(write_jsonl(tmp_path / "labels.jsonl", labels)),
+        "min_response_words": 5,
+    }
+    report = build_dataset(str(log), tmp_path / "out", near_duplicates=0, **options, **OFF)
+    assert report["languages"] == {"English": 1, "Chinese": 1} and report["dropped"]["language"] == 2
+    report = build_dataset(str(log), tmp_path / "all", near_duplicates=0, languages=["all"], **options, **OFF)
+    assert report["languages"] == dict.fromkeys(SAID, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["continue", "def f(x): return x + 1", "\x00\x01 what", "Translate this: " + SAID["French"][1]]
+)
+def test_a_language_that_is_not_sure_is_not_said(text):
+    assert detect_language(text) in (None, "English")

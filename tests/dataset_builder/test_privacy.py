@@ -1,6 +1,9 @@
 """What a build publishes: no credential ever, no personal data where it is to be dropped or redacted; look-alikes stay."""
 
 import json
+import re
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,10 +13,12 @@ from hypothesis import strategies as st
 from tests.dataset_builder.builds import OFF, build
 from tests.dataset_builder.chats import write_chats, write_jsonl
 from tests.planted import CREDENTIALS, INNOCENT, PERSONAL
-from wildreward import credentials
+from wildreward.common import credentials
+from wildreward.common.disguise import original_positions, undisguised
+from wildreward.common.errors import UserError
 from wildreward.dataset_builder import privacy
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.disguise import original_positions, undisguised
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.privacy import Sought
 
 PLANTED = CREDENTIALS + PERSONAL
 NAMES = [("email", "jane" + "@" + "gmail.com"), ("github_token", "gh" + "p_" + "Ab3" * 12)]
@@ -62,7 +67,7 @@ def test_look_alikes_stay(text):
 @pytest.mark.parametrize(("kind", "frame", "secret"), CREDENTIALS)
 def test_credentials_are_found_without_looking_for_personal_data(kind, frame, secret):
     assert (
-        privacy.find(frame.format(secret), personal_data=False)[kind]
+        privacy.find(frame.format(secret), Sought(personal_data=False))[kind]
         == credentials.find(frame.format(secret))[kind]
         == 1
     )
@@ -70,7 +75,7 @@ def test_credentials_are_found_without_looking_for_personal_data(kind, frame, se
 
 def test_personal_data_is_kept_where_that_is_asked_for():
     for _, frame, data in PERSONAL:
-        assert privacy.redact(frame.format(data), personal_data=False) == frame.format(data)
+        assert privacy.redact(frame.format(data), sought=Sought(personal_data=False)) == frame.format(data)
 
 
 def test_a_disguise_is_undone_with_its_places():
@@ -87,11 +92,11 @@ noise = st.text(alphabet="0123456789 ()+-.:/@[]{}=_\\abSK\n\u200b４", max_size=
 @settings(max_examples=100, deadline=None)
 @given(st.lists(pieces | noise, max_size=5), st.booleans())
 def test_redacted_text_holds_no_finding_and_is_left_alone(parts, personal_data):
-    text = "".join(parts)
-    cleaned = privacy.redact(text, personal_data=personal_data)
-    assert not privacy.find(cleaned, personal_data=personal_data)
-    assert privacy.redact(cleaned, personal_data=personal_data) == cleaned
-    assert (cleaned == text) == (not privacy.find(text, personal_data=personal_data))
+    text, sought = "".join(parts), Sought(personal_data=personal_data)
+    cleaned = privacy.redact(text, sought=sought)
+    assert not privacy.find(cleaned, sought)
+    assert privacy.redact(cleaned, sought=sought) == cleaned
+    assert (cleaned == text) == (not privacy.find(text, sought))
 
 
 @settings(max_examples=100, deadline=None)
@@ -173,6 +178,40 @@ def test_nothing_planted_is_published(tmp_path, action):
         assert report["redacted"]["github_token"] >= 5 and ("email" in report["redacted"]) == (action == "redact")
     if action == "keep":
         assert not [data for _, _, data in PERSONAL if written(data) not in text]
+
+
+def test_secrets_are_kept_by_their_own_flag_alone(tmp_path):
+    secrets = [each for each in CREDENTIALS[:20] if "@" not in each[1]]  # that one reads as an address
+    planted = secrets + PERSONAL[:5]
+    options = {"near_duplicates": 0, "languages": (), "keep_secrets": True, **OFF}
+    report = build(log(tmp_path / "log", planted), tmp_path / "out", personal_data="redact", **options)
+    text = published(tmp_path / "out")
+    assert not [secret for _, _, secret in secrets if written(secret) not in text]
+    assert not [data for _, _, data in PERSONAL[:5] if written(data) in text]
+    assert "openai_key" not in report["redacted"] and report["redacted"]["email"] >= 4
+    assert "**Published on request: keys and passwords.**" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_names_need_presidio_and_a_policy(tmp_path):
+    if not find_spec("presidio_analyzer"):
+        with pytest.raises(
+            UserError, match=r"--names-model needs Presidio; install it with: pip install 'wildreward\[names\]'"
+        ):
+            build(log(tmp_path / "log", PERSONAL[:2]), tmp_path / "out", names_model="en_core_web_sm", **OFF)
+    with pytest.raises(UserError, match="--names-model has no effect with --personal-data keep"):
+        build(("x", "y"), tmp_path / "out", names_model="en_core_web_sm", personal_data="keep")
+
+
+def test_a_found_name_is_masked_and_its_placeholder_left(monkeypatch):
+    class Analyzer:
+        def analyze(self, text, language, entities):
+            places = [(m.start(), m.end()) for m in re.finditer("Jane Doe|PERSON", text)]
+            return [SimpleNamespace(start=start, end=end) for start, end in places]
+
+    monkeypatch.setattr("wildreward.dataset_builder.people.analyzer", lambda model: Analyzer())
+    long = "word " * 12_000 + "Jane Doe wrote to jane@gmail.com"
+    assert privacy.redact(long, sought=Sought(names="en_x")).endswith("word [PERSON] wrote to [EMAIL]")
+    assert privacy.find(long, Sought(names="en_x")) == {"person": 1, "email": 1} and privacy.find(long) == {"email": 1}
 
 
 def test_names_that_hold_an_address_are_renamed_alike_in_all_rows(tmp_path):

@@ -6,9 +6,11 @@ import pytest
 
 from tests.dataset_builder.chats import conversation
 from tests.dataset_builder.published import Row, published_ids
-from wildreward.dataset_builder.finish import Rules, finish_turns
+from wildreward.dataset_builder.filters import extract
 from wildreward.dataset_builder.mining import candidates
-from wildreward.dataset_builder.turns import examine, extract
+from wildreward.dataset_builder.read import examine
+from wildreward.dataset_builder.select import select_turns
+from wildreward.dataset_builder.settings import BuildSettings
 
 LONG = "This is an answer that has quite enough words to pass the filter for short responses."
 QUERY = "Please explain to me how the tides of the sea work"
@@ -19,16 +21,16 @@ def chat(name, levels, *, queries=None, response=LONG, source=None):
     texts = []
     for number in range(len(levels) + 1):
         texts += [(queries or {}).get(number, f"{QUERY} {name} {number}"), f"{response} {number}"]
-    made = conversation(*texts[:-1], conversation_id=name, source_id=source or name, short_turns=0)
+    made = conversation(*texts[:-1], conversation_id=name, source_id=source or name, num_turns_within_limit=0)
     return made, levels
 
 
 def both(*chats, similar=lambda first, second: True):
     """(ours: id → level, theirs: id → level, reasons of what we drop)."""
-    turns, rows, cosines = [], [], {}
+    turns, rows, cosines, counts = [], [], [], Counter()
     for made, levels in chats:
         examine(made, 4096)
-        members = list(extract([made], []))
+        members = list(extract([made], BuildSettings(languages="all"), counts))
         for turn, level in zip(members, levels, strict=True):
             turn.level = level
             history = [message.content for message in turn.history]
@@ -38,10 +40,10 @@ def both(*chats, similar=lambda first, second: True):
         asked = [turn.level if turn.dropped is None else None for turn in members]
         for number, later in candidates(asked, 2):
             same = similar(members[number].query, members[later].query)
-            cosines[made.conversation_id, number, later] = 1.0 if same else 0.0
+            place = {"conversation_id": made.conversation_id, "turn": number, "later": later}
+            cosines.append({**place, "cosine": 1.0 if same else 0.0})
         turns += members
-    counts = Counter()
-    finished = list(finish_turns(turns, [None] * len(turns), cosines, Rules(), counts))
+    finished = list(select_turns(turns, cosines, BuildSettings(), counts))
     ours = {turn.id: turn.level for turn in finished if turn.dropped is None}
     theirs = published_ids(rows, lambda first, second: similar(first.query, second.query))
     return ours, theirs, {turn.id: turn.dropped for turn in finished if turn.dropped}

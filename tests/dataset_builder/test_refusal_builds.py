@@ -5,9 +5,10 @@ import pytest
 
 from tests.dataset_builder.chats import write_jsonl
 from tests.llm_stub import Reply, StubServer, chat
-from wildreward.dataset_builder.command import BuildDatasetConfig, main
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.command import main
+from wildreward.dataset_builder.settings import BuildSettings
 
 REFUSAL = "I'm sorry, but I can't help you with that request of yours, it goes against my guidelines."
 ANSWER = "Here is a plain answer with more than ten words in it, about the request number {}."
@@ -44,7 +45,7 @@ def kept(output):
 
 
 def test_without_a_judge_refusals_keep_their_level_and_the_card_counts_them(log, tmp_path):
-    report = build(log, tmp_path / "out", "cues", classifier=False)
+    report = build(log, tmp_path / "out", "classifier")
     assert report["refusals"] == {"not_judged": 4} and report["refusals_not_judged"] == {"no_judge": 4}
     rows = kept(tmp_path / "out")
     assert len(rows) == 8 and {level for level, _ in rows.values()} <= {1, 2}
@@ -96,7 +97,7 @@ def test_a_judge_that_cannot_tell_leaves_the_level(log, tmp_path):
 
 def test_a_build_that_keeps_nothing_says_why_and_fails(log, tmp_path):
     with StubServer(lambda request: Reply(chat("Sure! Let me help."))) as stub:
-        config = BuildDatasetConfig(
+        config = BuildSettings(
             source=str(log), output=str(tmp_path / "out"), labeler="llm", model="m", base_url=stub.url, num_workers=1
         )
         for _ in range(2):  # the second run asks nothing and says the same

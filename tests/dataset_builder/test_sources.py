@@ -8,17 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wildreward.common.errors import UserError
 from wildreward.dataset_builder import records
-from wildreward.dataset_builder.ingest import usable
-from wildreward.dataset_builder.pipeline import prepare
+from wildreward.dataset_builder.prepare import prepare
+from wildreward.dataset_builder.read import usable
 from wildreward.dataset_builder.records import Conversation, Rejected
+from wildreward.dataset_builder.settings import BuildSettings
 from wildreward.dataset_builder.sources import readers
-from wildreward.dataset_builder.sources.base import Columns, hashed_user
-from wildreward.dataset_builder.sources.digest import BLOCK, EDGE, WHOLE, source_digest
+from wildreward.dataset_builder.sources.files import BLOCK, EDGE, WHOLE, InputErrors, source_digest
+from wildreward.dataset_builder.sources.finding import find_layout
 from wildreward.dataset_builder.sources.json_array import read_array
-from wildreward.dataset_builder.sources.layouts import LMSYS, MESSAGES, SHAREGPT, WILDCHAT, find_layout
-from wildreward.dataset_builder.sources.readers import Losses, find_slices, read_slice
-from wildreward.errors import UserError
+from wildreward.dataset_builder.sources.layouts import (
+    LMSYS,
+    MESSAGES,
+    SHAREGPT,
+    WILDCHAT,
+    Columns,
+    hashed_user,
+)
+from wildreward.dataset_builder.sources.readers import find_slices, read_slice
 
 
 def user(text):
@@ -44,9 +52,9 @@ WILDCHAT_ROW = {
 
 
 def read_all(path, wanted=(), skip=False):
-    losses = Losses(skip)
-    rows = [row for piece in find_slices(str(path), losses) for row in read_slice(piece, list(wanted), losses)]
-    return rows, losses.counts
+    errors = InputErrors(skip)
+    rows = [row for piece in find_slices(str(path), errors) for row in read_slice(piece, list(wanted), errors)]
+    return rows, errors.counts
 
 
 # Layouts
@@ -131,10 +139,7 @@ def test_unknown_layout_lists_found_and_expected():
         ([], records.EMPTY_CONVERSATION),
         ([assistant("hi")], records.EMPTY_CONVERSATION),
         ([{"role": "system", "content": "s"}], records.EMPTY_CONVERSATION),
-        ([user("a"), user("b")], records.BROKEN_ROLE_ORDER),
-        ([user("a"), assistant("b"), assistant("c")], records.BROKEN_ROLE_ORDER),
-        ([user("a"), {"role": "system", "content": "s"}], records.BROKEN_ROLE_ORDER),
-        ([user("a"), {"role": "tool", "content": "s"}], records.UNKNOWN_ROLE),
+        ([user("a"), {"role": "narrator", "content": "s"}], records.UNKNOWN_ROLE),
         ([user("a"), {"content": "s"}], records.UNKNOWN_ROLE),
         ([user("a"), assistant("")], records.EMPTY_CONTENT),
         ([user(" \n\t")], records.EMPTY_CONTENT),
@@ -166,7 +171,7 @@ def test_leading_answers_to_something_unknown_are_left_out():
 
 
 def test_huge_conversation_is_cut_and_that_is_recorded(monkeypatch):
-    monkeypatch.setattr("wildreward.dataset_builder.sources.base.MAX_CONVERSATION_CHARS", 100)
+    monkeypatch.setattr("wildreward.dataset_builder.sources.layouts.MAX_CONVERSATION_CHARS", 100)
     counts = Counter()
     rows = [{"messages": [user("a" * 60), assistant("b" * 30), user("c" * 60)]}]
     (got,) = usable(rows, MESSAGES, 100, counts)
@@ -204,22 +209,16 @@ def array_records(count):
 
 
 @settings(max_examples=60, deadline=None)
-@given(length=st.integers(20, 600), indent=st.sampled_from([None, 2]), chunk=st.integers(7, 300))
-def test_any_cut_into_byte_ranges_gives_every_record_once(tmp_path_factory, length, indent, chunk):
+@given(indent=st.sampled_from([None, 2]), chunk=st.integers(7, 300))
+def test_chunks_of_any_size_give_every_record_once(tmp_path_factory, indent, chunk):
     from wildreward.dataset_builder.sources import json_array
 
     path = tmp_path_factory.mktemp("a") / "a.json"
     expected = array_records(23)
     path.write_text(json.dumps(expected, indent=indent, ensure_ascii=False), encoding="utf-8")
-    size = path.stat().st_size
-    before, json_array.CHUNK = json_array.CHUNK, chunk
-    try:
-        got = []
-        for start in range(0, size, length):
-            got += read_array(path, start, min(start + length, size), "conversations", pytest.fail)
-    finally:
-        json_array.CHUNK = before
-    assert got == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_array, "CHUNK", chunk)
+        assert list(read_array(path, "conversations", pytest.fail)) == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -230,10 +229,10 @@ def test_every_complete_record_of_a_cut_off_array_is_read(tmp_path_factory, cut)
     cut %= len(data)
     path = tmp_path_factory.mktemp("a") / "a.json"
     path.write_bytes(data[:cut])
-    losses = Losses(skip=True)
-    got = list(read_array(path, 0, cut, "conversations", losses.add))
+    errors = InputErrors(skip=True)
+    got = list(read_array(path, "conversations", errors.add))
     assert got == expected[: len(got)]
-    assert len(expected) - len(got) <= 15 and sum(losses.counts.values()) == 1
+    assert len(expected) - len(got) <= 15 and sum(errors.counts.values()) == 1
     whole = sum(data[:cut].decode(errors="replace").count(f'"id": "{i}"') for i in range(15))
     assert len(got) >= whole - 1
 
@@ -354,39 +353,44 @@ def test_corrupt_page_of_a_parquet_file_is_an_error_or_counted(tmp_path):
 def test_row_groups_make_slices(tmp_path, monkeypatch):
     pq.write_table(pa.table({"a": list(range(100))}), tmp_path / "a.parquet", row_group_size=10)
     monkeypatch.setattr(readers, "PARQUET_SLICE_ROWS", 25)
-    slices = find_slices(str(tmp_path), Losses())
+    slices = find_slices(str(tmp_path), InputErrors())
     assert [(piece.start, piece.stop) for piece in slices] == [(0, 3), (3, 6), (6, 9), (9, 10)]
     assert [row["a"] for row in read_all(tmp_path)[0]] == list(range(100))
 
 
 def test_a_missing_source_a_foreign_file_and_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.json does not exist; expected a file, a folder or a Hub dataset id"):
-        find_slices(str(tmp_path / "nowhere.json"), Losses())
+        find_slices(str(tmp_path / "nowhere.json"), InputErrors())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no parquet, JSON or JSONL file"):
-        find_slices(str(tmp_path / "empty"), Losses())
-    (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(UserError, match=r"a\.csv is not a parquet, JSON or JSONL file"):
-        find_slices(str(tmp_path / "a.csv"), Losses())
-    with pytest.raises(UserError, match=r"holds no parquet, JSON or JSONL file, only a\.csv"):
-        find_slices(str(tmp_path), Losses())
+    with pytest.raises(UserError, match="holds no parquet, Arrow, JSON, JSONL or CSV file"):
+        find_slices(str(tmp_path / "empty"), InputErrors())
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(UserError, match=r"a\.xlsx is not a parquet, Arrow, JSON, JSONL or CSV file; .*\.jsonl\.gz"):
+        find_slices(str(tmp_path / "a.xlsx"), InputErrors())
+    (tmp_path / "empty" / "export.zip").write_text("x")
+    with pytest.raises(UserError, match=r"export\.zip is not a .* file; .*; unpack it and give the folder"):
+        find_slices(str(tmp_path / "empty" / "export.zip"), InputErrors())
+    (tmp_path / "empty" / "export.zip").unlink()
+    with pytest.raises(UserError, match=r"holds no parquet, Arrow, JSON, JSONL or CSV file, only a\.xlsx"):
+        find_slices(str(tmp_path), InputErrors())
     Path(tmp_path / "zero.jsonl").touch()
     with pytest.raises(UserError, match=r"zero\.jsonl is empty"):
-        find_slices(str(tmp_path / "zero.jsonl"), Losses())
+        find_slices(str(tmp_path / "zero.jsonl"), InputErrors())
 
 
 def test_a_file_of_another_kind_among_the_others_is_an_error_or_counted(tmp_path):
     chat = [user("a"), assistant("b"), user("c")]
     pq.write_table(pa.Table.from_pylist([{"messages": chat}] * 3), tmp_path / "a.parquet")
-    pq.write_table(pa.Table.from_pylist([{"conversation": chat}] * 2), tmp_path / "b.parquet")
+    pq.write_table(pa.Table.from_pylist([{"summary": "a chat"}] * 2), tmp_path / "b.parquet")
     (tmp_path / "c.jsonl").write_text('{"broken": 1}\n' + json.dumps({"messages": chat}) + "\n")
-    (tmp_path / "d.jsonl").write_text(json.dumps({"chat": chat}) + "\n")
+    (tmp_path / "d.jsonl").write_text(json.dumps({"topics": ["a", "b"]}) + "\n")
+    settings = {"source": str(tmp_path), "output": str(tmp_path.parent / "out"), "mining_window": 0}
     with pytest.raises(
-        UserError, match=r"b\.parquet does not have the columns .* \(messages: messages\); pass --on-bad"
+        UserError,
+        match=r"b\.parquet does not have the columns .* \(messages: messages\), but summary; .*; pass --on-bad",
     ):
-        prepare(str(tmp_path), tmp_path.parent / "out", mining_window=0)
-    job = prepare(str(tmp_path), tmp_path.parent / "out", mining_window=0, on_bad_input="skip")
-    assert job.losses == {"other_columns": 2}
+        prepare(BuildSettings(**settings))
+    assert prepare(BuildSettings(**settings, on_bad_input="skip")).lost == {"other_columns": 2}
 
 
 def test_no_file_of_a_folder_that_may_hold_chats_is_passed_over_in_silence(tmp_path, caplog):
@@ -398,14 +402,14 @@ def test_no_file_of_a_folder_that_may_hold_chats_is_passed_over_in_silence(tmp_p
         (tmp_path / name).write_text("text")
     (tmp_path / "f.parquet").mkdir()
     assert read_all(tmp_path) == ([{"n": 0}, {"n": 1}, {"n": 3}, {"n": 2}], {})
-    for name in ("b.jsonl.gz", "chats.CSV", "chats.txt"):
+    for name in ("b.tar.gz", "chats.XLSX", "chats.txt"):
         (tmp_path / name).write_text("text")
     with pytest.raises(
-        UserError, match=r"holds files that are not .*\(3: b\.jsonl\.gz, chats\.CSV, chats\.txt\); unpack"
+        UserError, match=r"holds files that are not .*\(3: b\.tar\.gz, chats\.XLSX, chats\.txt\); unpack"
     ):
         read_all(tmp_path)
     rows, counts = read_all(tmp_path, skip=True)
-    assert len(rows) == 4 and counts == {"files_not_read": 3} and "b.jsonl.gz, chats.CSV" in caplog.text
+    assert len(rows) == 4 and counts == {"files_not_read": 3} and "b.tar.gz, chats.XLSX" in caplog.text
 
 
 # Whether a source has changed

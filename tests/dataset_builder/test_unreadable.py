@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset_builder.builds import CUES
+from tests.dataset_builder.builds import OFF
 from tests.dataset_builder.chats import chat, write_chats
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
 from wildreward.dataset_builder.labelers.file import FileLabeler
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.dataset_builder.sources.readers import Losses, find_slices, read_slice
-from wildreward.errors import UserError
+from wildreward.dataset_builder.sources.files import InputErrors
+from wildreward.dataset_builder.sources.readers import find_slices, read_slice
 
 SKIP = "; pass --on-bad-input skip to use what can be read and count the loss"
 
@@ -65,9 +66,9 @@ def here(tmp_path, monkeypatch):
 def test_what_is_no_file_in_a_folder_is_one_line_or_counted(here, make, why, name):
     make(Path(name))
     with pytest.raises(UserError) as caught:
-        find_slices(".", Losses())
+        find_slices(".", InputErrors())
     assert str(caught.value) == f"{name} {why}{SKIP}"
-    losses = Losses(skip=True)
+    losses = InputErrors(skip=True)
     assert [piece.path for piece in find_slices(".", losses)] == ["chats.jsonl"]
     assert losses.counts == {"unreadable_file": 1}
 
@@ -75,7 +76,7 @@ def test_what_is_no_file_in_a_folder_is_one_line_or_counted(here, make, why, nam
 def test_a_build_counts_what_is_no_file(here):
     for number, (make, _) in enumerate(UNREADABLE):
         make(Path(f"{number}.jsonl"))
-    report = build_dataset(".", here / "out", on_bad_input="skip", **CUES)
+    report = build_dataset(".", here / "out", on_bad_input="skip", **OFF)
     assert report["conversations"] == 10 and report["input_lost"] == {"unreadable_file": len(UNREADABLE)}
 
 
@@ -84,10 +85,10 @@ def test_what_is_no_file_is_one_line_as_the_source_and_as_labels(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     make(Path("b.jsonl"))
     with pytest.raises(UserError) as caught:
-        build_dataset("b.jsonl", "out", **CUES)
+        build_dataset("b.jsonl", "out", **OFF)
     assert str(caught.value) == f"b.jsonl {why}{SKIP}"
     with pytest.raises(UserError) as caught:
-        build_dataset("b.jsonl", "out", on_bad_input="skip", **CUES)
+        build_dataset("b.jsonl", "out", on_bad_input="skip", **OFF)
     assert str(caught.value) == f"b.jsonl holds nothing that can be read (b.jsonl {why})"
     with pytest.raises(UserError) as caught:
         FileLabeler("b.jsonl")
@@ -101,7 +102,7 @@ def test_a_folder_as_labels_and_a_name_that_is_too_long(tmp_path):
     with pytest.raises(UserError, match=f"the labels file {tmp_path} is a folder, not a file"):
         FileLabeler(tmp_path)
     with pytest.raises(UserError, match="x does not exist; expected a file, a folder or a Hub dataset id"):
-        build_dataset("x" * 5000, tmp_path / "out", **CUES)
+        build_dataset("x" * 5000, tmp_path / "out", **OFF)
 
 
 def test_folders_of_parts_called_like_a_file_are_read(tmp_path):
@@ -110,7 +111,7 @@ def test_folders_of_parts_called_like_a_file_are_read(tmp_path):
         (tmp_path / "log" / name).mkdir(parents=True)
     (tmp_path / "log/a.jsonl/part-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
     pq.write_table(pa.Table.from_pylist(rows[2:]), tmp_path / "log/b.parquet/part-0.parquet")
-    assert build_dataset(str(tmp_path / "log"), tmp_path / "out", **CUES)["conversations"] == 4
+    assert build_dataset(str(tmp_path / "log"), tmp_path / "out", **OFF)["conversations"] == 4
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet"])
@@ -121,7 +122,7 @@ def test_a_file_that_is_gone_or_another_when_its_turn_comes_is_one_line_or_count
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
         path.write_text(json.dumps(rows) if name == "a.json" else "".join(json.dumps(row) + "\n" for row in rows))
-    (piece,) = find_slices(str(path), Losses())
+    (piece,) = find_slices(str(path), InputErrors())
     if became == "shorter":
         path.write_bytes(path.read_bytes()[:-9])
     else:
@@ -131,9 +132,9 @@ def test_a_file_that_is_gone_or_another_when_its_turn_comes_is_one_line_or_count
     with pytest.raises(
         UserError, match=rf"a\.\w+.* (cannot be read|is not JSON|has become shorter|is cut off).*{SKIP}$"
     ) as caught:
-        list(read_slice(piece, ["messages"], Losses()))
+        list(read_slice(piece, ["messages"], InputErrors()))
     assert "\n" not in str(caught.value)
-    losses = Losses(skip=True)
+    losses = InputErrors(skip=True)
     assert len(list(read_slice(piece, ["messages"], losses))) == (
         3 if became == "shorter" and name != "a.parquet" else 0
     )
@@ -152,8 +153,8 @@ def test_a_folder_that_cannot_be_listed_is_one_line_or_counted(tmp_path):
         deep = inner
     os.close(deep)
     with pytest.raises(UserError, match=rf"ddd cannot be read \(File name too long\){SKIP}$"):
-        find_slices(str(log.parent), Losses())
-    losses = Losses(skip=True)
+        find_slices(str(log.parent), InputErrors())
+    losses = InputErrors(skip=True)
     assert len(find_slices(str(log.parent), losses)) == 1 and losses.counts == {"unreadable_folder": 1}
     subprocess.run(["rm", "-r", str(log.parent)], check=True)  # what Python cannot
 
@@ -164,8 +165,9 @@ def test_a_file_without_permission_is_one_line_or_counted():
 import os, sys, tempfile
 from pathlib import Path
 from wildreward.dataset_builder.labelers.file import FileLabeler
-from wildreward.dataset_builder.sources.readers import Losses, find_slices
-from wildreward.errors import UserError
+from wildreward.dataset_builder.sources.files import InputErrors
+from wildreward.dataset_builder.sources.readers import find_slices
+from wildreward.common.errors import UserError
 folder = Path(tempfile.mkdtemp())
 (folder / "closed").mkdir(mode=0)
 for name in "ab":
@@ -177,7 +179,7 @@ try:
     FileLabeler(folder / "b.jsonl")
 except UserError as error:
     print(error)
-losses = Losses(skip=True)
+losses = InputErrors(skip=True)
 print(len(find_slices(str(folder), losses)), dict(losses.counts), folder)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

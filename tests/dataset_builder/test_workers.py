@@ -1,71 +1,58 @@
-"""Steps in this process and in several: the same work, in the same order for each task."""
+"""Stages in this process and in several: the same work."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from wildreward.dataset_builder.workers import Step, Workers
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.stages import Stage
+from wildreward.dataset_builder.workers import Workers
 
 
-def first(folder: Path, name: str) -> None:
-    (folder / f"{name}.log").write_text("first\n")
+def work(folder: Path, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        if number == 7:
+            raise UserError("this one cannot be done")
+        (folder / f"{number}.process").write_text(str(os.getpid()))
 
 
-def second(folder: Path, name: str) -> None:
-    with open(folder / f"{name}.log", "a") as log:
-        log.write("second\n")
-    (folder / f"{name}.process").write_text(str(os.getpid()))
-
-
-def third(folder: Path, name: str) -> None:
-    if name == "bad":
-        raise UserError("this one cannot be done")
-    with open(folder / f"{name}.log", "a") as log:
-        log.write("third\n")
-
-
-def look_for_pandas(folder: Path) -> None:
-    import sys
-
-    import pyarrow as pa
-
-    pa.Table.from_pylist([{"a": 1}])
-    (folder / "modules").write_text(" ".join(sys.modules))
-    import pandas  # it is still there for whoever needs it
-
-    assert pandas
-
-
-STEPS = [Step(first), Step(second, done=lambda name: name == "c", apart=True), Step(third)]
+def die(folder: Path, numbers: Sequence[int]) -> None:
+    os._exit(1)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_every_task_goes_through_its_steps_in_order(tmp_path, count):
-    with Workers(count, tmp_path) as workers:
-        workers.chain(STEPS, [("a",), ("b",), ("c",)], "test")
-    assert (tmp_path / "a.log").read_text() == (tmp_path / "b.log").read_text() == "first\nsecond\nthird\n"
-    assert (tmp_path / "c.log").read_text() == "first\nthird\n"
-    where = {(tmp_path / f"{name}.process").read_text() for name in "ab"}
-    assert len(where) == 1 and (str(os.getpid()) in where) == (count == 1)
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Stage(work, lambda folder: 5),
+        Stage(work, lambda folder: 5, exclusive=lambda folder: True),
+        Stage(work, lambda folder: 5, whole=lambda folder: True),
+    ],
+)
+def test_every_number_is_done_once_where_it_should_be(tmp_path, count, stage):
+    with Workers(tmp_path, count) as workers:
+        workers.run("test", stage)
+    processes = [(tmp_path / f"{number}.process").read_text() for number in range(5)]
+    here = count == 1 or stage.whole(tmp_path) or stage.exclusive(tmp_path)
+    assert (str(os.getpid()) in processes) == here
+    assert not here or len(set(processes)) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_first_error_ends_the_chain(tmp_path, count):
-    with Workers(count, tmp_path) as workers, pytest.raises(UserError, match="this one cannot be done"):
-        workers.chain(STEPS, [("bad",)], "test")
-    assert (tmp_path / "bad.log").read_text() == "first\nsecond\n"
+def test_the_first_error_ends_the_stage(tmp_path, count):
+    with Workers(tmp_path, count) as workers, pytest.raises(UserError, match="this one cannot be done"):
+        workers.run("test", Stage(work, lambda folder: 8))
 
 
-def test_processes_of_the_pool_hold_no_pandas(tmp_path):
-    with Workers(2, tmp_path) as workers:
-        workers.each(look_for_pandas, [()], "test")
-    assert "pandas" not in (tmp_path / "modules").read_text().split()
+def test_a_worker_that_dies_ends_the_run_with_one_line(tmp_path):
+    with Workers(tmp_path, 2) as workers, pytest.raises(UserError, match="a worker process died during 'read'"):
+        workers.run("read", Stage(die, lambda folder: 3))
 
 
 LONG_TASKS = """
@@ -73,21 +60,22 @@ import signal
 import sys
 from pathlib import Path
 from tests.dataset_builder.test_workers import wait_long
-from wildreward.dataset_builder.workers import Step, Workers
+from wildreward.dataset_builder.stages import Stage
+from wildreward.dataset_builder.workers import Workers
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it puts in the background ignore it
     try:
-        with Workers(2, Path(sys.argv[1])) as workers:
-            workers.chain([Step(wait_long, apart=True)], [("a",)], "test")
+        with Workers(Path(sys.argv[1]), 2) as workers:
+            workers.run("test", Stage(wait_long, lambda folder: 2))
     except KeyboardInterrupt:
         sys.exit(130)
 """
 
 
-def wait_long(folder: Path, name: str) -> None:
-    (folder / f"{name}.process").write_text(str(os.getpid()))
+def wait_long(folder: Path, numbers: Sequence[int]) -> None:
+    (folder / f"{numbers[0]}.process").write_text(str(os.getpid()))
     time.sleep(60)
-    (folder / f"{name}.done").write_text("written after the end")
+    (folder / f"{numbers[0]}.done").write_text("written after the end")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -102,7 +90,7 @@ def test_workers_end_with_the_main_process_and_without_a_word(tmp_path, how):
         text=True,
         start_new_session=True,
     )
-    begun = tmp_path / "a.process"
+    begun = tmp_path / "0.process"
     deadline = time.monotonic() + 60
     while not (begun.exists() and begun.read_text()):
         assert main.poll() is None and time.monotonic() < deadline
@@ -112,4 +100,4 @@ def test_workers_end_with_the_main_process_and_without_a_word(tmp_path, how):
     errors = main.communicate(timeout=30)[1]
     assert "Traceback" not in errors
     assert main.returncode == (130 if how == signal.SIGINT else -how)
-    assert not (tmp_path / "a.done").exists()
+    assert not list(tmp_path.glob("*.done"))

@@ -75,7 +75,7 @@ def reward_model_folder(folder, seed=0, num_levels=4):
 
     from wildreward.modeling_wildreward import WildRewardForSequenceClassification
     from wildreward.modeling_wildreward.template import install_template
-    from wildreward.scorer import RewardScorer
+    from wildreward.scoring.scorer import RewardScorer
 
     torch.manual_seed(seed)
     tok = install_template(tokenizer())
@@ -138,3 +138,41 @@ def dataset_folder(folder, table=None, split="test"):
 def write_jsonl(path, items):
     path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
     return path
+
+
+def settings(model, output, datasets, benchmarks, options, more):
+    from wildreward.evaluation.settings import EvaluateConfig
+
+    what = {"dataset": list(map(str, datasets)), "benchmark": list(benchmarks), "output": output and str(output)}
+    return EvaluateConfig(**model, **what, **(options or {}), **more)
+
+
+def policy_folder(folder, seed=0):
+    """A causal language model folder with a chat template."""
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    tok = tokenizer()
+    tok.chat_template = (
+        "{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}"
+        "{% if add_generation_prompt %}assistant : {% endif %}"
+    )
+    model = LlamaForCausalLM(llama_config(len(tok)))
+    with torch.no_grad():
+        model.lm_head.weight.normal_(0, 0.3)
+    target = Path(folder) / f"policy{seed}"
+    model.save_pretrained(target)
+    tok.save_pretrained(target)
+    return target
+
+
+def evaluate_model(model, output=None, datasets=(), benchmarks=(), options=None, **more):
+    from wildreward.evaluation import results
+
+    return results.evaluate_model(settings({"model": model}, output, datasets, benchmarks, options, more))
+
+
+def compare_models(models, output=None, datasets=(), benchmarks=(), options=None, **more):
+    from wildreward.evaluation import compare
+
+    return compare.compare_models(settings({"compare": list(models)}, output, datasets, benchmarks, options, more))

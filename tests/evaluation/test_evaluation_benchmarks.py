@@ -6,17 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluation_tiny import write_jsonl
 
-from wildreward.errors import UserError
-from wildreward.evaluation.benchmarks import items as I
+from tests.evaluation.evaluation_tiny import write_jsonl
+from wildreward.common.errors import UserError
 from wildreward.evaluation.benchmarks.rm_bench import rm_bench_accuracy
 from wildreward.evaluation.benchmarks.run import BENCHMARKS, benchmark_results, load_benchmark
 from wildreward.evaluation.best_of_n import best_of_k_curve
-from wildreward.evaluation.command import Options
-from wildreward.evaluation.store import Scored
+from wildreward.evaluation.rows import read_rows
+from wildreward.evaluation.settings import EvaluateConfig
+from wildreward.scoring.protocol import Scored
 
-OPTIONS = Options(bootstrap=20)
+OPTIONS = EvaluateConfig(bootstrap=20)
 
 RM = {
     "id": "42",
@@ -256,7 +256,7 @@ def test_best_of_k_equals_enumeration():
 
 BROKEN = [
     ("rm_bench", {**RM, "chosen": ["one", "two"]}, "chosen has 2 texts; expected 3"),
-    ("rm_bench", {k: v for k, v in RM.items() if k != "domain"}, "subset is None; expected a text"),
+    ("rm_bench", {k: v for k, v in RM.items() if k != "domain"}, "no domain in the row, nor in the file's name"),
     ("rm_bench", {**RM, "prompt": 5}, "prompt is 5; expected a text"),
     ("reward_bench", {**REWARD, "subset": "hep-cobol"}, "subset is 'hep-cobol'; expected one of the 23"),
     ("reward_bench", {**REWARD, "rejected": None}, "rejected is None; expected a text"),
@@ -378,6 +378,7 @@ def test_names_and_places(tmp_path):
         "ppe_human",
         "ppe_correctness",
         "judge_bench",
+        "rmb",
     }
     with pytest.raises(UserError, match="unknown benchmark 'mmlu'; expected one of reward_bench"):
         load_benchmark("mmlu")
@@ -396,6 +397,6 @@ def test_json_reader_gives_rows_and_lines_of_both_layouts(tmp_path):
     marked = tmp_path / "marked.jsonl"
     marked.write_text(lined.read_text(), encoding="utf-8-sig")
     for path, places in ((listed, [2, 3]), (lined, [1, 3]), (marked, [1, 3])):
-        found = list(I.read_rows(path))
+        found = list(read_rows(path))
         assert [row for _, row in found] == [{"a": 1}, {"a": "x\n[]{},"}]
         assert [int(where.rsplit(" ", 1)[1]) for where, _ in found] == places

@@ -8,12 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluation_tiny import classifier_folder, dataset_folder, reward_model_folder, rows, write_jsonl
 
-from wildreward.errors import UserError
+from tests.evaluation.evaluation_tiny import (
+    classifier_folder,
+    dataset_folder,
+    evaluate_model,
+    reward_model_folder,
+    rows,
+    write_jsonl,
+)
+from wildreward.common.errors import UserError
 from wildreward.evaluation import bootstrap as B
 from wildreward.evaluation import labelers as L
-from wildreward.evaluation.command import EvaluateConfig, Options, evaluate_model, main
+from wildreward.evaluation.command import EvaluateConfig, main
 from wildreward.evaluation.labeler_command import EvaluateLabelerConfig
 from wildreward.evaluation.labeler_command import main as labeler_main
 from wildreward.evaluation.pairs import make_pairs, pair_weights, sample_pairs
@@ -52,6 +59,13 @@ def test_evaluate_writes_results_figures_and_table(model, dataset, tmp_path, cap
     assert result["n_positive"] + result["n_negative"] == 40
     assert sum(result["calibration"]["bins"]["count"]) == 40
     assert result["pairs"]["accuracy_same_conversation"] is not None
+    pairs = result["pairs"]  # a user's pairs are those of a conversation and those across a user's conversations
+    assert pairs["n_same_user"] > pairs["n_same_conversation"] > 0
+    weighted = pairs["n_same_user"] * pairs["accuracy_same_user"]
+    weighted += (pairs["n"] - pairs["n_same_user"]) * pairs["accuracy_across_users"]
+    assert weighted / pairs["n"] == pytest.approx(pairs["accuracy"]["value"])
+    assert sum(one["n"] for one in pairs["by_score_margin"]) == pairs["n"]
+    assert "| accuracy on pairs of the same user |" in (tmp_path / "results.md").read_text()
     assert set(result["languages"]) == {"English", "Chinese"}
     assert results["settings"]["seed"] == 0 and results["versions"]["torch"]
     assert str(tmp_path) not in text and str(dataset) not in text and str(model.parent) not in text
@@ -65,9 +79,9 @@ def test_evaluate_writes_results_figures_and_table(model, dataset, tmp_path, cap
 def test_results_match_metrics_of_the_scores_and_repeat_exactly(model, dataset, tmp_path):
     from sklearn.metrics import roc_auc_score
 
-    from wildreward.scorer import RewardScorer
+    from wildreward.scoring.scorer import RewardScorer
 
-    options = Options(bootstrap=20, plots=False)
+    options = {"bootstrap": 20, "plots": False}
     first = evaluate_model(str(model), tmp_path / "a", [str(dataset)], options=options)
     second = evaluate_model(str(model), tmp_path / "b", [str(dataset)], options=options)
     assert first == second
@@ -116,26 +130,26 @@ def test_the_card_shows_the_figures_of_the_present_results_only(dataset, tmp_pat
 
 def test_classifier_gets_rank_measures_only(dataset, tmp_path):
     folder = classifier_folder(tmp_path)
-    results = evaluate_model(str(folder), tmp_path / "out", [str(dataset)], options=Options(bootstrap=10))
+    results = evaluate_model(str(folder), tmp_path / "out", [str(dataset)], options={"bootstrap": 10})
     result = results["datasets"]["feedback"]
     assert "mae" not in result and "calibration" not in result
     assert result["roc_auc"]["value"] is not None and result["pairs"]["nll"] > 0
 
 
 def test_compare_is_paired(model, dataset, tmp_path):
-    from wildreward.evaluation.compare import compare_models
+    from tests.evaluation.evaluation_tiny import compare_models
 
     (tmp_path / "other").mkdir()
     other = reward_model_folder(tmp_path / "other", seed=1)
-    options = Options(bootstrap=40, plots=False)
+    options = {"bootstrap": 40, "plots": False}
     results = compare_models([str(model), str(other)], tmp_path / "out", [str(dataset)], options=options)
-    difference = results["comparison"]["differences"]["feedback roc_auc"]
+    difference = results["comparison"]["differences"]["feedback roc_auc"]["a-b"]
     a, b = (results["models"][k]["datasets"]["feedback"]["roc_auc"]["value"] for k in "ab")
     assert difference["difference"] == pytest.approx(a - b) and 0 < difference["p_value"] <= 1
     assert difference["low"] <= difference["difference"] <= difference["high"]
     assert "A − B" in (tmp_path / "out" / "results.md").read_text()
     same = compare_models([str(model), str(model)], tmp_path / "same", [str(dataset)], options=options)
-    difference = same["comparison"]["differences"]["feedback mae"]
+    difference = same["comparison"]["differences"]["feedback mae"]["a-b"]
     assert difference["difference"] == difference["low"] == difference["high"] == 0 and difference["p_value"] == 1
 
 
@@ -145,7 +159,7 @@ def test_errors_say_what_to_do(model, dataset, tmp_path):
     with pytest.raises(UserError, match="either --model MODEL or --compare A B"):
         main(EvaluateConfig())
     with pytest.raises(UserError, match=r"has no data/dev-\*\.parquet"):
-        evaluate_model(str(model), tmp_path, [str(dataset)], options=Options(split="dev"))
+        evaluate_model(str(model), tmp_path, [str(dataset)], options={"split": "dev"})
     with pytest.raises(UserError, match="is not a folder, so results cannot be written into it; give --output"):
         evaluate_model("http://127.0.0.1:1/", None, [str(dataset)])
     bare = dataset_folder(tmp_path, [{"text": "x", "label": 1}])
@@ -167,14 +181,6 @@ def test_figures_without_matplotlib_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install 'wildreward\[plots\]'"):
         new_figure()
-
-
-def test_user_diversity_figure(tmp_path):
-    from wildreward.evaluation.plots import user_diversity
-
-    points = [{"users": u, "value": 0.6, "low": 0.5, "high": 0.7, "instances": 800} for u in (10, 100)]
-    user_diversity(points, tmp_path / "x.png", "title")
-    assert png_size(tmp_path / "x.png")[0] > 600
 
 
 def test_resampling_draws_whole_clusters_and_widens_intervals():
@@ -205,10 +211,12 @@ def test_pairs_are_of_different_labels_better_first():
 
 
 def test_one_class_and_constant_scores_give_null_not_nan():
-    from wildreward.evaluation.store import Scored
+    from wildreward.scoring.protocol import Scored
 
     table = [{**row, "label": 4} for row in rows(6)]
-    result, curves = evaluate_split(held_out(table), [Scored(2.0, (0.25, 0.25, 0.25, 0.25))] * 6, repeats=5)
+    result, curves = evaluate_split(
+        held_out(table), [Scored(2.0, (0.25, 0.25, 0.25, 0.25))] * 6, None, EvaluateConfig(bootstrap=5)
+    )
     assert result["roc_auc"]["value"] is None and result["spearman"]["value"] is None
     assert "pairs" not in result and len(curves.pairs) == 0
     json.dumps(result, allow_nan=False)

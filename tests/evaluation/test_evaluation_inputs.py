@@ -12,14 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluation_tiny import classifier_folder, dataset_folder, reward_model_folder, rows, write_jsonl
 
+from tests.evaluation.evaluation_tiny import (
+    classifier_folder,
+    dataset_folder,
+    evaluate_model,
+    reward_model_folder,
+    rows,
+    write_jsonl,
+)
 from tests.hub_double import HubDouble
-from wildreward.errors import UserError
-from wildreward.evaluation.command import Options, evaluate_model
+from wildreward.common.errors import UserError
 
 NO_MODEL = "./no/such/model"  # whoever gets as far as opening it fails with another error
-FAST = Options(bootstrap=0, plots=False)
+FAST = {"bootstrap": 0, "plots": False}
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +97,9 @@ def test_a_file_that_cannot_be_read_is_told_before_a_model_is_opened(judge_bench
 
 
 def test_numbers_out_of_range_are_told_at_once_before_a_model_is_opened(dataset, tmp_path):
-    from wildreward.evaluation.compare import compare_models
+    from tests.evaluation.evaluation_tiny import compare_models
 
-    wrong = Options(limit=0, seed=-1, bootstrap=-5, bins=0, chunk_size=0)
+    wrong = {"limit": 0, "seed": -1, "bootstrap": -5, "bins": 0, "chunk_size": 0}
     for run in (
         lambda: evaluate_model(NO_MODEL, tmp_path, [dataset], options=wrong, token_budget=0, max_length=-1),
         lambda: compare_models([NO_MODEL] * 2, tmp_path, [dataset], options=wrong, token_budget=0, max_length=-1),
@@ -104,7 +110,7 @@ def test_numbers_out_of_range_are_told_at_once_before_a_model_is_opened(dataset,
         assert told[0] == "--limit is 0; expected at least 1" and told[2] == "--bootstrap is -5; expected at least 0"
         assert [part.split()[0] for part in told[3:]] == ["--bins", "--chunk_size", "--token_budget", "--max_length"]
     with pytest.raises(UserError, match=r"--limit is -1; expected at least 1$"):
-        evaluate_model(NO_MODEL, tmp_path, [dataset], options=Options(limit=-1))
+        evaluate_model(NO_MODEL, tmp_path, [dataset], options={"limit": -1})
 
 
 def test_truncated_weights_are_a_user_error(model, judge_bench, tmp_path):
@@ -123,7 +129,7 @@ def test_truncated_weights_are_a_user_error(model, judge_bench, tmp_path):
             tmp_path / "out",
             benchmarks=[judge_bench],
             options=FAST,
-            text_tokenizer="./no/such/tokenizer",
+            served_model="./no/such/tokenizer",
         )
 
 
@@ -157,7 +163,7 @@ def test_missing_matplotlib_is_told_before_a_model_is_opened(dataset, tmp_path, 
 def test_results_are_on_disk_before_figures_are_drawn(model, dataset, tmp_path):
     (tmp_path / "figures" / "score_by_label.png").mkdir(parents=True)  # in the way
     with pytest.raises(UserError, match=r"cannot write .*score_by_label\.png"):
-        evaluate_model(model, tmp_path, [dataset], options=Options(bootstrap=0))
+        evaluate_model(model, tmp_path, [dataset], options={"bootstrap": 0})
     assert json.loads((tmp_path / "results.json").read_text())["datasets"]["feedback"]["n"] == 40
     assert "### feedback" in (tmp_path / "results.md").read_text()
 
@@ -175,11 +181,11 @@ def test_several_datasets_have_figures_of_their_own(model, dataset, tmp_path):
         return {path.name: path.read_bytes() for path in (tmp_path / "out" / "figures").iterdir()}
 
     other = dataset_folder(tmp_path, rows(20, seed=1)).rename(tmp_path / "other")
-    evaluate_model(model, tmp_path / "out", [dataset], options=Options(bootstrap=0))
+    evaluate_model(model, tmp_path / "out", [dataset], options={"bootstrap": 0})
     alone = figures()
     kinds = {"score_by_label.png", "reliability.png", "accuracy_by_margin.png"}
     assert set(alone) == kinds
-    results = evaluate_model(model, tmp_path / "out", [dataset, str(other)], options=Options(bootstrap=0))
+    results = evaluate_model(model, tmp_path / "out", [dataset, str(other)], options={"bootstrap": 0})
     assert {name: result["n"] for name, result in results["datasets"].items()} == {"feedback": 40, "other": 20}
     both = figures()
     assert set(both) == kinds | {f"{name}_{kind}" for name in ("feedback", "other") for kind in kinds}
@@ -196,7 +202,7 @@ def test_a_later_evaluation_keeps_the_entries_of_the_same_model_and_settings(mod
     again = dataset_folder(tmp_path / "again", rows(20))
     assert evaluate_model(model, tmp_path, [str(again)], options=FAST)["datasets"]["feedback"]["n"] == 20
     seeded = evaluate_model(
-        model, tmp_path, benchmarks=[judge_bench], options=Options(seed=1, bootstrap=0, plots=False)
+        model, tmp_path, benchmarks=[judge_bench], options={"seed": 1, "bootstrap": 0, "plots": False}
     )
     assert seeded["datasets"] == {}
     other_model = str(reward_model_folder(tmp_path / "more", seed=1))
@@ -214,12 +220,12 @@ def test_results_of_another_command_are_replaced(model, dataset, tmp_path):
 def test_positive_labels_follow_the_levels_of_the_model(tmp_path):
     from sklearn.metrics import roc_auc_score
 
-    from wildreward.scorer import RewardScorer
+    from wildreward.scoring.scorer import RewardScorer
 
     six = reward_model_folder(tmp_path, num_levels=6)
     table = [{**row, "label": 1 + i % 6} for i, row in enumerate(rows())]
     dataset = dataset_folder(tmp_path, table)
-    results = evaluate_model(str(six), tmp_path / "out", [str(dataset)], options=Options(bootstrap=0))
+    results = evaluate_model(str(six), tmp_path / "out", [str(dataset)], options={"bootstrap": 0})
     assert results["settings"]["positive_labels_from"] == 4
     result = results["datasets"]["feedback"]
     scorer = RewardScorer.from_pretrained(six)
@@ -241,7 +247,7 @@ def test_a_label_above_the_models_levels_is_refused_before_scoring(dataset, tmp_
 
 
 def test_models_of_different_levels_are_not_compared_on_labels(model, dataset, judge_bench, tmp_path):
-    from wildreward.evaluation.compare import compare_models
+    from tests.evaluation.evaluation_tiny import compare_models
 
     six = str(reward_model_folder(tmp_path, num_levels=6))
     with pytest.raises(UserError, match=r"has 4 levels and .* has 6 levels, so the same labels mean different things"):
@@ -269,7 +275,7 @@ def test_results_name_what_the_numbers_depend_on(model, dataset, judge_bench, tm
 FROM_THE_HUB = """
 import sys
 from huggingface_hub import HfApi
-from wildreward.evaluation.command import Options, evaluate_model
+from wildreward.evaluation import EvaluateConfig, evaluate_model
 
 def upload(folder, name, kind):
     HfApi().create_repo(name, repo_type=kind, exist_ok=True)
@@ -280,8 +286,8 @@ upload(dataset, "ScalerLab/feedback", "dataset")
 upload(bench, "ScalerLab/JudgeBench", "dataset")
 for number, folder in enumerate((model, other)):
     upload(folder, "ScalerLab/rm", "model")
-    options = Options(bootstrap=0, plots=False)
-    evaluate_model("ScalerLab/rm", f"{output}{number}", ["ScalerLab/feedback"], ["judge_bench"], options)
+    given = {"dataset": ["ScalerLab/feedback"], "benchmark": ["judge_bench"], "bootstrap": 0, "plots": False}
+    evaluate_model(EvaluateConfig(model="ScalerLab/rm", output=f"{output}{number}", **given))
 """
 
 

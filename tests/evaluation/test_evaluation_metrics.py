@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 from wildreward.evaluation import calibration as C
 from wildreward.evaluation import metrics as M
+from wildreward.evaluation import pairs as P
 from wildreward.evaluation import statistics as S
 
 rows = st.lists(
@@ -60,7 +61,7 @@ def test_calibration_error_equals_a_plain_loop_over_bins(table, n_bins):
             inside |= confidence == 0
         if inside.any():  # empty bins count nothing
             expected += inside.mean() * abs(confidence[inside].mean() - correct[inside].mean())
-    assert M.expected_calibration_error(confidence, correct, n_bins) == pytest.approx(expected, abs=1e-12)
+    assert C.expected_calibration_error(confidence, correct, n_bins) == pytest.approx(expected, abs=1e-12)
     bins = C.reliability_bins(confidence, correct, n_bins, "mass")
     assert bins.count.sum() == len(table) and (bins.count > 0).all() and np.all(np.diff(bins.confidence) > 0)
 
@@ -69,10 +70,10 @@ def test_calibration_error_equals_a_plain_loop_over_bins(table, n_bins):
 @settings(max_examples=100, deadline=None)
 def test_brier_and_likelihood_equal_sklearn(table):
     p, y = columns(table)
-    assert M.brier_score(p, y) == pytest.approx(sk.brier_score_loss(y, p, pos_label=True), abs=1e-12)
+    assert C.brier_score(p, y) == pytest.approx(sk.brier_score_loss(y, p, pos_label=True), abs=1e-12)
     clipped = np.clip(p, 1e-15, 1 - 1e-15)
     theirs = sk.log_loss(y, np.c_[1 - clipped, clipped], labels=[0, 1])
-    assert M.negative_log_likelihood(p, y) == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+    assert C.negative_log_likelihood(p, y) == pytest.approx(theirs, rel=1e-6, abs=1e-9)
 
 
 def test_roc_auc_with_ties_and_one_class():
@@ -100,16 +101,16 @@ def test_not_a_number_is_an_error_naming_the_place(bad):
     with pytest.raises(ValueError, match="worse holds"):
         M.pairwise_metrics([1.0, 2.0], [0.0, bad])
     with pytest.raises(ValueError, match="confidence holds"):
-        M.expected_calibration_error([bad], [1])
+        C.expected_calibration_error([bad], [1])
 
 
 def test_wrong_shapes_and_values_are_errors():
     with pytest.raises(ValueError, match="3 values and labels 2; expected as many"):
         M.ordinal_metrics([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match=r"holds 5.*; expected whole levels 1 to 4"):
-        M.quadratic_weighted_kappa([5], [1], 4)
+        S.quadratic_weighted_kappa([5], [1], 4)
     with pytest.raises(ValueError, match="expected probabilities"):
-        M.brier_score([1.5], [1])
+        C.brier_score([1.5], [1])
     with pytest.raises(ValueError, match="non-empty"):
         M.ordinal_metrics([], [])
 
@@ -124,13 +125,13 @@ def test_pairwise_metrics_by_hand():
 
 
 def test_bradley_terry_is_stable_for_large_gaps():
-    p = M.bradley_terry([1000.0, -1000.0, 0.0], [-1000.0, 1000.0, 0.0])
+    p = P.bradley_terry([1000.0, -1000.0, 0.0], [-1000.0, 1000.0, 0.0])
     assert p.tolist() == [1.0, 0.0, 0.5]
 
 
 def test_accuracy_coverage_by_hand():
     # gaps: +2 right, -1 wrong, 0 tie, +0.5 right
-    curve = M.accuracy_coverage([3, 1, 2, 2.5], [1, 2, 2, 2], margins=[0, 0.5, 1, 2, 3])
+    curve = C.accuracy_coverage([3, 1, 2, 2.5], [1, 2, 2, 2], margins=[0, 0.5, 1, 2, 3])
     assert curve.margin.tolist() == [0, 0.5, 1, 2]
     assert curve.count.tolist() == [4, 3, 2, 1]
     assert curve.coverage.tolist() == [1, 0.75, 0.5, 0.25]

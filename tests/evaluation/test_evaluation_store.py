@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from evaluation_tiny import classifier_folder, reward_model_folder, text, write_jsonl
 
-from wildreward.errors import UserError
-from wildreward.evaluation.command import Options, evaluate_model
-from wildreward.evaluation.store import Group, Scored, ScoreStore, candidate_key, score_groups
+from tests.evaluation.evaluation_tiny import classifier_folder, evaluate_model, reward_model_folder, text, write_jsonl
+from wildreward.common.errors import UserError
+from wildreward.evaluation.store import Group, ScoreStore, candidate_key, score_groups
+from wildreward.scoring.protocol import Scored
 
 USER = [{"role": "user", "content": "question"}]
 
@@ -28,12 +28,10 @@ class Lengths:
     def __init__(self, bad=None):
         self.asked, self.bad = [], bad
 
-    def score_groups(self, groups):
-        self.asked += [c for g in groups for c in g.completions]
-        return [
-            [Scored(float("nan") if c == self.bad else float(len(c)), (0.5, 0.5)) for c in g.completions]
-            for g in groups
-        ]
+    def score(self, conversations):
+        answers = [messages[-1]["content"] for messages in conversations]
+        self.asked += answers
+        return [Scored(float("nan") if c == self.bad else float(len(c)), (0.5, 0.5)) for c in answers]
 
 
 def test_each_candidate_is_scored_once(tmp_path):
@@ -114,7 +112,7 @@ class Server:
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}/score"
+        self.url = f"http://127.0.0.1:{self.http.server_port}/get_reward"
 
     def __enter__(self):
         return self
@@ -169,7 +167,7 @@ def test_benchmark_killed_and_rerun_scores_no_candidate_twice(tmp_path):
         rerun = subprocess.run(again, env=environment, check=True, capture_output=True)
         assert len(server.answered) == len(set(server.answered)) == 72
         # An undisturbed run, in this process: the same settings as the command's.
-        options = Options(bootstrap=50, plots=False, chunk_size=6)
+        options = {"bootstrap": 50, "plots": False, "chunk_size": 6}
         evaluate_model(server.url, tmp_path / "other", benchmarks=[f"rm_bench={file}"], options=options)
     first, second = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("out", "other"))
     assert first == second
@@ -180,14 +178,14 @@ def test_benchmark_killed_and_rerun_scores_no_candidate_twice(tmp_path):
 def test_rerun_and_new_metric_ask_nothing_and_a_missing_reward_is_an_error(tmp_path):
     file = rm_bench_file(tmp_path / "rm.jsonl", 4)
     with Server() as server:
-        options = Options(bootstrap=10, plots=False)
+        options = {"bootstrap": 10, "plots": False}
         first = evaluate_model(server.url, tmp_path / "out", benchmarks=[f"rm_bench={file}"], options=options)
         assert len(server.answered) == 24
         more = evaluate_model(
             server.url,
             tmp_path / "out",
             benchmarks=[f"rm_bench={file}"],
-            options=Options(bootstrap=20, bins=5, plots=False),
+            options={"bootstrap": 20, "bins": 5, "plots": False},
         )
         assert len(server.answered) == 24
         assert more["benchmarks"]["rm_bench"]["score"]["value"] == first["benchmarks"]["rm_bench"]["score"]["value"]
@@ -200,8 +198,8 @@ def test_local_scorers_equal_scoring_one_by_one(tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from wildreward.evaluation.scorers import load_scorer
-    from wildreward.scorer import RewardScorer
+    from wildreward.scoring import load_scorer
+    from wildreward.scoring.scorer import RewardScorer
 
     prompt = [{"role": "user", "content": "how is the code"}]
     groups = [
@@ -211,28 +209,25 @@ def test_local_scorers_equal_scoring_one_by_one(tmp_path):
     folder = reward_model_folder(tmp_path)
     ours = load_scorer(str(folder), dtype="float32")
     plain = RewardScorer.from_pretrained(folder)
-    for group, scored in zip(groups, ours.score_groups(groups), strict=True):
-        for completion, one in zip(group.completions, scored, strict=True):
-            conversation = [[*group.prompt, {"role": "assistant", "content": completion}]]
-            assert one.score == pytest.approx(plain.score(conversation)[0], abs=1e-5)
-            assert one.level_probs == pytest.approx(plain.level_probs(conversation)[0].tolist(), abs=1e-5)
+    conversations = [messages for group in groups for messages in group.conversations]
+    for messages, one in zip(conversations, ours.score(conversations), strict=True):
+        assert one.score == pytest.approx(plain.score([messages])[0], abs=1e-5)
+        assert one.level_probs == pytest.approx(plain.level_probs([messages])[0].tolist(), abs=1e-5)
     assert ours.kind == "wildreward" and ours.name == "reward-model"
 
     folder = classifier_folder(tmp_path)
     classifier = load_scorer(str(folder), dtype="float32")
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    for group, scored in zip(groups, classifier.score_groups(groups), strict=True):
-        for completion, one in zip(group.completions, scored, strict=True):
-            messages = [*group.prompt, {"role": "assistant", "content": completion}]
-            ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
-            with torch.no_grad():
-                assert one.score == pytest.approx(model(**ids).logits[0, 0].item(), abs=1e-5)
-            assert one.level_probs is None
+    for messages, one in zip(conversations, classifier.score(conversations), strict=True):
+        ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+        with torch.no_grad():
+            assert one.score == pytest.approx(model(**ids).logits[0, 0].item(), abs=1e-5)
+        assert one.level_probs is None
 
 
 def padded_classifier(folder, *, config_pad, tokenizer_pad, template_end):
     """A classifier whose model and tokenizer disagree about the padding token, or have none."""
-    from evaluation_tiny import tokenizer
+    from tests.evaluation.evaluation_tiny import tokenizer
 
     folder = classifier_folder(folder)
     tok = tokenizer()
@@ -247,7 +242,7 @@ def padded_classifier(folder, *, config_pad, tokenizer_pad, template_end):
 def test_a_classifier_without_a_limit_of_its_own_keeps_to_the_one_asked_for(tmp_path):
     from transformers import BloomConfig, BloomForSequenceClassification
 
-    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scoring import load_scorer
 
     folder = classifier_folder(tmp_path)
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
@@ -266,55 +261,55 @@ def test_classifier_is_read_at_its_own_last_token_whatever_the_padding(
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scoring import load_scorer
 
     folder, tok = padded_classifier(
         tmp_path, config_pad=config_pad, tokenizer_pad=tokenizer_pad, template_end=template_end
     )
     answers = ["good", "it is not right", "thanks please a list of python answers"]
-    groups = [Group(str(n), USER, [answer]) for n, answer in enumerate(answers)]
+    conversations = Group("1", USER, answers).conversations
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     plain = []
-    for group in groups:
-        text = tok.apply_chat_template([*USER, {"role": "assistant", "content": group.completions[0]}], tokenize=False)
+    for messages in conversations:
+        text = tok.apply_chat_template(messages, tokenize=False)
         ids = torch.tensor([tok(text, add_special_tokens=False)["input_ids"]])
         with torch.no_grad():
             plain.append(model(input_ids=ids).logits[0, 0].item())
     assert max(plain) - min(plain) > 1e-3
     scorer = load_scorer(str(folder), dtype="float32")
-    together = [scored.score for (scored,) in scorer.score_groups(groups)]
-    alone = [scorer.score_groups([group])[0][0].score for group in groups]
+    together = [scored.score for scored in scorer.score(conversations)]
+    alone = [scorer.score([messages])[0].score for messages in conversations]
     assert together == pytest.approx(plain, abs=1e-5) and alone == pytest.approx(plain, abs=1e-5)
 
 
 def test_a_classifier_says_when_an_answer_itself_is_cut(tmp_path, caplog):
-    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scoring import load_scorer
 
     long_prompt = [{"role": "user", "content": "why " * 100}]
     scorer = load_scorer(str(classifier_folder(tmp_path)), dtype="float32", max_length=32)
-    scorer.score_groups([Group("1", long_prompt, ["it is good", "not right"])])
+    scorer.score(Group("1", long_prompt, ["it is good", "not right"]).conversations)
     assert "exceed" not in caplog.text  # the prompt made room
-    scorer.score_groups([Group("1", long_prompt, ["good " * 40, "it is bad", "bad " * 50])])
+    scorer.score(Group("1", long_prompt, ["good " * 40, "it is bad", "bad " * 50]).conversations)
     assert "2 of 3 answers exceed 32 tokens: their beginning was left out before scoring" in caplog.text
 
 
 def test_options_that_do_not_fit_the_model_are_said_to_be_passed_over(tmp_path, caplog):
-    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scoring import load_scorer
 
     folder = str(classifier_folder(tmp_path))
     load_scorer(folder)
-    load_scorer("http://host:1/get_reward", text_tokenizer=folder)
+    load_scorer("http://host:1/get_reward", served_model=folder)
     assert "passed over" not in caplog.text
-    load_scorer(folder, revision="v1", text_tokenizer=folder)
+    load_scorer(folder, revision="v1", served_model=folder)
     assert "--revision is passed over for classifier: only a model from the Hub has revisions" in caplog.text
-    assert "--text_tokenizer is passed over for classifier: it is for URLs" in caplog.text
+    assert "--served-model is passed over for classifier: it is for URLs" in caplog.text
     caplog.clear()
     load_scorer("http://host:1/get_reward", revision="v1")
     assert "--revision is passed over for host:1" in caplog.text
 
 
 def test_fingerprint_follows_the_weights(tmp_path):
-    from wildreward.evaluation.scorers import folder_fingerprint
+    from wildreward.scoring.local import folder_fingerprint
 
     folder = classifier_folder(tmp_path)
     before = folder_fingerprint(folder)
@@ -335,7 +330,7 @@ def test_fingerprint_follows_the_weights(tmp_path):
 def test_a_classifier_whose_weights_do_not_fit_is_refused(name, value, message, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scoring import load_scorer
 
     folder = classifier_folder(tmp_path)
     weights = load_file(folder / "model.safetensors") | {name: value}
@@ -348,7 +343,7 @@ def test_a_classifier_whose_weights_do_not_fit_is_refused(name, value, message, 
 def test_what_is_not_a_reward_model_is_refused(tmp_path):
     from transformers import LlamaModel
 
-    from wildreward.evaluation.scorers import load_scorer
+    from wildreward.scoring import load_scorer
 
     with pytest.raises(UserError, match="with 3 labels; expected a WildReward model or a classifier with one label"):
         load_scorer(str(classifier_folder(tmp_path, labels=3)))

@@ -10,13 +10,13 @@ from tests.evaluation.evaluation_tiny import rows
 from wildreward.evaluation.benchmarks.judge_bench import JudgeBench
 from wildreward.evaluation.benchmarks.run import benchmark_results
 from wildreward.evaluation.bootstrap import Estimate, bootstrap, interval, paired_bootstrap, wilson_interval
-from wildreward.evaluation.command import Options
 from wildreward.evaluation.compare import _differences
 from wildreward.evaluation.inputs import Inputs
 from wildreward.evaluation.labelers import Label, agreement
 from wildreward.evaluation.report import comparison_table, dataset_table
-from wildreward.evaluation.store import Scored
+from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.evaluation.wildfb import evaluate_split, held_out
+from wildreward.scoring.protocol import Scored
 from wildreward.training.reward_metrics import reward_metrics, standard_error
 
 NOTHING = {"value": None, "low": None, "high": None}
@@ -40,7 +40,7 @@ def perfect(data):
 
 def evaluated(positives, negatives):
     data = split(positives, negatives)
-    return {"split": "test", **evaluate_split(data, perfect(data), 4, 200)[0]}
+    return {"split": "test", **evaluate_split(data, perfect(data), 4, EvaluateConfig(bootstrap=200))[0]}
 
 
 @pytest.mark.parametrize("positives", [1, 9])
@@ -92,9 +92,9 @@ def test_the_table_shows_classes_and_reasons_and_no_perfect_interval():
 
 
 def test_the_card_and_the_closing_table_say_why_there_is_no_number(tmp_path):
+    from wildreward.common.tables import estimate_text as shown
     from wildreward.model_card.eval_results import result_entries
     from wildreward.model_card.model_card import render_results
-    from wildreward.quickstart import interval as shown
 
     few, enough = evaluated(1, 29), evaluated(10, 20)
     results = {"model": {"name": "m"}, "datasets": {"user/few": few, "user/chats": enough}}
@@ -106,7 +106,7 @@ def test_the_card_and_the_closing_table_say_why_there_is_no_number(tmp_path):
     assert entries[0]["notes"].startswith(
         "split test, 30 instances, 10 positive and 20 negative rows, 95% interval [0.72"
     )
-    assert shown(few["roc_auc"]) == "not measured (1 positive and 29 negative; needs 10 of each)"
+    assert shown(few["roc_auc"]) == "– (1 positive and 29 negative; needs 10 of each)"
     assert shown(enough["roc_auc"]) == "1.000 [0.722, 1.000]"
 
 
@@ -115,7 +115,7 @@ def test_all_pairs_right_is_no_certainty(n, low):
     benchmark = JudgeBench()
     row = {"source": "mmlu-pro-x", "response_A": "good", "response_B": "bad", "label": "A>B"}
     items = [item for i in range(n) for item in benchmark.parse(row | {"pair_id": str(i), "question": f"q{i}"}, "")]
-    result = benchmark_results(benchmark, items, [[Scored(2.0), Scored(1.0)]] * n, Options(bootstrap=100))
+    result = benchmark_results(benchmark, items, [[Scored(2.0), Scored(1.0)]] * n, EvaluateConfig(bootstrap=100))
     expected = {"value": 1.0, "low": pytest.approx(low, abs=1e-4), "high": 1.0}
     assert result["score"] == expected and result["subsets"] == {"knowledge": {"n": n, **expected}}
     assert (result["pairs"]["ece"] is None) == (n < 10)
@@ -147,10 +147,13 @@ def test_a_comparison_of_what_does_not_vary_has_no_interval():
 def test_a_comparison_withholds_the_roc_auc_of_one_positive():
     data = split(1, 29)
     scores = [{"datasets": {"x": perfect(data)}, "benchmarks": {}}] * 2
-    found = _differences(scores, Inputs({"x": data}, {}), Options(bootstrap=20), 3)
+    found = _differences(scores, Inputs({"x": data}, {}, {}), EvaluateConfig(bootstrap=20), 3)
     assert found["x roc_auc"]["a"] is None and found["x mae"]["a"] == pytest.approx(0.3)
-    table = comparison_table({"a": "a", "b": "b", "differences": found})
-    assert "| x roc_auc | – | – | – (1 positive and 29 negative; needs 10 of each) | – |" in table
+    table = comparison_table(
+        {"models": {"a": "a", "b": "b"}, "differences": {name: {"a-b": one} for name, one in found.items()}}
+    )
+    assert "| x roc_auc | A − B | – (1 positive and 29 negative; needs 10 of each) | – |" in table
+    assert "| x roc_auc | – | – |" in table
 
 
 def test_a_labelers_two_right_turns_are_no_certainty():

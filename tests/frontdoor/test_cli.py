@@ -4,18 +4,28 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import pytest
+from transformers import TrainingArguments
 
-from wildreward import commands
-from wildreward.errors import UserError
+from wildreward import cli, commands
+from wildreward.common.errors import UserError
 
 HEAVY = ("torch", "transformers", "datasets", "trl", "numpy")
 
 
-def run(*argv):
-    return subprocess.run([sys.executable, "-m", "wildreward", *argv], capture_output=True, text=True)
+@pytest.fixture
+def run(capsys):
+    """Run the program in this process; gives its exit status and what it printed."""
+
+    def run_(*argv):
+        with pytest.raises(SystemExit) as ended:
+            cli.run(argv)
+        return SimpleNamespace(returncode=ended.value.code, **capsys.readouterr()._asdict())
+
+    return run_
 
 
 def test_import_and_help_load_nothing_heavy():
@@ -29,17 +39,18 @@ def test_import_and_help_load_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_usage_lists_every_command():
+def test_usage_lists_every_command(run):
     done = run("--help")
     assert done.returncode == 0
-    assert all(f"  {name} " in done.stdout for name in commands.COMMANDS)
+    assert all(f"  {name} " in done.out for name in commands.COMMANDS)
 
 
 @pytest.mark.parametrize("name", sorted(commands.COMMANDS))
-def test_every_command_explains_every_option(name):
-    done = run(name, "--help")
-    assert done.returncode == 0, done.stderr
-    assert commands.COMMANDS[name].help in " ".join(done.stdout.split())
+def test_every_command_explains_every_option(name, capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        commands.execute(name, ["--help"])
+    told = capsys.readouterr().out
+    assert commands.COMMANDS[name].help in " ".join(told.split())
     import dataclasses
     import importlib
 
@@ -48,14 +59,15 @@ def test_every_command_explains_every_option(name):
         own = [f for f in dataclasses.fields(config) if f.name in config.__annotations__]
         for option in own:
             assert option.metadata.get("help"), f"{config.__name__}.{option.name} has no help"
-            assert f"--{option.name}" in done.stdout
+            if option.name not in getattr(config, "hidden_options", ()):
+                assert f"--{option.name.replace('_', '-')}" in told
 
 
-def test_unknown_command_is_one_line():
+def test_unknown_command_is_one_line(run):
     done = run("train")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: unknown command 'train'; expected one of: quickstart, ")
-    assert done.stderr.count("\n") == 1
+    assert done.err.startswith("error: unknown command 'train'; expected one of: quickstart, ")
+    assert done.err.count("\n") == 1
 
 
 @dataclass
@@ -167,11 +179,11 @@ def test_a_file_that_cannot_be_read_is_a_user_error(tmp_path):
         (["--limit", "many"], "error: argument --limit: invalid int value: 'many'"),
     ],
 )
-def test_a_wrong_flag_is_one_line(flags, message):
+def test_a_wrong_flag_is_one_line(run, flags, message):
     done = run("build-dataset", "--source", "a", "--output", "b", *flags)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(message)
-    assert done.stderr.endswith("wildreward build-dataset --help lists the options\n")
+    assert done.returncode == 2 and done.err.count("\n") == 1
+    assert done.err.startswith(message)
+    assert done.err.endswith("wildreward build-dataset --help lists the options\n")
 
 
 def test_an_unknown_flag_is_told_with_the_nearest():
@@ -202,10 +214,10 @@ def test_numbers_that_are_not_finite_are_refused_wherever_they_come_from(tmp_pat
         commands.parse("quickstart", (Rates,), ["--rates", "1", "nan", "inf"])
 
 
-def test_a_learning_rate_that_is_no_number_is_one_line():
+def test_a_learning_rate_that_is_no_number_is_one_line(run):
     flags = ["--dataset", "d", "--base-model", "m", "--output-dir", "out", "--learning-rate", "nan"]
     done = run("train-reward", *flags)
-    assert done.returncode == 2 and done.stderr == "error: --learning_rate is nan; expected a finite number\n"
+    assert done.returncode == 2 and done.err == "error: --learning_rate is nan; expected a finite number\n"
 
 
 @dataclass
@@ -225,6 +237,31 @@ def test_hidden_options_are_not_in_the_help_but_still_understood(capsys):
     assert (config.mode, config.fast) == ("b", False)
     with pytest.raises(UserError, match=r"^unknown: --modes; wildreward"):
         commands.parse("quickstart", (Hiding,), ["--modes=x"])
+
+
+@dataclass
+class Grouped(TrainingArguments):
+    option_groups: ClassVar[dict[str, str]] = {"size_of_it": "shape"}
+    kind: str = field(default="a", metadata={"help": "A kind."})
+    size_of_it: int = field(default=1, metadata={"help": "A size."})
+    learning_rate: float = field(default=0.1, metadata={"help": "Ours."})
+
+
+def test_help_shows_a_commands_own_options_in_groups_and_help_all_the_libraries_too(capsys):
+    def told(flag):
+        with pytest.raises(SystemExit):
+            commands.parse("quickstart", (Grouped,), [flag])
+        return capsys.readouterr().out
+
+    short, long = told("--help"), told("--help-all")
+    assert (
+        "--size-of-it SIZE_OF_IT" in short
+        and "--size_of_it" not in short
+        and "--learning-rate" in short
+        and "\nshape:" in short
+    )
+    assert "--warmup-steps" not in short and "--help-all lists" in short
+    assert "--warmup-steps" in long and "options of transformers and TRL" in long and "--help-all" not in long
 
 
 def test_quickstart_checks_its_numbers_before_it_leaves_anything_behind(tmp_path):

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from wildreward.errors import UserError
-from wildreward.files import FolderLock, atomic_path, make_folder, read_json, refuse_filled, write_json
-from wildreward.settings import check_least, check_range, check_settings, reopen_settings
+from wildreward.common.errors import UserError
+from wildreward.common.files import FolderLock, atomic_path, make_folder, read_json, refuse_filled, write_json
+from wildreward.common.settings import check_least, check_range, check_settings, reopen_settings
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -48,7 +48,7 @@ def test_unreadable_json_is_named(tmp_path):
 
 HOLDER = """
 import sys, time
-from wildreward.files import FolderLock
+from wildreward.common.files import FolderLock
 with FolderLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -86,10 +86,10 @@ def test_reopened_settings_can_be_chosen_once_more_and_no_others(tmp_path):
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
-    check_settings(tmp_path, {"seed": 0, "labeler": "cues"})
-    check_settings(tmp_path, {"labeler": "cues", "seed": 0})
+    check_settings(tmp_path, {"seed": 0, "labeler": "classifier"})
+    check_settings(tmp_path, {"labeler": "classifier", "seed": 0})
     with pytest.raises(UserError, match=r"made with other settings \(seed was 0, now 1\)"):
-        check_settings(tmp_path, {"seed": 1, "labeler": "cues"})
+        check_settings(tmp_path, {"seed": 1, "labeler": "classifier"})
 
 
 def test_many_settings_that_differ_are_told_in_short(tmp_path):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from wildreward.errors import UserError
-from wildreward.lookup import LONGEST_REASON, hub_commit, why_not
+from wildreward.common.errors import UserError
+from wildreward.common.lookup import LONGEST_REASON, hub_commit, load_error_message
 
 ASKED_ONCE = "(Cannot resolve revision|Repo id must|Invalid repo)"  # by `hub_commit`; downloads would try six times
 
@@ -19,13 +19,13 @@ def no_hub(monkeypatch):
 
 def test_a_reason_says_first_that_nothing_here_is_called_so(tmp_path):
     error = OSError("two\n lines")
-    assert why_not("runs/nope", error) == (
+    assert load_error_message("runs/nope", error) == (
         "there is no file or folder 'runs/nope' here, and as an id on the Hub: two lines"
     )
-    assert why_not(str(tmp_path), error) == "two lines"
-    assert why_not("owner/name", ImportError("flash_attn is not installed")) == "flash_attn is not installed"
-    assert why_not(str(tmp_path), ValueError()) == "ValueError"
-    assert len(why_not(str(tmp_path), ValueError("x" * 9999))) == LONGEST_REASON + 1
+    assert load_error_message(str(tmp_path), error) == "two lines"
+    assert load_error_message("owner/name", ImportError("flash_attn is not installed")) == "flash_attn is not installed"
+    assert load_error_message(str(tmp_path), ValueError()) == "ValueError"
+    assert len(load_error_message(str(tmp_path), ValueError("x" * 9999))) == LONGEST_REASON + 1
 
 
 def test_a_folder_has_no_commit(tmp_path):
@@ -34,8 +34,8 @@ def test_a_folder_has_no_commit(tmp_path):
 
 @pytest.mark.parametrize("name", ["runs/nope", "./runs/nope", "a/b/c"])
 def test_a_mistyped_path_of_a_model_is_told_at_once(name, no_hub, tmp_path):
-    from wildreward.evaluation.scorers import load_scorer
-    from wildreward.scorer import RewardScorer
+    from wildreward.scoring import load_scorer
+    from wildreward.scoring.scorer import RewardScorer
 
     for load in (RewardScorer.from_pretrained, load_scorer):
         with pytest.raises(
@@ -43,13 +43,12 @@ def test_a_mistyped_path_of_a_model_is_told_at_once(name, no_hub, tmp_path):
         ):
             load(name)
     with pytest.raises(UserError, match=f"there is no file or folder '{name}' here"):
-        load_scorer("http://127.0.0.1:9/", text_tokenizer=name)
+        load_scorer("http://127.0.0.1:9/", served_model=name)
 
 
 def test_a_mistyped_backbone_is_told_at_once(no_hub, tmp_path):
-    from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-    from wildreward.training.reward_command import TrainRewardArguments
-    from wildreward.training.reward_model import build_model
+    from wildreward.training.model_setup import build_model
+    from wildreward.training.reward_arguments import TrainRewardArguments
 
     with pytest.raises(UserError, match=f"no file or folder 'runs/nope' here, and as an id on the Hub: {ASKED_ONCE}"):
-        build_model(TrainRewardArguments(dataset="x", base_model="runs/nope"), OrdinalRewardConfig(str(tmp_path)))
+        build_model(TrainRewardArguments(dataset="x", base_model="runs/nope"), None, 0)

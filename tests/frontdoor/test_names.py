@@ -2,7 +2,7 @@
 
 import pytest
 
-from wildreward.names import public_name
+from wildreward.common.names import public_name
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,9 @@ from wildreward.names import public_name
         ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
         ("gpt-oss-120b", "gpt-oss-120b"),
         ("/nowhere/at/all/model/", "model"),
+        ("/hub/models--org--name/snapshots/0a1b", "org/name"),
+        ("hub/datasets--org--name/snapshots/0a1b/file.json", "org/name"),
+        ("/hub/models--gpt2/snapshots/0a1b/", "gpt2"),
         ("~/models/mine", "mine"),
         ("https://user:word@host:8000/v1", "host:8000"),
     ],

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+DISTRIBUTION = {
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "huggingface_hub": "huggingface-hub",
+    "prometheus_client": "prometheus-client",
+    "presidio_analyzer": "presidio-analyzer",
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -23,20 +29,35 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_every_import_is_declared():
+def requirements(without: tuple[str, ...] = ()) -> dict[str, str]:
+    """Each line of install_requires and of the extras by its package's name."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    required = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
-    declared = {re.split(r"[<>=\[]", line)[0] for block in required for line in block.split()}
-    folders = [line.partition(" = ")[2] for line in setup["options"]["package_dir"].split("\n") if line]
+    extras = setup["options.extras_require"]
+    blocks = [setup["options"]["install_requires"], *(extras[name] for name in extras if name not in without)]
+    return {re.split(r"[<>=\[]", line)[0]: line for block in blocks for line in block.split()}
+
+
+def test_every_import_is_declared():
+    declared = set(requirements())
     undeclared = {
         f"{path.relative_to(ROOT)}: {name}"
-        for folder in folders
-        for path in (ROOT / folder).rglob("*.py")
+        for folder in (ROOT / "wildreward", *(ROOT / "wildreward").iterdir())
+        if folder.is_dir()
+        for path in folder.rglob("*.py")
         for name in imported(path) - sys.stdlib_module_names - {"wildreward"}
         if DISTRIBUTION.get(name, name) not in declared
     }
     assert undeclared == set()
+
+
+def test_the_lowest_versions_are_those_that_are_tested():
+    lines = (ROOT / "constraints-lowest.txt").read_text().split()
+    tested = {name.lower().replace("_", "-"): version for name, _, version in (line.partition("==") for line in lines)}
+    for name, line in requirements(without=("dev", "names")).items():  # no test loads what is in `names`
+        _, bounded, lowest = line.partition(">=")
+        if bounded:
+            assert re.fullmatch(rf"{re.escape(lowest)}(\.0)*", tested[name]), f"{line}, but {tested[name]} is tested"
 
 
 def test_the_package_carries_the_files_it_reads(monkeypatch):
@@ -48,9 +69,10 @@ def test_the_package_carries_the_files_it_reads(monkeypatch):
     command.ensure_finalized()
     carried = {f"{package}/{name}" for package, _, _, names in command.data_files for name in names}
     assert carried >= {
-        "wildreward.dataset_builder/data/feedback_classifier.safetensors",
+        "wildreward.dataset_builder/data/feedback_labeler/adapters.safetensors",
         "wildreward.modeling_wildreward/reward_template.jinja",
         "wildreward.model_card/model_card.md.jinja",
         "wildreward.dataset_builder.labelers/phrases.json",
+        "wildreward.scoring.server/openapi.yaml",
     }
     assert not any(name.endswith(".jsonl") for name in carried)

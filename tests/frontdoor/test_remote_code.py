@@ -16,11 +16,20 @@ from safetensors.torch import load_file, save_file
 from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.dpo_tiny import make_policy
 from wildreward import RewardScorer
-from wildreward.errors import UserError
-from wildreward.evaluation.scorers import load_scorer
+from wildreward.common.errors import UserError
+from wildreward.scoring import load_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("wildreward", "modeling_wildreward", "training", "dataset_builder", "evaluation", "serving", "model_card")
+ROOMS = (
+    "wildreward",
+    "modeling_wildreward",
+    "training",
+    "dataset_builder",
+    "evaluation",
+    "scoring",
+    "common",
+    "model_card",
+)
 EVIL = """
 from pathlib import Path
 Path({marker!r}).write_text("ran")
@@ -36,7 +45,8 @@ MODELS = ("AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausal
 def test_every_loading_says_whether_it_trusts_remote_code():
     silent = []
     for file in (file for room in (*ROOMS, "benchmarks") for file in (ROOT / room).rglob("*.py")):
-        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        text = file.read_text(encoding="utf-8")
+        for call in ast.walk(ast.parse(text)):
             if not isinstance(call, ast.Call):
                 continue
             # the function called, or one handed on to be called with the other arguments
@@ -44,7 +54,10 @@ def test_every_loading_says_whether_it_trusts_remote_code():
                 ast.unparse(part) for part in (call.func, *call.args) if isinstance(part, ast.Attribute | ast.Name)
             ]
             auto = any(LOADING.fullmatch(name) for name in names)
-            if auto and "trust_remote_code" not in {keyword.arg for keyword in call.keywords}:
+            said = {keyword.arg for keyword in call.keywords}
+            unpacked = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
+            said |= {"trust_remote_code" for name in unpacked if f'{name} = {{"trust_remote_code": False' in text}
+            if auto and "trust_remote_code" not in said:
                 silent.append(f"{file.relative_to(ROOT)}:{call.lineno}")
     assert silent == []
 
@@ -70,7 +83,7 @@ from wildreward.dataset_builder.embedding import Embedder
 from wildreward.dataset_builder.labelers.decision import load_pipeline
 reward, unknown, base, policy, plain, rows, out = sys.argv[1:]
 command = lambda *words: lambda: _run(list(words))
-doors = {"tokenizer of a url": command("evaluate", "--model", "http://127.0.0.1:9/x", "--text-tokenizer", base,
+doors = {"tokenizer of a url": command("evaluate", "--model", "http://127.0.0.1:9/x", "--served-model", base,
                                        "--dataset", rows, "--output", out + "/url")}
 for number, model in enumerate((reward, unknown, base, plain)):
     doors |= {
@@ -82,8 +95,6 @@ for number, model in enumerate((reward, unknown, base, plain)):
         f"convert {number}": command("convert", "--checkpoint", model, "--template", "default", "--output", f"{out}/c{number}"),
         f"train-reward {number}": command("train-reward", "--base-model", model, "--dataset", rows, "--max-steps", "1",
                                           "--output-dir", f"{out}/t{number}"),
-        f"estimate {number}": command("train-reward", "--base-model", model, "--dataset", rows, "--estimate", "1",
-                                      "--output-dir", f"{out}/n{number}"),
         f"trainer {number}": lambda model=model: OrdinalRewardTrainer(model),
         f"encoder {number}": lambda model=model: Embedder(model),
         f"labeler {number}": lambda model=model: load_pipeline(model, "cpu"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wildreward.secrecy import masked, public_address
+from wildreward.common.secrecy import masked, public_address
 
 KEY = "sk-1234567890abcdefgh"
 

@@ -16,15 +16,23 @@ from tests.tiny import reward_model, tokenizer_for
 ROOT = Path(__file__).parents[2]
 
 
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
 @pytest.fixture
-def hub():
+def hub(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with HubDouble() as double:
         yield double
 
 
 @pytest.fixture
 def api(hub, monkeypatch, tmp_path):
-    """The real client in this process, without Xet and with an empty cache."""
+    """The real client in this process, without Xet; its cache holds the card of the base model only."""
+    base = tmp_path / "hf-cache" / f"models--{BASE.replace('/', '--')}"
+    for path, text in (("refs/main", "0" * 40), (f"snapshots/{'0' * 40}/README.md", "---\nlicense: apache-2.0\n---\n")):
+        (base / path).parent.mkdir(parents=True)
+        (base / path).write_text(text)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
     return HfApi(endpoint=hub.url, token=hub.token)
@@ -34,11 +42,11 @@ def api(hub, monkeypatch, tmp_path):
 def reward_folder_made_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "reward-model"
     model = reward_model("bert")
-    model.config.base_model = "sentence-transformers/all-MiniLM-L6-v2"
+    model.config.base_model = BASE
     model.save_pretrained(folder)
     tokenizer_for("bert").save_pretrained(folder)
     summary = {
-        "base_model": "sentence-transformers/all-MiniLM-L6-v2", "dataset": "user/chats",
+        "base_model": BASE, "dataset": "user/chats",
         "arguments": {"learning_rate": 2e-5, "output_dir": "/home/me", "head": "coral"},
         "rows": {"train": 1234, "validation": 100, "left_out": {}}, "steps": 77,
         "versions": {"transformers": "5.23", "torch": "2.13"},
@@ -85,7 +93,7 @@ def write_results(folder, auc):
 def python(code, hub, home, token=True, **extra):
     """Run code in a fresh process whose Hub is the double."""
     env = clean_env(**hub.env(home, token), OMP_NUM_THREADS="1", **extra)
-    return subprocess.run([sys.executable, "-c", code], env=env, cwd=home, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], env=env, cwd=home, capture_output=True, text=True, timeout=280)
 
 
 def command(folder, repo_id, hub, home, *flags):

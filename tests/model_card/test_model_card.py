@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from transformers import Trainer, TrainingArguments
 
 from tests.model_card.conftest import write_results
-from wildreward.cards import parse_card, render_card
-from wildreward.errors import UserError
+from wildreward.common.cards import Card
+from wildreward.common.errors import UserError
 from wildreward.model_card import push, write_model_card
 from wildreward.model_card.facts import is_hub_id, read_model_facts
 from wildreward.model_card.files import matches, select_files
 from wildreward.model_card.model_card import render_eval_results, render_model_card
-from wildreward.model_card.validate import image_links, open_fence
+from wildreward.model_card.validate import image_links
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 
 CONFIG = {"model_type": "wildreward", "architectures": ["WildRewardForSequenceClassification"], "num_levels": 4}
@@ -78,9 +78,9 @@ def test_local_paths_hosts_and_tokens_of_training_do_not_reach_the_card(tmp_path
     ],
 )
 def test_policies_and_exported_classifiers_have_their_own_usage(tmp_path, config, tag, usage):
-    card = parse_card(write_model_card(make(tmp_path / "m", config)).read_text())
-    assert card.metadata["pipeline_tag"] == tag and usage in card.blocks["usage"]
-    assert "trust_remote_code" not in card.blocks["usage"]
+    card = Card.parse(write_model_card(make(tmp_path / "m", config)).read_text())
+    assert card.metadata["pipeline_tag"] == tag and usage in card.section
+    assert "trust_remote_code" not in card.section
 
 
 def test_folder_without_a_model_and_unknown_architecture(tmp_path):
@@ -95,9 +95,9 @@ def test_license_comes_from_the_base_models_card_until_one_is_given(tmp_path):
     base.mkdir()
     (base / "README.md").write_text("---\nlicense: gemma\n---\n")
     folder = make(tmp_path / "m", {**CONFIG, "base_model": str(base)})
-    assert parse_card(write_model_card(folder).read_text()).metadata["license"] == "gemma"
-    assert parse_card(write_model_card(folder, license="mit").read_text()).metadata["license"] == "mit"
-    assert parse_card(write_model_card(folder).read_text()).metadata["license"] == "mit"
+    assert Card.parse(write_model_card(folder).read_text()).metadata["license"] == "gemma"
+    assert Card.parse(write_model_card(folder, license="mit").read_text()).metadata["license"] == "mit"
+    assert Card.parse(write_model_card(folder).read_text()).metadata["license"] == "mit"
 
 
 def hub_origins(*repos):
@@ -161,11 +161,11 @@ def test_policy_card_shows_held_out_reward_from_its_run(tmp_path):
     }
     dpo = {"settings": settings, "steps": 12, "prompts": 400, "held_out": held_out}
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
-    card = parse_card(write_model_card(make(tmp_path / "p", config, dpo_results=dpo)).read_text())
-    assert "| reward | 2.100 [2.000, 2.200] | 2.400 [2.300, 2.500] | 0.300 [0.200, 0.400] |" in card.blocks["results"]
-    assert "On 40 held-out prompts" in card.blocks["results"] and "Not evaluated" not in card.blocks["results"]
-    assert "Prompts: 400. Steps: 12." in card.blocks["training"] and "[user/m]" in card.blocks["training"]
-    assert "/data" not in render_card(card) and card.metadata["base_model"] == "org/policy"
+    text = write_model_card(make(tmp_path / "p", config, dpo_results=dpo)).read_text()
+    assert "| reward | 2.100 [2.000, 2.200] | 2.400 [2.300, 2.500] | 0.300 [0.200, 0.400] |" in text
+    assert "On 40 held-out prompts" in text and "Not evaluated" not in text
+    assert "Prompts: 400. Steps: 12." in text and "[user/m]" in text
+    assert "/data" not in text and Card.parse(text).metadata["base_model"] == "org/policy"
 
 
 def test_results_that_are_gone_take_their_entries_with_them(tmp_path):
@@ -176,23 +176,6 @@ def test_results_that_are_gone_take_their_entries_with_them(tmp_path):
     (folder / "results.json").unlink()
     assert "Not evaluated yet." in write_model_card(folder).read_text()
     assert not (folder / ".eval_results" / "wildreward.yaml").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("```\na\n```", None),
-        ("a\n```python\nb", 2),
-        ("````\n```\n````", None),
-        ("```\n~~~\n```", None),
-        ("~~~\n```\n", 1),
-        ("```\n``` python\n", 1),
-        ("inline ```x``` text", None),
-        ("    ```\n", None),
-    ],
-)
-def test_open_fence(text, line):
-    assert open_fence(text) == line
 
 
 def test_image_links_of_the_repository():
@@ -214,6 +197,10 @@ def test_select_files_names_what_stays(reward_folder):
 def test_is_hub_id_never_takes_a_path(name):
     if is_hub_id(name):
         assert name.count("/") == 1 and not name.startswith(("/", ".", "~"))
+
+
+def usage_of(text):
+    return text.partition("## How to use")[2].partition("\n## ")[0]
 
 
 def test_trainer_with_push_to_hub_writes_the_same_card(hub, api, reward_folder_made_once, tmp_path, monkeypatch):
@@ -245,4 +232,4 @@ def test_trainer_with_push_to_hub_writes_the_same_card(hub, api, reward_folder_m
     write_results(arguments.output_dir, 0.66)
     push(arguments.output_dir, "user/trained", api=api)
     after = repo.files()["README.md"].decode()
-    assert "0.660" in after and parse_card(after).blocks["usage"] == parse_card(pushed).blocks["usage"]
+    assert "0.660" in after and usage_of(after) == usage_of(pushed)

@@ -14,9 +14,9 @@ from tests.hub_double import HubDouble
 from tests.model_card.conftest import python
 from tests.tiny import chat, reward_model, tokenizer_for
 from wildreward import RewardScorer
-from wildreward.cards import block, parse_card
-from wildreward.dataset_builder.pipeline import build_dataset
-from wildreward.errors import UserError
+from wildreward.common.cards import Card, section
+from wildreward.common.errors import UserError
+from wildreward.dataset_builder.build import build_dataset
 from wildreward.model_card import push
 
 # A process in which this package does not exist, as on the machine of someone who found the model on the Hub.
@@ -54,7 +54,7 @@ def test_reward_model_pulled_where_wildreward_is_not_installed(hub, api, reward_
     push(reward_folder, "user/m", api=api)
     assert abs(new - old) > 1e-3
 
-    usage = parse_card(hub.repo("user/m").files()["README.md"].decode()).blocks["usage"]
+    usage = Card.parse(hub.repo("user/m").files()["README.md"].decode()).section
     example, with_wildreward, with_trl = re.findall(r"```python\n(.*?)```", usage, re.DOTALL)
     compile(with_wildreward + with_trl, "card", "exec")
     code = f"{WITHOUT_WILDREWARD}PINNED = {pinned!r}\nMESSAGES = {json.dumps(MESSAGES)!r}\n{LOAD}\n{example}"
@@ -80,8 +80,8 @@ def test_plain_classifier_through_multipart_uploads_and_paged_listings(api, tmp_
         pulled = BertForSequenceClassification.from_pretrained(client.snapshot_download("user/plain"))
         for name, weight in model.state_dict().items():
             assert torch.equal(weight, pulled.state_dict()[name])
-        card = parse_card(hub.repo("user/plain").files()["README.md"].decode())
-        assert card.metadata["license"] == "mit" and "sigmoid()" in card.blocks["usage"]
+        card = Card.parse(hub.repo("user/plain").files()["README.md"].decode())
+        assert card.metadata["license"] == "mit" and "sigmoid()" in card.section
 
 
 # -- datasets --------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ dataset_info:
     dtype: bool
 ---
 
-{block("summary", "# Chats")}
+{section("# Chats")}
 """
 
 
@@ -214,7 +214,7 @@ def test_a_dataset_pushed_to_a_second_repository_is_loaded_from_there(hub, api, 
         assert readme.count(f'load_dataset("{name}"') == 2 and readme.count("load_dataset(") == 2
         assert readme.count("Collected with consent.") == 1 and "license: odc-by" in readme
     assert (folder / "README.md").read_text().count('load_dataset("PATH_OR_REPO"') == 2
-    assert push(folder, "user/trial", api=api).changed == ()
+    assert push(folder, "user/trial", api=api).changed is False
 
 
 def test_fewer_shards_on_the_second_push_replace_the_old_ones(hub, api, dataset_folder):

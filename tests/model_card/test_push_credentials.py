@@ -12,7 +12,7 @@ from tests.dataset_builder.builds import OFF, build
 from tests.dataset_builder.chats import write_chats
 from tests.model_card.test_push import WRITES, main_files
 from tests.planted import CREDENTIALS
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
 from wildreward.model_card import push
 from wildreward.model_card.validate import _credentials_in, _in_rows
 

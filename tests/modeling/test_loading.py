@@ -10,13 +10,13 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.tiny import chat, reward_model, save_backbone, tokenizer_for
 from wildreward import RewardScorer, WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.convert_command import ConvertConfig
-from wildreward.convert_command import main as convert
-from wildreward.errors import UserError
-from wildreward.export_command import ExportConfig
-from wildreward.export_command import main as export
+from wildreward.common.errors import UserError
 from wildreward.modeling_wildreward.loading import WeightsError
-from wildreward.reward_source import open_source
+from wildreward.scoring import load_scorer
+from wildreward.scoring.convert_command import ConvertConfig
+from wildreward.scoring.convert_command import main as convert
+from wildreward.scoring.export_command import ExportConfig
+from wildreward.scoring.export_command import main as export
 
 LAYER = "model.layers.1.mlp.up_proj.weight"
 INDEX = "model.safetensors.index.json"
@@ -77,7 +77,7 @@ def test_weights_that_do_not_fit_are_refused_whoever_loads(change, message, fold
         with pytest.raises(WeightsError, match=message):
             load.from_pretrained(folder)
     whole = rf"^{folder} is not a WildReward model that can be loaded: the checkpoint {message}"
-    for load in (RewardScorer.from_pretrained, open_source):
+    for load in (RewardScorer.from_pretrained, load_scorer):
         with pytest.raises(UserError, match=whole):
             load(str(folder))
     with pytest.raises(UserError, match=message):
@@ -182,8 +182,6 @@ WRONG_FILES = [
 
 @pytest.mark.parametrize(("change", "message"), WRONG_FILES)
 def test_a_damaged_file_is_named_by_every_door(change, message, folder, tmp_path):
-    from wildreward.evaluation.scorers import load_scorer
-
     change(folder)
     for load in (
         RewardScorer.from_pretrained,

@@ -118,7 +118,7 @@ def test_shared_prefix_equals_one_by_one(kind):
 def test_packed_equals_padded(kind, pooling):
     model, tokenizer = reward_model(kind, pooling=pooling), tokenizer_for(kind)
     ids = [encode(tokenizer, conversation, 128).input_ids for conversation in CONVERSATIONS]
-    padded = [row[0] for row in RewardScorer(model, tokenizer).judge_ids(ids)]
+    padded = [row[0] for row in RewardScorer(model, tokenizer).predict_ids(ids)]
     offsets = torch.tensor([0, *map(len, ids)]).cumsum(0)
     with torch.no_grad():
         packed = model(
@@ -260,7 +260,7 @@ def test_auto_classes_know_the_model(tmp_path):
 
 
 def test_a_folder_without_a_model_is_one_clear_error(tmp_path):
-    from wildreward.errors import UserError
+    from wildreward.common.errors import UserError
 
     with pytest.raises(UserError, match="is not a WildReward model that can be loaded"):
         RewardScorer.from_pretrained(tmp_path)

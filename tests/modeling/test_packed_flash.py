@@ -8,7 +8,7 @@ from transformers.masking_utils import flash_attention_mask
 
 from tests.tiny import SHAPE, backbone_config
 from wildreward.modeling_wildreward import WildRewardConfig, WildRewardForSequenceClassification
-from wildreward.training.reward_collators import RewardCollator
+from wildreward.training.reward_batching import RewardCollator
 
 
 def attention_by_hand(

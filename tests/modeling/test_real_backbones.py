@@ -6,7 +6,6 @@ from transformers import AutoTokenizer
 
 from tests.tiny import chat
 from wildreward import RewardScorer, WildRewardForSequenceClassification
-from wildreward.bundled import MINILM, SMOLLM2, resolve
 from wildreward.modeling_wildreward.template import install_template
 
 CONVERSATIONS = [
@@ -16,9 +15,9 @@ CONVERSATIONS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "pooling"), [(MINILM, "mean"), (SMOLLM2, "last")])
-def test_real_backbone_trains_saves_loads_and_scores(name, pooling, tmp_path):
-    folder = resolve(name)
+@pytest.mark.parametrize(("name", "pooling"), [("minilm", "mean"), ("smollm2", "last")])
+def test_real_backbone_trains_saves_loads_and_scores(name, pooling, tmp_path, request):
+    folder = request.getfixturevalue(name)
     model = WildRewardForSequenceClassification.from_backbone(folder, dtype=torch.float32)
     assert model.config.pooling == pooling
     scorer = RewardScorer(model, install_template(AutoTokenizer.from_pretrained(folder)))

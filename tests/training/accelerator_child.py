@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from wildreward.cli import run
 from wildreward.training import reward_command
-from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.reward_trainer import OrdinalRewardTrainer
 
 
 def _gloo(self, cpu: bool = False, sagemaker_dp: bool = False, backend: str | None = None):

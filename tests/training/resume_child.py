@@ -5,8 +5,8 @@ import sys
 
 from transformers import TrainingArguments
 
-from wildreward.errors import UserError
-from wildreward.training.checkpoints import choose_checkpoint
+from wildreward.common.errors import UserError
+from wildreward.training.resume import choose_checkpoint
 
 if __name__ == "__main__":
     args = TrainingArguments(sys.argv[1], use_cpu=True, ddp_backend="gloo")

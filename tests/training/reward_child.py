@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from tests.training.reward_tiny import config, losses, toy_dataset
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
-from wildreward.training.checkpoints import last_complete_checkpoint
-from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.resume import last_complete_checkpoint
+from wildreward.training.reward_trainer import OrdinalRewardTrainer
 
 
 def main(folder: str, settings: dict) -> None:
@@ -46,7 +46,8 @@ def main(folder: str, settings: dict) -> None:
         with open(f"{folder}/losses.json", "w") as handle:
             json.dump(losses(trainer), handle)
         torch.save(trainer.accelerator.unwrap_model(trainer.model_wrapped).state_dict(), f"{folder}/weights.pt")
-    trainer.end()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

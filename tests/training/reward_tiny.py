@@ -5,8 +5,8 @@ import random
 from datasets import Dataset
 
 from tests.tiny import reward_model, tokenizer_for
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.ordinal_reward_trainer import OrdinalRewardTrainer
+from wildreward.training.reward_config import OrdinalRewardConfig
+from wildreward.training.reward_trainer import OrdinalRewardTrainer
 
 GOOD, BAD = ["right", "thanked", "answer"], ["wrong", "again", "please"]
 

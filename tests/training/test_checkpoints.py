@@ -18,12 +18,12 @@ from tests.training.dpo_tiny import make_policy, make_prompts
 from tests.training.reward_tiny import config, toy_dataset, trainer
 from wildreward.cli import run
 from wildreward.commands import parse
-from wildreward.errors import UserError
-from wildreward.scorer import RewardScorer
+from wildreward.common.errors import UserError
+from wildreward.scoring.scorer import RewardScorer
 from wildreward.training import dpo_command
-from wildreward.training.checkpoints import damage, last_complete_checkpoint, writing
-from wildreward.training.learning_checks import NonFiniteLoss
-from wildreward.training.reward_command import TrainRewardArguments, train_reward
+from wildreward.training.resume import NonFiniteLoss, damage, last_complete_checkpoint, writing
+from wildreward.training.reward_arguments import TrainRewardArguments
+from wildreward.training.reward_command import train_reward
 
 FILES = ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth", "config.json"]
 DPO_FLAGS = """--num-generations 4 --per-device-train-batch-size 8 --max-completion-length 6 --choose-truncated True

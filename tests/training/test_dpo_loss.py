@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from wildreward.training.dpo_loss import dpo_loss
+from wildreward.training.pairs import dpo_loss
 
 CHOSEN, REJECTED = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 3.0])
 LENGTHS = torch.tensor([4.0, 2.0]), torch.tensor([2.0, 6.0])

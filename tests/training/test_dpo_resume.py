@@ -5,16 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.reward_process import RewardProcess
 from tests.training.dpo_child import sampled_trainer
 from tests.training.dpo_tiny import curve, make_policy
 from wildreward.training import RewardFunction, RewardSourceError
-from wildreward.training.checkpoints import last_complete_checkpoint
+from wildreward.training.resume import last_complete_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -52,56 +51,34 @@ def test_kill_and_resume_gives_the_same_curve(policy, tmp_path, undisturbed):
     assert curve(trainer) == undisturbed
 
 
-class RewardServer:
-    """Answers with the share of words in a or b of each response; can be switched off and on at the same port."""
-
-    def __init__(self):
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                words = [m[-1]["content"].split() for m in body["messages"]]
-                rewards = [sum(w[0] in "ab" for w in ws) / max(1, len(ws)) for ws in words]
-                data = json.dumps({"rewards": rewards}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args):
-                pass
-
-        self.handler, self.port = Handler, 0
-
-    def start(self):
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self.handler)
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def test_reward_server_down_stops_with_a_checkpoint_and_resumes_on_the_same_curve(policy, tmp_path):
-    server = RewardServer()
-    server.start()
+def test_reward_servers_die_training_stops_with_a_checkpoint_and_resumes_on_the_same_curve(policy, tmp_path):
+    servers = [RewardProcess(), RewardProcess()]
 
     def trainer(name, **changes):
-        reward = RewardFunction(f"http://127.0.0.1:{server.port}", request="messages", deadline=0.5)
+        reward = RewardFunction(",".join(server.url for server in servers), deadline=0.5, batch_size=4)
         return sampled_trainer(policy, str(tmp_path / name), reward, **{"max_steps": 4, "save_steps": 50, **changes})
 
     whole = trainer("whole")
     whole.train()
+    assert all(server.asked for server in servers)
 
     cut = trainer("cut")
     watch = cut.roll_out
-    cut.roll_out = lambda inputs: (server.stop() if cut.state.global_step == 2 else None, watch(inputs))[1]
+
+    def roll_out(inputs):
+        if cut.state.global_step in (1, 2):  # one is enough to go on
+            servers[cut.state.global_step - 1].signal(signal.SIGKILL)
+        return watch(inputs)
+
+    cut.roll_out = roll_out
     with pytest.raises(RewardSourceError, match=r"attempts.*stopped at step 2, checkpoint in .*checkpoint-2"):
         cut.train()
     assert curve(cut) == curve(whole)[:2]
 
-    server.start()
+    for server in servers:
+        server.start()
     again = trainer("cut")
     again.train(resume_from_checkpoint=str(last_complete_checkpoint(tmp_path / "cut")))
-    server.stop()
+    for server in servers:
+        server.child.kill()
     assert curve(again) == curve(whole)

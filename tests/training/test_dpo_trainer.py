@@ -17,6 +17,7 @@ from tests.training.dpo_tiny import (
     share_of_a,
     weights_of,
 )
+from wildreward.common.errors import UserError
 from wildreward.training import BestOfNDPOConfig, BestOfNDPOTrainer, RewardSourceError
 
 
@@ -273,12 +274,13 @@ def test_rollouts_that_mix_prompts_are_refused(policy, tmp_path):
         ({"per_device_train_batch_size": 6}, "6; it counts completions and must be a multiple of the 4"),
         ({"gradient_accumulation_steps": 4, "steps_per_generation": 2}, "must be a multiple of gradient_accumulation"),
         ({"epsilon": 0.1}, "epsilon: no effect"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: no effect"),
         ({"beta": 0.0}, "expected more than 0"),
-        ({"min_margin": -1.0}, "min_margin is -1.0"),
+        ({"min_margin": -1.0}, "min_margin is -1.0; expected at least 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, UserError), match=message):
         settings(tmp_path, **changes)
 
 

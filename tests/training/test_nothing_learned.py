@@ -12,12 +12,14 @@ from tests.tiny import decoder_tokenizer, reward_model, save_backbone
 from tests.training.dpo_tiny import fixed_trainer, make_policy, make_prompts, settings, share_of_a
 from tests.training.reward_tiny import config, toy_dataset, toy_rows, trainer
 from wildreward.cli import run
-from wildreward.errors import UserError
-from wildreward.scorer import RewardScorer
+from wildreward.common.errors import UserError
+from wildreward.scoring.scorer import RewardScorer
 from wildreward.training import BestOfNDPOConfig
-from wildreward.training.learning_checks import NonFiniteLoss, PairCounts
+from wildreward.training.dpo_report import PairCounts
 from wildreward.training.pairs import Masked, masked_because, select_pairs
-from wildreward.training.reward_command import TrainRewardArguments, train_reward
+from wildreward.training.resume import NonFiniteLoss
+from wildreward.training.reward_arguments import TrainRewardArguments
+from wildreward.training.reward_command import train_reward
 
 NAN = float("nan")
 

@@ -4,9 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -14,19 +17,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.tiny import chat, joining_tokenizer, save_backbone
 from tests.training.reward_tiny import config, toy_dataset, toy_rows
 from wildreward.commands import parse
-from wildreward.errors import UserError
-from wildreward.files import FolderLock
+from wildreward.common.errors import UserError
+from wildreward.common.files import FolderLock
 from wildreward.modeling_wildreward.template import response_mark
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.reward_command import (
-    CONFIGS,
-    TrainRewardArguments,
-    main,
-    run_settings,
-    train_reward,
-)
-from wildreward.training.reward_data import validation_share_of
-from wildreward.training.reward_splits import load_splits
+from wildreward.training.reward_arguments import TrainRewardArguments
+from wildreward.training.reward_command import CONFIGS, main, run_settings, train_reward
+from wildreward.training.reward_config import OrdinalRewardConfig
+from wildreward.training.reward_data import place_of
+from wildreward.training.reward_stream import split_stream
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +111,7 @@ def test_streamed_training_holds_out_users_too(made, tmp_path):
     settings = config(tmp_path, max_steps=4, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2)
     summary = train_reward(arguments, settings)
     assert summary["steps"] == 4 and summary["rows"]["train"] is None
-    held = [row for row in rows if validation_share_of(f"user:{row['user_id']}", seed=0) < 0.25]
+    held = [row for row in rows if place_of(f"user:{row['user_id']}", seed=0) < 0.25]
     unlabelled = sum(row["label"] is None for row in held)
     assert unlabelled > 0 and summary["rows"]["left_out"] == {"no label, held out": unlabelled}
     assert summary["rows"]["validation"] == len(held) - unlabelled
@@ -129,8 +127,7 @@ def test_users_beyond_the_most_rows_held_out_of_a_stream_are_trained_on(made, tm
         validation_share=0.5,
         max_validation_rows=5,
     )
-    tokenizer = AutoTokenizer.from_pretrained(made[0] / "base")
-    train, held, _ = load_splits(arguments, config(tmp_path / "a", max_steps=2), tokenizer, 128)
+    train, held, _ = split_stream(arguments, config(tmp_path / "a", max_steps=2))
     users = {row["user_id"] for row in held}
     assert len(held) == 5
     assert [row["id"] for row in train] == [row["id"] for row in rows if row["user_id"] not in users]
@@ -146,14 +143,13 @@ def test_a_stream_without_ids_or_users_can_be_trained_on_and_one_without_labels_
     arguments = TrainRewardArguments(
         dataset=str(tmp_path / "parts"), base_model=str(made[0] / "base"), streaming=True, validation_share=0.25
     )
-    tokenizer = AutoTokenizer.from_pretrained(made[0] / "base")
-    train, held, _ = load_splits(arguments, config(tmp_path / "a", max_steps=2), tokenizer, 128)
+    train, held, _ = split_stream(arguments, config(tmp_path / "a", max_steps=2))
     texts = [{row["messages"][1]["content"] for row in part} for part in (train.shuffle(seed=3, buffer_size=50), held)]
     assert 0 < len(texts[1]) < 48 and not texts[0] & texts[1] and len(texts[0] | texts[1]) == 96
     assert train_reward(arguments, config(tmp_path / "a", max_steps=2))["rows"]["validation"] == len(held)
-    arguments.dataset = str(tmp_path / "bare.parquet")
+    bare = replace(arguments, dataset=str(tmp_path / "bare.parquet"))
     with pytest.raises(UserError, match="the dataset has the columns messages; expected `label`"):
-        train_reward(arguments, config(tmp_path / "b", max_steps=2))
+        train_reward(bare, config(tmp_path / "b", max_steps=2))
 
 
 def test_a_folder_that_was_moved_before_its_end_finds_its_best_checkpoint(made, tmp_path):
@@ -228,11 +224,8 @@ def test_errors_are_one_line(tmp_path, made):
         ("learning_rate", 0.0, "more than 0"),
         ("num_train_epochs", 0.0, "more than 0"),
         ("max_steps", 0, "at least 1"),
-        ("save_steps", -1, "more than 0"),
-        ("adam_beta2", 1.0, "less than 1"),
         ("label_smoothing_factor", -0.5, "at least 0"),
         ("dataset_num_proc", 0, "at least 1"),
-        ("weight_decay", -1.0, "at least 0"),
     ],
 )
 def test_numbers_that_train_nothing_or_nonsense_are_refused(tmp_path, name, value, expected):
@@ -287,22 +280,23 @@ def test_a_refused_run_does_not_claim_its_folder(tmp_path, made):
 
 
 @pytest.mark.parametrize(
-    ("flags", "instead"),
+    "flags",
     [
-        ("--per-device-eval-batch-size 2", "tokens_per_device bounds"),
-        ("--auto-find-batch-size True", "lower tokens_per_device"),
-        ("--eval-accumulation-steps 3", "after each pass"),
-        ("--train-sampling-strategy sequential", "rows_per_step random rows"),
-        ("--dataloader-drop-last True", "choose rows_per_step"),
-        ("--dataloader-prefetch-factor 4 --dataloader-num-workers 1", "see dataloader_num_workers"),
-        ("--dataloader-persistent-workers True", "see dataloader_num_workers"),
-        ("--bf16-full-eval True", "as bf16 says"),
+        "--per-device-eval-batch-size 2",
+        "--eval-accumulation-steps 3",
+        "--train-sampling-strategy sequential",
+        "--dataloader-persistent-workers True",
+        "--use-liger-kernel True",
+        "--accelerator-config x.json",
     ],
 )
-def test_options_without_effect_are_refused_with_those_that_have_one(tmp_path, flags, instead):
+def test_options_without_effect_are_refused_with_those_that_have_one(tmp_path, flags):
     name = flags.split()[0].removeprefix("--").replace("-", "_")
     given = ["--dataset", "x", "--base-model", "y", "--output-dir", str(tmp_path), *flags.split()]
-    with pytest.raises(UserError, match=rf"without effect on reward training, remove: {name} \(.*{instead}"):
+    with pytest.raises(
+        UserError,
+        match=rf"without effect on reward training, remove: {name}; see rows_per_step, tokens_per_device and bf16",
+    ):
         parse("train-reward", CONFIGS, given)
 
 
@@ -356,7 +350,7 @@ def test_values_that_cannot_work_are_refused_at_once(tmp_path, options, expected
 
 @pytest.mark.parametrize(
     ("metric", "greater"),
-    [("loss", False), ("eval_mae", False), ("ece", False), ("roc_auc", True), ("dev_qwk", True), ("dev_loss", False)],
+    [("loss", False), ("eval_mae", False), ("ece", False), ("roc_auc", True), ("eval_qwk", True)],
 )
 def test_the_best_checkpoint_is_the_best_by_the_metrics_own_direction(tmp_path, metric, greater):
     assert config(tmp_path, metric_for_best_model=metric).greater_is_better is greater
@@ -418,3 +412,22 @@ def test_data_and_weights_of_the_same_name_are_told_apart(made, tmp_path):
     save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "base" / "model.safetensors")
     with pytest.raises(UserError, match=r"base_model_digest was '\w+', now '\w+'\)"):
         train_reward(*parse("train-reward", CONFIGS, flags))
+
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("name", ["quickstart-reward", "qwen3-4b", "qwen3-8b", "lora-24gb", "encoder"])
+def test_every_recipe_parses(name, tmp_path):
+    flags = ["--config", str(RECIPES / f"{name}.yaml"), "--dataset", "rows", "--output-dir", str(tmp_path)]
+    arguments, config = parse("train-reward", CONFIGS, [*flags, "--bf16", "False"])
+    assert arguments.base_model and config.max_length
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_configurations_are_ones_accelerate_knows(path):
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    values = yaml.safe_load(path.read_text())
+    loaded = ClusterConfig.from_yaml_file(str(path))
+    assert loaded.num_processes == values["num_processes"]

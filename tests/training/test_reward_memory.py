@@ -23,8 +23,8 @@ STORED = (
     + """
 from datasets import load_dataset
 from torch.utils.data import DataLoader
-from wildreward.training.reward_collators import RewardCollator
-from wildreward.training.token_budget_sampler import StepDataset, TokenBudget, TokenBudgetSampler
+from wildreward.training.reward_batching import RewardCollator
+from wildreward.training.reward_batching import StepDataset, TokenBudget, TokenBudgetSampler
 
 rows = load_dataset("parquet", data_files=path, split="train", cache_dir=work)
 before = anonymous()
@@ -44,17 +44,17 @@ STREAMED = (
     + """
 from transformers import AutoTokenizer
 from wildreward.modeling_wildreward.template import install_template
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
+from wildreward.training.reward_config import OrdinalRewardConfig
 from wildreward.training.reward_data import load_rows
 from wildreward.training.reward_stream import StreamedSteps
-from wildreward.training.token_budget_sampler import TokenBudget
+from wildreward.training.reward_batching import TokenBudget
 
 tokenizer = install_template(AutoTokenizer.from_pretrained("TOKENIZER"))
 args = OrdinalRewardConfig(f"{work}/out", shuffle_buffer=200, max_length=512, max_steps=1)
 rows = load_rows(path, "train", streaming=True)
 before = anonymous()
 seen = 0
-for step in StreamedSteps(rows, tokenizer, 512, 4, args, TokenBudget(4096)):
+for step in StreamedSteps(rows, tokenizer, 512, 4, args, TokenBudget(4096)).one_pass(0):
     seen += sum(map(len, step))
 print(seen, anonymous() - before)
 """

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tests.tiny import save_backbone
 from tests.training import reward_child
 from tests.training.reward_tiny import trainer
-from wildreward.errors import UserError
-from wildreward.training.checkpoints import last_complete_checkpoint
+from wildreward.common.errors import UserError
+from wildreward.training.resume import last_complete_checkpoint
 from wildreward.training.reward_metrics import reward_metrics, standard_error
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def results(folder) -> tuple[list[float], dict]:
     return json.loads((folder / "losses.json").read_text()), torch.load(folder / "weights.pt")
 
 
-def test_a_killed_run_ends_in_the_same_weights(tmp_path):
+def test_a_killed_run_ends_in_the_same_weights(tmp_path, capsys):
     # dropout makes the result depend on the random state, too
     settings = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 2, "dropout": 0.1}
     settings["backbone"] = save_backbone("bert", tmp_path / "base")
@@ -56,7 +56,9 @@ def test_a_killed_run_ends_in_the_same_weights(tmp_path):
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()
-    assert "from checkpoint-" in finish(start(tmp_path / "killed", **settings))
+    capsys.readouterr()
+    reward_child.main(str(tmp_path / "killed"), dict(settings))
+    assert "from checkpoint-" in capsys.readouterr().out
     reward_child.main(str(tmp_path / "undisturbed"), dict(settings))
     (expected_losses, expected), (found_losses, found) = results(tmp_path / "undisturbed"), results(tmp_path / "killed")
     assert expected_losses == found_losses
@@ -119,7 +121,7 @@ def test_the_best_checkpoint_is_the_latest_that_is_as_good_within_chance(tmp_pat
     made = trainer(tmp_path, save_strategy="steps", metric_for_best_model="roc_auc")
     chosen = []
     for step, value, error in ((2, 0.71, 0.02), (4, 0.70, 0.02), (6, 0.60, 0.02), (8, 0.80, 0.0)):
-        made.state.global_step, made._error = step, error
+        made.state.global_step, made._standard_error = step, error
         made._determine_best_metric({"eval_roc_auc": value}, None)
         chosen.append((made.state.best_global_step, made.state.best_metric))
     assert chosen == [(2, 0.71), (4, 0.71), (4, 0.71), (8, 0.80)]

@@ -3,6 +3,7 @@
 import json
 import math
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ from transformers import TrainerCallback
 
 from tests.tiny import reward_model, save_backbone, tokenizer_for
 from tests.training.reward_tiny import config, losses, toy_dataset, toy_rows, trainer, weights
-from wildreward.bundled import MINILM
-from wildreward.errors import UserError
+from wildreward.common.errors import UserError
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
-from wildreward.training.backbone_layers import layers_of
-from wildreward.training.checkpoints import last_complete_checkpoint
-from wildreward.training.ordinal_reward_config import OrdinalRewardConfig
-from wildreward.training.ordinal_reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
+from wildreward.training.model_setup import build_model, layers_of
+from wildreward.training.resume import last_complete_checkpoint
+from wildreward.training.reward_arguments import TrainRewardArguments
+from wildreward.training.reward_config import OrdinalRewardConfig
 from wildreward.training.reward_metrics import WATCHED
+from wildreward.training.reward_trainer import NonFiniteLoss, OrdinalRewardTrainer
 
 
 def assert_same(first, second, tolerance=2e-5):
@@ -78,6 +79,16 @@ def test_layers_are_told_from_what_is_inside_them():
     assert layers_of(blocks) == [layer for block in blocks for layer in block]
     with pytest.raises(UserError, match="need a backbone with a list of layers"):
         layers_of(torch.nn.Identity())
+
+
+def test_frozen_layers_stay_as_they_were(tmp_path):
+    arguments = TrainRewardArguments(dataset="", base_model=save_backbone("bert", tmp_path / "base"), frozen_layers=1)
+    model, _, _ = build_model(arguments, None, 0)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not any("embeddings" in name or "layer.0." in name for name in trained)
+    assert any("layer.1." in name for name in trained) and {"score.weight", "score.bias"} <= trained
+    with pytest.raises(UserError, match="frozen_layers is 3, but the backbone has 2 layers"):
+        build_model(replace(arguments, frozen_layers=3), None, 0)
 
 
 def test_gradient_accumulation_makes_the_step_larger(tmp_path):
@@ -204,9 +215,13 @@ def test_an_infinite_gradient_is_refused_too(tmp_path, max_grad_norm):
 
 def test_a_refusal_does_not_promise_what_deepspeed_does_not_keep(tmp_path):
     made = trainer(tmp_path)
-    assert "no update was made and the last checkpoint is intact" in made._refusal("the loss is nan", [{"ids": ["r"]}])
+    assert "no update was made and the last checkpoint is intact" in str(
+        made._not_finite("the loss is nan", [{"ids": ["r"]}])
+    )
     made.is_deepspeed_enabled = True
-    assert "the update was not saved and the last checkpoint" in made._refusal("the loss is nan", [{"ids": ["r"]}])
+    assert "the update was not saved and the last checkpoint" in str(
+        made._not_finite("the loss is nan", [{"ids": ["r"]}])
+    )
 
 
 def test_adapters_are_trained_alone_and_merged_into_the_saved_model(tmp_path):
@@ -286,8 +301,7 @@ def test_a_stream_is_reshuffled_and_cut_into_full_steps(tmp_path):
     assert made.state.global_step == 5
     ids = []
     for epoch in (0, 1, 0):
-        made.train_dataset.set_epoch(epoch)
-        steps = [[f["id"] for rows in step for f in rows] for step in made.train_dataset]
+        steps = [[f["id"] for rows in step for f in rows] for step in made.train_dataset.one_pass(epoch)]
         ids.append([row for step in steps for row in step])
         assert [len(step) for step in steps] == [8, 8, 4]
     assert ids[0] == ids[2] != ids[1] and sorted(ids[0]) == sorted(ids[1])
@@ -372,10 +386,9 @@ def test_a_model_by_name_gets_a_head_with_the_levels_frequencies(tmp_path):
     assert above_one == pytest.approx(1 - counts[0] / sum(counts), abs=1e-4)
 
 
-def test_a_bundled_backbone_is_found_under_its_hub_id_and_recorded_by_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    made = OrdinalRewardTrainer(model=MINILM, args=config(tmp_path, max_length=64), train_dataset=toy_dataset(8))
-    assert made.model.config.base_model == MINILM and made.model.config.text_config.hidden_size == 384
+def test_a_backbone_is_recorded_by_its_hub_id(minilm, tmp_path):
+    made = OrdinalRewardTrainer(model=minilm, args=config(tmp_path, max_length=64), train_dataset=toy_dataset(8))
+    assert made.model.config.base_model == minilm and made.model.config.text_config.hidden_size == 384
 
 
 def test_temperatures_from_few_rows_come_with_a_warning(tmp_path, caplog):

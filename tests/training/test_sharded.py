@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny import save_backbone
+from tests.tiny import decoder_tokenizer, reward_model, save_backbone
+from tests.training.dpo_tiny import make_policy, make_prompts
 from tests.training.reward_tiny import toy_dataset
 from wildreward.commands import parse
+from wildreward.scoring import RewardScorer
 from wildreward.training.reward_command import CONFIGS, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +122,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
         torch.testing.assert_close(weights[0][name], weights[1][name], atol=2e-5, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # the first run compiles what DeepSpeed needs on a CPU
 @pytest.mark.parametrize("engine", ENGINES)
 def test_sharded_over_two_processes_the_command_trains_the_model_of_one(engine, arguments, alone, tmp_path):
@@ -140,6 +143,7 @@ ADAPTERS = ["--lora-rank", "4", "--lora-dropout", "0"]
 
 
 @deepspeed
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_adapters_over_two_processes_are_merged_like_those_of_one(arguments, tmp_path):
     single = arguments[1:-2]
@@ -164,9 +168,33 @@ def test_in_bfloat16_sharding_rounds_neither_losses_nor_logits(arguments, tmp_pa
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
-@pytest.mark.parametrize(("engine", "name"), [("fsdp2", "FSDP"), pytest.param("zero3", "ZeRO-3", marks=deepspeed)])
+@pytest.mark.parametrize(
+    ("engine", "name"), [("fsdp2", "FSDP"), pytest.param("zero3", "ZeRO-3", marks=[deepspeed, pytest.mark.slow])]
+)
 def test_adapters_are_refused_at_once_where_the_weights_are_sharded(engine, name, arguments, tmp_path):
     done = start(engine, [*arguments, *ADAPTERS, "--base-model", f"{tmp_path}/none"], tmp_path / "run")
     assert done.returncode != 0
     assert f"adapters are trained under {name}, which shards the weights" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@deepspeed
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_under_zero3_a_policy_is_trained_with_a_reward_model_that_each_process_holds_whole(tmp_path):
+    make_policy(tmp_path / "policy")
+    RewardScorer(reward_model("llama"), decoder_tokenizer()).save_pretrained(tmp_path / "rm")
+    chats = [[*messages, {"role": "assistant", "content": "c1"}] for messages in make_prompts(14)["prompt"]]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in chats))
+    given = f"train-dpo --model {tmp_path}/policy --reward-model {tmp_path}/rm --dataset {tmp_path}/chats.jsonl"
+    given += " --num-generations 4 --per-device-train-batch-size 4 --max-completion-length 6 --choose-truncated True"
+    given += " --max-steps 2 --learning-rate 1e-2 --held-out-prompts 4 --num-generations-eval 2 --per-device-eval-batch-size 2"
+    given += " --bf16 False --gradient-checkpointing False --disable-tqdm True --report-to none --ddp-backend gloo"
+    done = start("zero3", given.split(), tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "out" / "dpo_results.json").read_text())
+    assert results["steps"] == 2 and results["settings"]["engine"] == "zero3"
+    assert results["held_out"]["reward"]["before"]["value"] > 1
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("policy", "out"))
+    assert {name: w.shape for name, w in after.items()} == {name: w.shape for name, w in before.items()}
+    assert not torch.equal(before["model.layers.0.mlp.up_proj.weight"], after["model.layers.0.mlp.up_proj.weight"])

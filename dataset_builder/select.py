@@ -1,0 +1,82 @@
+"""From labelled turns to the candidates of the dataset: every step in its order.
+
+The order matters: implicit feedback first (it needs the neutral turns), then the verdicts on refusals, and only then are
+neutral turns left out and the filters applied.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from wildreward.dataset_builder.dedup import exact_key, signature
+from wildreward.dataset_builder.filters import Filter, filters_by_level, filters_by_text
+from wildreward.dataset_builder.mining import upgrade_neutral
+from wildreward.dataset_builder.privacy import has_findings, mask, published_name
+from wildreward.dataset_builder.records import Conversation, Turn
+from wildreward.dataset_builder.refusals import apply_verdicts, count_labels
+from wildreward.dataset_builder.schemas import PERMUTATIONS, TEXTS, instance_row
+from wildreward.dataset_builder.settings import BuildSettings
+from wildreward.dataset_builder.text import hash64
+
+Step = Callable[[Iterable[Turn], Counter], Iterator[Turn]]
+
+
+def selection(settings: BuildSettings, similarities: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """What is done to labelled turns. Each step passes all of them on, those left out with their reason.
+
+    Args:
+        settings: of the build.
+        similarities: of the turns' pairs, rows of `schemas.SIMILARITIES`.
+    """
+    sought = settings.sought
+    clean = partial(mask, sought=sought)
+    if settings.personal_data == "drop":
+        clean = Filter("personal_data", partial(has_findings, sought=sought))
+    return [
+        count_labels,
+        partial(upgrade_neutral, similarities=similarities, threshold=settings.mining_threshold),
+        apply_verdicts,
+        *filters_by_level(),
+        *filters_by_text(settings),
+        clean,
+    ]
+
+
+def select_turns(
+    turns: Iterable[Turn], similarities: Sequence[Mapping[str, Any]], settings: BuildSettings, counts: Counter
+) -> Iterator[Turn]:
+    """Take turns through the `selection`; `counts` is added to."""
+    for step in selection(settings, similarities):
+        turns = step(turns, counts)
+    return iter(turns)
+
+
+def candidate_row(turn: Turn, settings: BuildSettings, naming_key: str) -> dict[str, Any]:
+    """A selected turn as a row of `schemas.CANDIDATE`."""
+    return {
+        **instance_row(turn),
+        "user_id": published_name(turn.conversation.user_id, naming_key),
+        "split": split_of(turn.conversation, settings.seed, settings.test_fraction),
+        "exact_key": exact_key(turn),
+        "signature": signature(turn).tobytes() if settings.near_duplicates else bytes(4 * TEXTS * PERMUTATIONS),
+    }
+
+
+def split_of(conversation: Conversation, seed: int, test_fraction: float) -> str:
+    """ "train" or "test": decided by the user alone, so that no user is on both sides.
+
+    A seeded hash needs no global shuffle, gives the same answer on every machine, and does not move when data is added.
+    Where no user is known, the beginning of the conversation takes the user's place, up to the second thing the user says:
+    a log of requests holds one chat many times, each time a turn longer, and under many ids.
+    """
+    owner = f"user:{conversation.user_id}"
+    if not conversation.user_id:
+        # a system message may hold the time of the request
+        spoken = (message for message in conversation.messages if message.role in ("user", "assistant"))
+        opening = islice(spoken, 3)
+        owner = f"opening:{hash64(*(message.content for message in opening))}"
+    digest = hashlib.blake2b(f"{seed}:{owner}".encode(errors="replace"), digest_size=8).digest()
+    return "test" if int.from_bytes(digest, "little") < test_fraction * 2**64 else "train"

@@ -1,1 +1,0 @@
-"""The scoring server: a reward model behind HTTP."""
