@@ -139,9 +139,9 @@ class OrdinalHead(nn.Module):
         super().__init__()
         self.head = head
         self.num_thresholds = num_levels - 1
-        self.weight = nn.Parameter(torch.empty(1 if head == "coral" else self.num_thresholds, hidden_size))
+        self.weight = nn.Parameter(torch.zeros(1 if head == "coral" else self.num_thresholds, hidden_size))
         # coral: [first bias, raw gaps…]; corn: the biases themselves
-        self.bias = None if head == "independent" else nn.Parameter(torch.empty(self.num_thresholds))
+        self.bias = None if head == "independent" else nn.Parameter(torch.zeros(self.num_thresholds))
 
     def biases(self) -> torch.Tensor:
         """(K - 1,) float32 threshold biases."""

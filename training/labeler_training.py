@@ -85,7 +85,7 @@ def train_labeler(splits: Splits, recipe: Recipe, folder: Path) -> dict[str, Any
     seen = [example for example, chosen in zip(splits["train"], passed, strict=True) if chosen]
     logger.info("the gate passes over %d of %d turns; training on the others", len(passed) - len(seen), len(passed))
     model = fine_tune(recipe, tokenizer, seen, folder)
-    classifier = FeedbackModel(model, tokenizer, gate)
+    classifier = FeedbackModel(model, tokenizer, gate, model.dtype)
     levels = {name: np.asarray([example.level for example in rows]) for name, rows in splits.items()}
     passed = classifier.passes(requests["validation"])
     logits = classifier.logits(

@@ -46,12 +46,19 @@ class FeedbackModel:
         model: gives (B, 5) logits of the levels.
         tokenizer: of the model, as `load_tokenizer` gives it.
         gate: passes over what is surely neutral; None: everything is classified.
+        dtype: that the model's weights are changed to, in place; None: the fastest here.
     """
 
-    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", gate: Gate | None) -> None:
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerFast",
+        gate: Gate | None,
+        dtype: "torch.dtype | None" = None,
+    ) -> None:
         self.model, self.tokenizer, self.gate = model, tokenizer, gate
         compute_first_token_only(model)
-        self.runner = BatchRunner(model, tokenizer)
+        self.runner = BatchRunner(model, tokenizer, dtype=dtype)
 
     def probabilities(self, requests: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
         """(N, 5) probabilities of the levels, and (N,) whether the classifier was asked; the others are the gate's."""

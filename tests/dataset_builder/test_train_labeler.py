@@ -65,6 +65,7 @@ def trained(labelled_log, minilm, tmp_path_factory):
 def test_a_model_of_ones_own_is_an_ordinary_one_and_builds_a_dataset(trained, labelled_log, tmp_path, capsys):
     model = AutoModelForSequenceClassification.from_pretrained(trained)
     assert tuple(model.config.id2label.values()) == LEVELS
+    assert model.dtype == torch.float32  # also where the hardware classifies in bfloat16
     results = json.loads((trained / "labeler_results.json").read_text())
     assert sum(results["turns"].values()) == 900 and results["turns"]["test"] > 40
     assert results["trade_off"][0]["negative_recall"] > 0.9 and results["trade_off"][0]["positive_precision"] > 0.9
