@@ -80,9 +80,8 @@ def vllm_python() -> str:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
         subprocess.run([*pip, "install", "-q", TORCH], check=True)
-        subprocess.run([*pip, "install", "-q", VLLM], check=True)
-        subprocess.run([*pip, "uninstall", "-q", "-y", *MISFITS], check=True)
         subprocess.run([*pip, "install", "-q", TORCH, VLLM, TRL, "-e", f"{ROOT}[llm,serve]"], check=True)
+        subprocess.run([*pip, "uninstall", "-q", "-y", *MISFITS], check=True)
         (folder / ".installed").touch()
     return str(python)
 
