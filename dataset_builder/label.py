@@ -117,7 +117,8 @@ def has_failures(folder: Path, part: Path) -> bool:
 
 def read_answers(folder: Path, part: Path) -> list[Answer]:
     """The answers of a part in turn order, without their keys and costs."""
-    return [Answer("", **row) for row in read_rows(folder / part.name).to_pylist()]
+    columns = (column.to_pylist() for column in read_rows(folder / part.name, ANSWERS.names).columns)
+    return [Answer("", *row) for row in zip(*columns, strict=True)]
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from wildreward.dataset_builder.dedup import exact_key, signature
-from wildreward.dataset_builder.filters import Filter, filters_by_level, filters_by_text
+from wildreward.dataset_builder.filters import Filter, filters_by_level, filters_by_text, leave_out
 from wildreward.dataset_builder.mining import upgrade_neutral
 from wildreward.dataset_builder.privacy import has_findings, mask, published_name
 from wildreward.dataset_builder.records import Conversation, Turn
@@ -32,16 +32,15 @@ def selection(settings: BuildSettings, similarities: Sequence[Mapping[str, Any]]
         similarities: of the turns' pairs, rows of `schemas.SIMILARITIES`.
     """
     sought = settings.sought
-    clean = partial(mask, sought=sought)
+    filters, cleaning = [*filters_by_level(), *filters_by_text(settings)], [partial(mask, sought=sought)]
     if settings.personal_data == "drop":
-        clean = Filter("personal_data", partial(has_findings, sought=sought))
+        filters, cleaning = [*filters, Filter("personal_data", partial(has_findings, sought=sought))], []
     return [
         count_labels,
         partial(upgrade_neutral, similarities=similarities, threshold=settings.mining_threshold),
         apply_verdicts,
-        *filters_by_level(),
-        *filters_by_text(settings),
-        clean,
+        partial(leave_out, filters=filters),
+        *cleaning,
     ]
 
 

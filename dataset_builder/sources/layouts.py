@@ -5,7 +5,7 @@ lists all layouts and finds the one that fits; messages are read by `common.chat
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -131,7 +131,7 @@ class Layout:
         spoken = _from_first_question(chat)
         messages = [ChatMessage(chat.messages[index]["role"], chat.messages[index]["content"]) for index in spoken]
         fault, roles = _first_fault(chat), "".join(ROLE_LETTERS[message.role] for message in messages)
-        origins = _origins(raw, chat, spoken)
+        origins = _origins(raw, chat, spoken) if self.marks.in_messages(raw) else [()] * len(spoken)
         ratings = self.marks.ratings(row, [message.role for message in messages], origins)
         if not spoken or (fault and not turn_places(roles, bool(ratings and ratings[-1]))):
             return Rejected(fault or records.EMPTY_CONVERSATION, source_id)
@@ -268,9 +268,10 @@ def _first_fault(chat: Chat) -> str:
     return records.EMPTY_CONTENT if any(note.what == NOTHING_SAID for note in chat.notes) else ""
 
 
-def _origins(raw: list, chat: Chat, spoken: Iterable[int]) -> list[list[dict]]:
+def _origins(raw: list, chat: Chat, spoken: Iterable[int]) -> list[Sequence[dict]]:
     """Of each message that is used, the source's own messages that it was made of; those of tool steps are their answer's."""
-    found, start = [], 0
+    found: list[Sequence[dict]] = []
+    start = 0
     for index in spoken:
         role, place = chat.messages[index]["role"], chat.places[index]
         group = [] if role == "tool" else raw[min(start, place) : place + 1]
