@@ -83,7 +83,14 @@ def _started(first: str = "") -> str:
     """Where a key may begin: not inside a word; but what ends an escape (of JSON, of a URL, of a terminal's colour) is no word.
     Behind its `first` sign, for a pattern that is quickly searched for begins with a sign.
     """
-    escapes = (r"\\[abfnrtv0]", "%[0-9A-Fa-f]{2}", r"\\x[0-9A-Fa-f]{2}", r"\\u[0-9A-Fa-f]{4}", r"\[[0-9]m", r"\[[0-9]{2}m")
+    escapes = (
+        r"\\[abfnrtv0]",
+        "%[0-9A-Fa-f]{2}",
+        r"\\x[0-9A-Fa-f]{2}",
+        r"\\u[0-9A-Fa-f]{4}",
+        r"\[[0-9]m",
+        r"\[[0-9]{2}m",
+    )
     return rf"(?:(?<![A-Za-z0-9]{first})|{'|'.join(f'(?<={escape}{first})' for escape in escapes)})"
 
 
