@@ -82,7 +82,7 @@ class BuildSettings:
     source: str = field(
         default="",
         metadata={
-            "help": "Chats: a JSON, JSONL, CSV or parquet file, an export, a folder of them, or a Hub dataset id."
+            "help": "Chats: a JSON, JSONL, CSV or parquet file, an export (also as .zip), a folder of them, or a Hub dataset id."
         },
     )
     revision: str | None = field(

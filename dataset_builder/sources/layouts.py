@@ -57,6 +57,7 @@ class Layout:
         more: further columns that `convert` reads.
         together: records of one conversation may lie anywhere, also in other files of this layout.
         inside: column of a list in which the records lie, None: they are not wrapped.
+        ratings_file: name of a file beside, whose records, with ratings, are read before those of each file.
         beside: names (patterns) of files of the same export that hold no conversations, from the folder of one that does.
         marks: where ratings and flags are.
     """
@@ -71,6 +72,7 @@ class Layout:
     more: tuple[str, ...] = ()
     together: bool = False
     inside: str | None = None
+    ratings_file: str | None = None
     beside: tuple[str, ...] = ()
     marks: Marks = field(default_factory=Marks)
 
