@@ -41,6 +41,7 @@ class Conversation:
     `num_turns_within_limit`: turns with a lower number are short enough with all that comes before them.
     `ratings`: of each message what users gave it: the source's words when it is read, levels once it comes from a shard.
     `flagged`: flag → index of the first message on which it is set.
+    `branch_of`: a name that it shares with other branches of one chat.
     """
 
     source_id: str | None
@@ -55,6 +56,7 @@ class Conversation:
     reading: chat.Chat | None = None  # what was done to its messages; known only while they are read
     ratings: list[str | None] | list[int | None] | None = None
     flagged: dict[str, int] = field(default_factory=dict)
+    branch_of: str | None = None
 
     @property
     def first(self) -> int:

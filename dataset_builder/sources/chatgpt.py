@@ -37,10 +37,10 @@ def chats(record: dict, rated: Mapping[str, Any]) -> Iterator[dict]:
     found = mapping.values() if isinstance(mapping, dict) else ()
     nodes = [_node(node, place, rated) for place, node in enumerate(found) if isinstance(node, dict)]
     name = record.get("conversation_id") or record.get("id")
-    for branch, messages in conversations(_in_order(nodes), record.get("current_node")):
-        models = [message["model"] for message in messages if message.get("model")]
+    for row in conversations(_in_order(nodes), name, record.get("current_node")):
+        models = [message["model"] for message in row["messages"] if message.get("model")]
         model = models[-1] if models else record.get("default_model_slug")
-        yield {"id": f"{name}_{branch}" if branch and name else name, "model": model, "messages": _joined(messages)}
+        yield {**row, "model": model, "messages": _joined(row["messages"])}
 
 
 def _in_order(nodes: list[tuple[float, Node]]) -> list[Node]:

@@ -52,8 +52,9 @@ class Layout:
         other_names: of a column (by its field in `columns`), looked for in this order where it is missing.
         user_from_id: the user is the id without its part number (`<id>_<n>`, the id of seven letters and digits).
         message_language: key of a message's language, if messages carry one.
-        convert: makes of the source's records, which may be anything, rows with the columns `ROW`. A message in them may
-            have a `rating`; None: each record is such a row under the layout's own names.
+        convert: makes of the source's records, which may be anything, rows with the columns `ROW`, and `branch_of` where
+            several were one chat. A message in them may have a `rating`; None: each record is such a row under the layout's
+            own names.
         more: further columns that `convert` reads.
         together: records of one conversation may lie anywhere, also in other files of this layout.
         inside: column of a list in which the records lie, None: they are not wrapped.
@@ -148,6 +149,7 @@ class Layout:
             reading=chat,
             ratings=ratings,
             flagged=self.marks.flagged(row, origins),
+            branch_of=_text(row.get("branch_of")) if self.convert else None,
         )
 
     def source_id(self, row: Any) -> str | None:

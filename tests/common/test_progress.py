@@ -17,7 +17,7 @@ from wildreward.common.progress import progress
 WARNING = "no conversation says who its user is"
 
 
-def built(folder, stderr):
+def building(folder, stderr):
     """Build from a log that names no user."""
     chats, labels = write_chats(folder, 5)
     nameless = [{"id": f"chat{number}", "messages": chat(number)[0]} for number in range(5)]
@@ -26,17 +26,10 @@ def built(folder, stderr):
     return subprocess.Popen(command, stderr=stderr, stdout=subprocess.DEVNULL)
 
 
-def test_what_is_written_to_a_file_has_no_leftovers_of_bars(tmp_path):
-    with open(tmp_path / "log.txt", "wb") as handle:
-        built(tmp_path, handle).wait()
-    told = (tmp_path / "log.txt").read_text()
-    assert "\r" not in told and [line for line in told.splitlines() if line.startswith(WARNING)]
-
-
 def test_on_a_terminal_a_warning_has_its_own_line(tmp_path):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    process = built(tmp_path, theirs)
+    process = building(tmp_path, theirs)
     os.close(theirs)
     told = b""
     while True:
