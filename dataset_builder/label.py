@@ -184,6 +184,7 @@ class _Stream:
                     yield replace(request, on_ask=self.ledger.count_attempt)
             self.open.append((part, keys, set(keys)))
             self.bar.total = asked * len(self.parts) // number  # the others will be like these
+            self.bar.refresh()
             self._write_finished()
 
     def take(self, answer: Answer) -> None:
