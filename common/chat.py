@@ -5,7 +5,7 @@ one assistant message; what led to it (calls of tools, their results, what was s
 it. The rules stand in docs/chats.md as a table; reading what was read changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -331,7 +331,7 @@ class _Reader:
         if not (text := text.encode(errors="replace").decode().strip()):
             return
         if self.said:
-            self.said_last = "\n\n".join(self.said)
+            self.said_last = self._answer()
             self.steps.append(self.said_last)
             self.said.clear()
         self.said_at, self.heard = place, True
@@ -347,19 +347,24 @@ class _Reader:
         if self.steps:
             self.chat.notes.append(Note(self.said_at, WITH_STEPS))
             self._put(self.said_at, "tool", self._shown())
-        if self.said:
-            self._put(self.said_at, "assistant", "\n\n".join(self.said))
+        if (answer := self._answer()) or (self.said and self.strict):
+            self._put(self.said_at, "assistant", answer)
         for place, text in self.later:
             self._put(place, "system", text)
         self.said, self.steps, self.said_last, self.later, self.asked = [], [], None, [], None
 
+    def _answer(self) -> str:
+        """What was said, as one text; together, messages may hold reasoning that neither has."""
+        text = _together(self.said)
+        return text if self.keep_reasoning or len(self.said) < 2 else split_reasoning(text).answer
+
     def _shown(self) -> str:
         """The steps within their budget."""
-        whole = "\n".join(self.steps)
+        whole = _together(map(str.strip, self.steps), "\n")
         if len(whole) <= STEPS_BUDGET:
             return whole
         self.chat.notes.append(Note(self.said_at, STEPS_CUT))
-        return shorten("\n".join(shorten(step, STEP_BUDGET) for step in self.steps), STEPS_BUDGET)
+        return shorten(_together((shorten(step.strip(), STEP_BUDGET) for step in self.steps), "\n"), STEPS_BUDGET)
 
     def _lose(self, place: int, reason: str) -> None:
         self._close()
@@ -380,7 +385,11 @@ class _Reader:
     def _join(self, place: int, index: int, text: str) -> None:
         message = self.chat.messages[index]
         self.chat.notes.append(Note(place, JOINED.format(role=message["role"])))
-        message["content"] = f"{message['content']}\n\n{text}"
+        message["content"] = _together([message["content"], text])
+
+
+def _together(texts: Iterable[str], between: str = "\n\n") -> str:
+    return between.join(filter(None, texts))
 
 
 def _is_unicode(text: str) -> bool:

@@ -79,12 +79,23 @@ class _Rule(NamedTuple):
     check: Callable[[str], bool]
 
 
-# Where a key may begin: not inside a word; but what ends an escape (of JSON, of a URL, of a terminal's colour) is no word.
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[abfnrtv0])|(?<=%[0-9A-Fa-f]{2})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})|(?<=\[[0-9]m)|(?<=\[[0-9]{2}m))"
+def _started(first: str = "") -> str:
+    """Where a key may begin: not inside a word; but what ends an escape (of JSON, of a URL, of a terminal's colour) is no word.
+    Behind its `first` sign, for a pattern that is quickly searched for begins with a sign.
+    """
+    escapes = (
+        r"\\[abfnrtv0]",
+        "%[0-9A-Fa-f]{2}",
+        r"\\x[0-9A-Fa-f]{2}",
+        r"\\u[0-9A-Fa-f]{4}",
+        r"\[[0-9]m",
+        r"\[[0-9]{2}m",
+    )
+    return rf"(?:(?<![A-Za-z0-9]{first})|{'|'.join(f'(?<={escape}{first})' for escape in escapes)})"
 
 
 def _shape(kind: str, anchors: str, pattern: str, check: Callable[[str], bool] = _genuine) -> _Rule:
-    return _Rule(kind, tuple(anchors.split()), re.compile(_START + pattern, re.A), check)
+    return _Rule(kind, tuple(anchors.split()), re.compile(_started() + pattern, re.A), check)
 
 
 # Every key holds a long word; a password may be short, but has its place, and so has a key cut short in its block.
@@ -128,7 +139,7 @@ _RULES = (
     _shape("twilio_key", "SK AC", r"(?:SK|AC)[0-9a-f]{32}(?![A-Za-z0-9])"),
     _shape("sendgrid_key", "SG.", r"SG\.[\w-]{16,}\.[\w-]{16,}"),
     _shape("mail_key", "key- -us", r"(?:key-[0-9a-f]{32}|[0-9a-f]{32}-us\d{1,2})(?![A-Za-z0-9])"),
-    _shape("telegram_token", ":", r"\d{8,10}:[\w-]{35}(?![\w-])", _opaque),
+    _Rule("telegram_token", (":",), re.compile(rf"\d{_started('[0-9]')}\d{{7,9}}:[\w-]{{35}}(?![\w-])", re.A), _opaque),
     _shape("jwt", "eyJ", r"eyJ[\w-]{10,2000}+\.eyJ[\w-]{10,9000}+\.[\w-]{10,}"),
     _shape("access_token", "gsk_ r8_ xai- pplx- do_v1_ doo_v1_ dop_v1_ shp dapi ntn_ lin_api_ figd_ dckr_pat_ hvs. glsa_ sbp_ sq0",
            r"(?:gsk_|r8_|xai-|pplx-|do[opr]_v1_|shp(?:at|ca|pa|ss)_|dapi(?=[0-9a-f]{32})|ntn_|lin_api_|figd_|dckr_pat_|hvs\.|glsa_|sbp_|sq0[a-z]{3}-)[\w-]{22,}", _random),

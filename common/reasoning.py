@@ -60,9 +60,9 @@ def split_reasoning(text: str) -> Split:
 
 def may_hold_reasoning(text: str) -> bool:
     """A short cut: whether a text begins as one with reasoning may, or holds what a closing tag does."""
-    if text[:1] in _FIRST or "</" in text or "[/THINK]" in text or "<|end_of_thought|>" in text:
+    if text[:1] in _FIRST or "[/THINK]" in text or "<|end_of_thought|>" in text:
         return True
-    return not text.isascii() and "◁/think▷" in text
+    return ("</" in text and _CLOSING.search(text) is not None) or (not text.isascii() and "◁/think▷" in text)
 
 
 def _split_once(text: str) -> Split:

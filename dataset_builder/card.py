@@ -142,18 +142,18 @@ or `refusal` (a refusal that a judge found right).
 
 {_ratings(report)}{_refusals(report)}
 
-All turns of one user are on the same side of the split (of one conversation, where the user is not known).{_users(report)}"""
+{_split(report["users"])}"""
 
 
-def _users(report: dict[str, Any]) -> str:
-    """Says so where that promises less than it seems to."""
-    users = report["users"]
-    if not users.get("without"):
-        return ""
-    if not users["with"]:
-        return "\n\n**No conversation says who its user is**, so a user of several may be on both sides."
+def _split(users: dict[str, int]) -> str:
+    """What is on the same side, and for how many conversations that says less than it seems to."""
+    if users["users"] < 2:
+        alike = "Conversations that begin alike, and branches of one chat, are on the same side of the split."
+        known = "No conversation says who its user is" if not users["with"] else "Only one user is known"
+        return f"{alike}\n\n**{known}**, so a user of several may be on both sides."
+    text = "All turns of one user are on the same side of the split (of one conversation, where the user is not known)."
     share = users["without"] / (users["with"] + users["without"])
-    return f" {share:.0%} of the conversations do not say who their user is."
+    return f"{text} {share:.0%} of the conversations do not say who their user is." if share else text
 
 
 def _ratings(report: dict[str, Any]) -> str:

@@ -1,13 +1,13 @@
 """The steps that leave turns out, each for a reason. `select.py` has them in their order.
 
-A filter only decides; `Filter` goes through the turns, marks those that leave with the reason code, and counts them. A
+A filter only decides; `leave_out` goes through the turns, marks those that leave with the reason code, and counts them. A
 turn that left is passed on, for every turn is listed in the end. Patterns match whole words of the user's query: what
 asks for a picture, a page, a file, or for the assistant itself cannot be judged from the text alone.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wildreward.dataset_builder.records import LEVEL_TO_LABEL, Conversation, Turn
@@ -71,7 +71,7 @@ _FILES = re.compile(
 
 @dataclass(frozen=True)
 class Filter:
-    """Leaves turns out.
+    """Why turns are left out.
 
     Attributes:
         reason: its code in the report and in `levels.parquet`.
@@ -81,13 +81,17 @@ class Filter:
     reason: str
     rejects: Callable[[Turn], bool]
 
-    def __call__(self, turns: Iterable[Turn], counts: Counter) -> Iterator[Turn]:
-        """All turns, those that are rejected marked; `dropped.<reason>` is added to `counts`."""
-        for turn in turns:
-            if turn.dropped is None and self.rejects(turn):
-                turn.dropped = self.reason
-                counts[f"dropped.{self.reason}"] += 1
-            yield turn
+
+def leave_out(turns: Iterable[Turn], counts: Counter, *, filters: Sequence[Filter]) -> Iterator[Turn]:
+    """All turns, each marked that one of the filters rejects, by the first; `dropped.<reason>` is added to `counts`."""
+    for turn in turns:
+        if turn.dropped is None:
+            for each in filters:
+                if each.rejects(turn):
+                    turn.dropped = each.reason
+                    counts[f"dropped.{each.reason}"] += 1
+                    break
+        yield turn
 
 
 def filters_before_labels(settings: BuildSettings) -> list[Filter]:
@@ -135,6 +139,4 @@ def extract(conversations: Iterable[Conversation], settings: BuildSettings, coun
         counts: gets `dropped.<reason>`.
     """
     turns = (turn for conversation in conversations for turn in conversation.turns())
-    for step in filters_before_labels(settings):
-        turns = step(turns, counts)
-    return turns
+    return leave_out(turns, counts, filters=filters_before_labels(settings))

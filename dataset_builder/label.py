@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from wildreward.common.errors import UserError
+from wildreward.common.progress import progress
 from wildreward.common.settings import check_least
 from wildreward.dataset_builder.labelers.base import NO_ANSWER, WORTH_ASKING_AGAIN, Answer, Labeler, Request, Task
 from wildreward.dataset_builder.ledger import Ledger
@@ -72,8 +73,10 @@ def label_paid(
         UserError: going on is pointless, or another process labels with this ledger.
     """
     parts = [part for part in parts if not (folder / part.name).exists()]
-    bar = tqdm(desc=task, unit="turn", leave=False, smoothing=0.05)
-    with bar, Ledger(ledger, f"{labeler.name}:{labeler.version}") as kept:
+    with (
+        progress(task, unit="turn", smoothing=0.05) as bar,
+        Ledger(ledger, f"{labeler.name}:{labeler.version}") as kept,
+    ):
         stream = _Stream(parts, turns_of, labeler, task, folder, kept, bar)
         tokens = [0, 0]
         with closing(labeler.label_many(stream.requests())) as answers:  # an error here ends the asking at once
@@ -83,7 +86,7 @@ def label_paid(
                 tokens[1] += answer.completion_tokens
                 bar.update()
                 if bar.n % SHOW_EVERY == 0:
-                    bar.set_postfix_str(_spent(*tokens, prices, bar.total and bar.total / bar.n))
+                    bar.set_postfix_str(_spent(*tokens, prices, bar.total and bar.total / bar.n), refresh=False)
         stream.finish()
 
 
@@ -117,7 +120,8 @@ def has_failures(folder: Path, part: Path) -> bool:
 
 def read_answers(folder: Path, part: Path) -> list[Answer]:
     """The answers of a part in turn order, without their keys and costs."""
-    return [Answer("", **row) for row in read_rows(folder / part.name).to_pylist()]
+    columns = (column.to_pylist() for column in read_rows(folder / part.name, ANSWERS.names).columns)
+    return [Answer("", *row) for row in zip(*columns, strict=True)]
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:

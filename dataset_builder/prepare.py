@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,6 +15,7 @@ from wildreward.dataset_builder.sources.files import InputErrors, source_digest,
 from wildreward.dataset_builder.sources.finding import find_layout, shown_names
 from wildreward.dataset_builder.sources.layouts import Layout
 from wildreward.dataset_builder.sources.readers import Slice, find_slices, first_records
+from wildreward.dataset_builder.sources.zipped import archive_of
 from wildreward.dataset_builder.stages import Build
 
 # What a killed run may leave half-written in the dataset folder: `files.atomic_path` names it so.
@@ -160,7 +161,7 @@ def with_layouts(
     _check_others(refused, seen, layouts, settings, errors)
     first = next(iter(layouts.values()))
     layouts = {path: layouts.get(path, first) for path in _by_file(slices) if path not in refused}
-    return _together([piece for piece in slices if piece.path in layouts], layouts), layouts
+    return _together(_with_ratings(slices, layouts, refused), layouts), layouts
 
 
 def _by_file(slices: list[Slice]) -> dict[str, list[Slice]]:
@@ -182,7 +183,10 @@ def _check_others(
     layout = next(iter(layouts.values()))
     named = [name for key, name in vars(settings.columns).items() if name and key not in ("role", "content")]
     expected = ", ".join(dict.fromkeys([*layout.required, *named]))
+    rated_by = {os.path.join(os.path.dirname(path), layout.ratings_file or "") for path, layout in layouts.items()}
     for path in refused:
+        if path in rated_by:
+            continue
         if any(fnmatch(os.path.relpath(path, folder), name) for folder, name in beside):
             logger.info("%s comes with the export and holds no chats; it is not read", path)
             errors.counts["files_without_chats"] += 1
@@ -192,6 +196,17 @@ def _check_others(
             f"{path} does not have the columns of the other files ({layout.name}: {expected}), but "
             f"{shown_names(seen[path])}; move it elsewhere, or name its columns in a build of its own",
         )
+
+
+def _with_ratings(slices: list[Slice], layouts: dict[str, Layout], refused: Collection[str]) -> list[Slice]:
+    """The slices of files that have a layout; where a file of ratings lies beside one, its records come before its own."""
+    found = []
+    for piece in slices:
+        if piece.path in layouts:
+            beside = os.path.join(os.path.dirname(piece.path), layouts[piece.path].ratings_file or "")
+            first = [other for other in slices if other.path == beside and beside in refused]
+            found.append(Slice("together", piece.path, parts=(*first, piece)) if first else piece)
+    return found
 
 
 def _together(slices: list[Slice], layouts: dict[str, Layout]) -> list[Slice]:
@@ -216,7 +231,7 @@ def _because(errors: InputErrors) -> str:
 def _source_state(slices: list[Slice]) -> dict[str, Any]:
     """What changes when the source's files do; a Hub dataset has its commit."""
     parts = [part for piece in slices for part in piece.parts or (piece,)]
-    files = list(dict.fromkeys(part.path for part in parts if part.kind != "hub"))
+    files = list(dict.fromkeys(str(archive_of(part.path) or part.path) for part in parts if part.kind != "hub"))
     if not files:
         return {"source_bytes": None, "source_digest": None}
     try:

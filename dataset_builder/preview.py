@@ -1,7 +1,6 @@
 """`build-dataset --dry-run`: what a build would take, told from a sample of the source. Writes nothing, asks nobody."""
 
 import json
-import os
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -21,9 +20,10 @@ from wildreward.dataset_builder.privacy import redact
 from wildreward.dataset_builder.read import usable, why_unusable
 from wildreward.dataset_builder.records import Turn, request_for
 from wildreward.dataset_builder.settings import BuildSettings
-from wildreward.dataset_builder.sources.files import COMPRESSED, InputErrors
+from wildreward.dataset_builder.sources.files import COMPRESSED, InputErrors, size_of
 from wildreward.dataset_builder.sources.layouts import Layout
 from wildreward.dataset_builder.sources.readers import Slice, read_slice
+from wildreward.dataset_builder.sources.zipped import archive_of
 
 SLICES, RECORDS = 20, 1_000  # the sample: so many slices, evenly over the source, and so many records of them all
 LEAST = 50  # records of a slice
@@ -121,8 +121,8 @@ def _size(piece: Slice) -> float:
     codec = COMPRESSED.get(Path(piece.path).suffix.lower())
     if piece.kind == "jsonl" and piece.stop is not None:
         return piece.stop - piece.start
-    size = os.path.getsize(piece.path)
-    if codec is None:
+    size = size_of(piece.path)
+    if codec is None or archive_of(piece.path):
         return size
     with open(piece.path, "rb") as raw:
         stream = pa.CompressedInputStream(pa.PythonFile(raw), codec)  # which closes `raw` when it goes

@@ -38,7 +38,7 @@ def mask(turns: Iterable[Turn], counts: Counter, *, sought: Sought) -> Iterator[
     """Put placeholders for what is looked for into the turns that are still there.
 
     Args:
-        turns: see `filters.Filter`.
+        turns: see `filters.leave_out`.
         counts: gets `redacted_turns` and `redacted.<kind>`.
         sought: what to mask.
     """

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from wildreward.common import chat, parts
@@ -40,6 +41,7 @@ class Conversation:
     `num_turns_within_limit`: turns with a lower number are short enough with all that comes before them.
     `ratings`: of each message what users gave it: the source's words when it is read, levels once it comes from a shard.
     `flagged`: flag → index of the first message on which it is set.
+    `branch_of`: a name that it shares with other branches of one chat.
     """
 
     source_id: str | None
@@ -54,6 +56,7 @@ class Conversation:
     reading: chat.Chat | None = None  # what was done to its messages; known only while they are read
     ratings: list[str | None] | list[int | None] | None = None
     flagged: dict[str, int] = field(default_factory=dict)
+    branch_of: str | None = None
 
     @property
     def first(self) -> int:
@@ -74,21 +77,22 @@ class Conversation:
         """All turns that have an answer and a follow-up or a rating, as references into this conversation."""
         return [Turn(self, *places) for places in self._places()]
 
-    def _places(self) -> list[tuple[int, int, int, int, int]]:
+    def _places(self) -> tuple[tuple[int, int, int, int, int], ...]:
         return turn_places(self.roles, bool(self.ratings and self.ratings[-1]))
 
 
-def turn_places(roles: str, last_rated: bool = False) -> list[tuple[int, int, int, int, int]]:
+@lru_cache(maxsize=1024)
+def turn_places(roles: str, last_rated: bool = False) -> tuple[tuple[int, int, int, int, int], ...]:
     """Of every turn of a conversation: its number among the user's messages, and where its history, query, answer and
     follow-up are. After a gap the history begins anew, with the user's next message.
 
     >>> turn_places("suauxuatau")
-    [(0, 1, 1, 2, 3), (2, 5, 5, 8, 9)]
+    ((0, 1, 1, 2, 3), (2, 5, 5, 8, 9))
 
     With a rating of the last message, nothing need follow it; where the follow-up would be is then the end.
     """
     roles += "u" * last_rated
-    return [
+    return tuple(
         (
             roles.count("u", 0, query),
             roles.index("u", max(roles.rfind("x", 0, query), 0)),
@@ -97,7 +101,7 @@ def turn_places(roles: str, last_rated: bool = False) -> list[tuple[int, int, in
             following,
         )
         for query in map(re.Match.start, _ANSWERED.finditer(roles))
-    ]
+    )
 
 
 @dataclass(slots=True)
@@ -167,6 +171,8 @@ class Turn:
     @property
     def steps(self) -> str:
         """What led to the answer: calls of tools, their results, and what was said before; "" for nothing."""
+        if self.answer == self.position + 1:
+            return ""
         between = self.conversation.messages[self.position + 1 : self.answer]
         return "\n".join(message.content for message in between if message.role == "tool")
 

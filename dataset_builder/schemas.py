@@ -27,6 +27,7 @@ CONVERSATION = pa.schema(
         ("languages", pa.list_(pa.string())),
         ("ratings", pa.list_(pa.string())),
         ("flagged", pa.map_(pa.string(), pa.int32())),
+        ("branch_of", pa.string()),
         ("content_key", pa.int64()),
         ("id_key", pa.int64()),
         ("tie_key", pa.int64()),

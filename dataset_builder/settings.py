@@ -82,7 +82,7 @@ class BuildSettings:
     source: str = field(
         default="",
         metadata={
-            "help": "Chats: a JSON, JSONL, CSV or parquet file, an export, a folder of them, or a Hub dataset id."
+            "help": "Chats: a JSON, JSONL, CSV or parquet file, an export (also as .zip), a folder of them, or a Hub dataset id."
         },
     )
     revision: str | None = field(
@@ -114,7 +114,7 @@ class BuildSettings:
         default=None,
         metadata={
             "help": "What ratings are worth: RATING=LEVEL,… with a level of 1-5 or none, 0..0.4=1 for a range of numbers, or a "
-            "JSON file with an object of the same. Default: thumbs, stars, 1 to 10 and words, see docs/dataset.md."
+            "JSON file with an object of the same. Default: thumbs, stars, 1 to 10 and words, see docs/chats.md."
         },
     )
     min_confidence: float | None = field(

@@ -160,13 +160,18 @@ def count_users(shards: list[Path]) -> dict[str, int]:
 
 
 def doubt_about_users(found: Mapping[str, int]) -> str:
-    """What to say when no conversation has a user, or most seem to be one user's, as `count_users` found: the split is then
-    not what it should be. "" otherwise.
+    """What to say when no conversation has a user, or all or most seem to be one user's, as `count_users` found: the split is
+    then not what it should be. "" otherwise.
     """
     if not found["with"]:
         return (
             "no conversation says who its user is, so a user of several may be in both train and test; if a column tells "
             "users apart, name it with --user-column"
+        )
+    if found["users"] == 1:
+        return (
+            f"all {found['with']} conversations with a user have the same one, so they are split by how they begin and not by "
+            "user; if a column tells users apart, name it with --user-column"
         )
     if found["with"] >= ENOUGH_TO_SPLIT and found["largest"] > found["with"] / 2:
         return (
@@ -216,6 +221,7 @@ def _row(conversation: Conversation) -> dict:
         "languages": conversation.message_languages,
         "ratings": conversation.ratings,
         "flagged": list(conversation.flagged.items()),
+        "branch_of": conversation.branch_of,
         "content_key": content_key,
         "id_key": hash64(conversation.source_id) if conversation.source_id else content_key,
         "tie_key": tie - 2**62 if conversation.ratings else tie + 2**62,  # of copies, one with ratings stays
@@ -238,5 +244,6 @@ def _conversation(row: dict, renamed: bool, levels: Mapping[str, int | None]) ->
         num_turns_within_limit=row["num_turns_within_limit"],
         ratings=[levels.get(rating) for rating in row["ratings"]] if row["ratings"] and levels else None,
         flagged=dict(row["flagged"] or ()),
+        branch_of=row["branch_of"],
         conversation_id=conversation_id,
     )

@@ -236,12 +236,13 @@ def select(build: Build, numbers: Sequence[int]) -> None:
             continue
         mined = build.work / "similarities" / name
         similarities = read_rows(mined).to_pylist() if mined.exists() else []
+        by_user = build.index["users"]["users"] > 1  # one's own chats are one user's
         counts: Counter = Counter(pairs_not_compared=sum(row["cosine"] is None for row in similarities))
         levels, rows = [], []
         for turn in select_turns(_labelled_turns(build, one, counts), similarities, build.settings, counts):
             levels.append(level_row(turn))
             if turn.dropped is None:
-                rows.append(candidate_row(turn, build.settings, build.index["naming_key"]))
+                rows.append(candidate_row(turn, build.settings, build.index["naming_key"], by_user))
         write_rows(build.work / "turns" / name, levels, LEVELS)
         write_rows(build.work / "candidates" / name, rows, CANDIDATE)
         write_json(marker, counts)

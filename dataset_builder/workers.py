@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from wildreward.common.errors import UserError
+from wildreward.common.progress import progress
 from wildreward.dataset_builder.stages import Stage
 
 _build: Any
@@ -51,7 +50,7 @@ class Workers:
         if stage.single or stage.whole(build):
             stage.run(build, range(count))
             return
-        with tqdm(total=count, desc=name, unit="shard", leave=False) as bar:
+        with progress(name, count, unit="shard") as bar:
             if self.count == 1 or stage.exclusive(build):
                 for number in range(count):
                     stage.run(build, [number])

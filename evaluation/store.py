@@ -11,6 +11,7 @@ from wildreward.common.chat import Message
 from wildreward.common.errors import UserError
 from wildreward.common.files import append_lines, complete_lines, make_folder
 from wildreward.common.hashing import text_sha256
+from wildreward.common.progress import progress
 from wildreward.scoring.protocol import Conversation, RewardSourceError, Scored, Scorer
 
 logger = logging.getLogger(__name__)
@@ -130,11 +131,9 @@ def score_groups(
     Raises:
         UserError: a score is not a finite number, naming the item.
     """
-    from tqdm.auto import tqdm
-
     pending = _pending(groups, store.scores)
     total = sum(len(group.completions) for group in pending)
-    with tqdm(total=total, desc=title, unit="candidate", disable=None if total else True) as bar:
+    with progress(title, total, unit="candidate") as bar:
         for chunk in _chunks(pending, chunk_size):
             scored, rows = score_all(scorer, chunk), []
             for group in chunk:

@@ -14,6 +14,7 @@ from wildreward.common.chat import Message, read_conversation
 from wildreward.common.errors import UserError, described
 from wildreward.common.files import FolderLock, append_lines, complete_lines
 from wildreward.common.hashing import file_sha256
+from wildreward.common.progress import progress
 from wildreward.common.settings import check_least, claim
 from wildreward.scoring.load import MODEL_HELP, LoadingConfig, load_scorer
 from wildreward.scoring.protocol import NotFinite, RewardSourceError, Scored, Scorer
@@ -118,8 +119,6 @@ def _check_new(output: Path) -> None:
 
 
 def _score(scorer: Scorer, source: Path, path: Path, chunk_size: int) -> dict[str, int]:
-    from tqdm.auto import tqdm
-
     counts = {"scored": 0, "error": 0}
     for _, line in complete_lines(path):  # what an earlier run has written
         try:
@@ -131,7 +130,7 @@ def _score(scorer: Scorer, source: Path, path: Path, chunk_size: int) -> dict[st
         logger.info("going on after %d lines", done)
     with (
         open(source, "rb") as handle,
-        tqdm(total=source.stat().st_size, unit="B", unit_scale=True, desc="score") as bar,
+        progress("score", source.stat().st_size, unit="byte", unit_scale=True) as bar,
     ):
         for chunk in _chunks(handle, done, chunk_size):
             rows = _score_chunk(scorer, chunk, first=not counts["scored"])

@@ -44,6 +44,10 @@ def _run(argv: list[str]) -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries talk to developers there; python -W default shows it
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault(
+            "TQDM_DISABLE", "1"
+        )  # bars of libraries; what is told instead stands in common/progress.py
     execute(argv[0], argv[1:])
     return 0
 

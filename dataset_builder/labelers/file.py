@@ -29,7 +29,7 @@ _ROW = np.dtype([("key", "i8"), ("level", "i1"), ("confidence", "f4"), ("verdict
 
 
 class FileLabeler(Labeler):
-    """Looks each turn up by the hash of its id in a sorted array: 14 bytes a row, however long the ids."""
+    """Looks each turn up by the hash of its id in a sorted array: 22 bytes a row, however long the ids."""
 
     name = "file"
     judges_refusals = knows_refusals = True
@@ -45,7 +45,8 @@ class FileLabeler(Labeler):
         rows = np.fromiter((self._checked(number, row) for number, row in enumerate(self._read(), 1)), _ROW)
         order = np.argsort(rows["key"], kind="stable")
         self._rows = rows[order]
-        same = self._rows["key"][1:] == self._rows["key"][:-1]
+        self._keys = self._rows["key"].copy()  # searching wants them side by side
+        same = self._keys[1:] == self._keys[:-1]
         for name, title in (("level", "levels"), ("verdict", "refusal verdicts")):
             clash = np.flatnonzero(same & (self._rows[name][1:] != self._rows[name][:-1]))
             if len(clash):
@@ -57,8 +58,8 @@ class FileLabeler(Labeler):
 
     def label(self, request: Request) -> Answer:
         key = hash64(request.turn_id)
-        place = int(np.searchsorted(self._rows["key"], key))
-        if place == len(self._rows) or self._rows["key"][place] != key:
+        place = int(self._keys.searchsorted(key))
+        if place == len(self._keys) or self._keys[place] != key:
             return Answer(request.key, None, None, UNLABELLED_NOT_FOUND, attempts=0)
         _, level, confidence, number = self._rows[place].item()
         if request.task == "refusal":

@@ -1,45 +1,63 @@
-"""The data export of ChatGPT: `conversations.json`, or `conversations-000.json` and so on.
+"""The data export of ChatGPT: `conversations.json`, or `conversations-000.json` and so on, with `message_feedback.json`.
 
 {"conversation_id": …, "current_node": "c", "mapping": {"c": {"parent": "b", "children": [],
     "message": {"author": {"role": "assistant"}, "recipient": "all", "content": {"content_type": "text", "parts": […]}}}}}
+{"id": "c", "conversation_id": …, "rating": "thumbs_up", "content": "{…}"}
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from wildreward.dataset_builder.sources.layouts import Layout, at, each
+from wildreward.dataset_builder.sources.layouts import Columns, Layout, at, each
 from wildreward.dataset_builder.sources.tree import Message, Node, conversations
 
 _THOUGHTS = ("thoughts", "reasoning_recap")
 _CONTEXT = ("user_editable_context", "model_editable_context")  # settings of the user's, not said in the chat
 
 
-def chats(record: dict) -> Iterator[dict]:
-    """The path that the user kept, and what was generated again."""
+def rows(records: Iterable[Any], columns: Columns) -> Iterator[Any]:
+    """The conversations, in which the ratings of the records before them stand."""
+    rated: dict[str, Any] = {}
+    for record in records:
+        if isinstance(record, dict) and "rating" in record and "mapping" not in record:
+            rated[str(record.get("message_id") or record.get("id"))] = record["rating"]
+        else:
+            yield from each(partial(chats, rated=rated), [record], columns)
+
+
+def chats(record: dict, rated: Mapping[str, Any]) -> Iterator[dict]:
+    """The path that the user kept, and what was generated again.
+
+    Args:
+        record: one conversation.
+        rated: message → its rating.
+    """
     mapping = record.get("mapping")
     found = mapping.values() if isinstance(mapping, dict) else ()
-    nodes = [_node(node, place) for place, node in enumerate(found) if isinstance(node, dict)]
+    nodes = [_node(node, place, rated) for place, node in enumerate(found) if isinstance(node, dict)]
     name = record.get("conversation_id") or record.get("id")
-    for branch, messages in conversations(_in_order(nodes), record.get("current_node")):
-        models = [message["model"] for message in messages if message.get("model")]
+    for row in conversations(_in_order(nodes), name, record.get("current_node")):
+        models = [message["model"] for message in row["messages"] if message.get("model")]
         model = models[-1] if models else record.get("default_model_slug")
-        yield {"id": f"{name}_{branch}" if branch and name else name, "model": model, "messages": _joined(messages)}
+        yield {**row, "model": model, "messages": _joined(row["messages"])}
 
 
 def _in_order(nodes: list[tuple[float, Node]]) -> list[Node]:
     return [node for _, node in sorted(nodes, key=lambda pair: pair[0])]
 
 
-def _node(node: dict, place: int) -> tuple[float, Node]:
+def _node(node: dict, place: int, rated: Mapping[str, Any]) -> tuple[float, Node]:
     """With its time; the root and others without one come in their place before all."""
     message = node.get("message")
     time = at(message, "create_time")
+    rating = rated.get(str(at(message, "id")))
+    said = [{**found, "rating": rating} for found in _messages(message)] if rating else _messages(message)
     shown_together = at(message, "metadata.paragen_variants_info")
     variant = node.get("id") if shown_together else None
     return (
         time if isinstance(time, int | float) and time == time else place - 1e9,
-        Node(node.get("id"), node.get("parent"), _messages(message), variant),
+        Node(node.get("id"), node.get("parent"), said, variant),
     )
 
 
@@ -100,13 +118,13 @@ def _joined(messages: list[Message]) -> list[Message]:
 CHATGPT = Layout(
     name="chatgpt",
     required=("mapping", "current_node"),
-    convert=partial(each, chats),
+    convert=rows,
     more=("conversation_id", "default_model_slug"),
+    ratings_file="message_feedback.json",
     beside=(
         "textdocs/*",
         "user.json",
         "user_settings.json",
-        "message_feedback.json",
         "model_comparisons.json",
         "shared_conversations.json",
         "group_chats.json",

@@ -21,14 +21,8 @@ def chats(record: dict) -> Iterator[dict]:
         if isinstance(message, dict):
             parent = message.get("parent_message_uuid") or (nodes[-1].id if nodes else None)
             nodes.append(Node(message.get("uuid") or number, parent, [_message(message)]))
-    name = record.get("uuid")
-    for branch, messages in conversations(nodes, record.get("current_leaf_message_uuid")):
-        yield {
-            "id": f"{name}_{branch}" if branch and name else name,
-            "user": at(record, "account.uuid"),
-            "model": record.get("model"),
-            "messages": messages,
-        }
+    for row in conversations(nodes, record.get("uuid"), record.get("current_leaf_message_uuid")):
+        yield {**row, "user": at(record, "account.uuid"), "model": record.get("model")}
 
 
 def _message(message: dict) -> Message:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from wildreward.common.errors import UserError
+from wildreward.dataset_builder.sources.zipped import Member, archive_of, is_archive, member_size, members
 
 FORMATS = {
     ".parquet": "parquet",
@@ -25,8 +26,9 @@ FORMATS = {
     ".csv": "csv",
     ".tsv": "csv",
 }
+_NOT_STREAMED = ("parquet", "arrow")  # but read from their end, or mapped
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # behind the ending of a text format
-ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar", *COMPRESSED)
+ARCHIVES = (".tar", ".tgz", ".7z", ".rar", *COMPRESSED)
 EXPECTED = "parquet, Arrow, JSON, JSONL or CSV"
 # Files of a folder that may hold chats in a form that is not read here; they are not passed over in silence.
 OTHER_DATA = re.compile(r"\.(7z|avro|bz2|feather|gz|lz4|orc|pickle|pkl|rar|sqlite|tar|tgz|txt|xlsx?|xz|zip|zst)")
@@ -61,22 +63,31 @@ def format_of(path: Path) -> str | None:
     if path.suffix.lower() not in COMPRESSED:
         return FORMATS.get(path.suffix.lower())
     inner = FORMATS.get(Path(path.stem).suffix.lower())
-    return inner if inner not in ("parquet", "arrow") else None  # they are read from their end, or mapped
+    return inner if inner not in _NOT_STREAMED else None
 
 
 def opened(path: str | Path) -> io.BufferedReader:
     """A file of text as bytes, decompressed on the way. Of a damaged one, reading raises `OSError` where it ends."""
+    if archive := archive_of(path):
+        return io.BufferedReader(Member(archive, path))
     codec = COMPRESSED.get(Path(path).suffix.lower())
     return io.BufferedReader(pa.input_stream(str(path), compression=codec)) if codec else open(path, "rb")
 
 
+def size_of(path: str | Path) -> int:
+    """Bytes of a file, or of a member of an archive."""
+    return member_size(path) if archive_of(path) else os.path.getsize(path)
+
+
 def files_in(folder: Path, errors: InputErrors) -> list[Path]:
-    """The files of a folder that are read; others that may hold chats are an error. Hidden ones count if there are no others."""
-    known, other = [], []
-    for path in _walk(folder, errors):
-        if format_of(path) and path.name not in _METADATA:
+    """The files of a folder or an archive that are read; others that may hold chats are an error. Hidden ones count if there
+    are no others."""
+    known, other, packed = [], [], is_archive(folder)
+    for path in _members(folder, errors) if packed else _walk(folder, errors):
+        kind = FORMATS.get(path.suffix.lower()) if packed else format_of(path)
+        if kind and path.name not in _METADATA and not (packed and kind in _NOT_STREAMED):
             known.append(path)
-        elif OTHER_DATA.fullmatch(path.suffix.lower()):
+        elif kind in _NOT_STREAMED or OTHER_DATA.fullmatch(path.suffix.lower()):
             other.append(path)
     other = [p for p in _visible(other, folder) if p.suffix.lower() != ".txt" or not p.stem.lower().startswith(_PROSE)]
     names = ", ".join(str(path.relative_to(folder)) for path in other[:3]) + (" …" if len(other) > 3 else "")
@@ -87,6 +98,12 @@ def files_in(folder: Path, errors: InputErrors) -> list[Path]:
         errors.add("files_not_read", f"{message}; unpack or convert them, or move them elsewhere", len(other))
         logger.warning("%s; they are not read", message)
     return _visible(known, folder) or known
+
+
+def _members(archive: Path, errors: InputErrors) -> list[Path]:
+    with reading(archive, errors.add):
+        return sorted(members(archive))
+    return []
 
 
 def _walk(folder: Path, errors: InputErrors) -> list[Path]:

@@ -5,7 +5,7 @@ lists all layouts and finds the one that fits; messages are read by `common.chat
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,11 +52,13 @@ class Layout:
         other_names: of a column (by its field in `columns`), looked for in this order where it is missing.
         user_from_id: the user is the id without its part number (`<id>_<n>`, the id of seven letters and digits).
         message_language: key of a message's language, if messages carry one.
-        convert: makes of the source's records, which may be anything, rows with the columns `ROW`. A message in them may
-            have a `rating`; None: each record is such a row under the layout's own names.
+        convert: makes of the source's records, which may be anything, rows with the columns `ROW`, and `branch_of` where
+            several were one chat. A message in them may have a `rating`; None: each record is such a row under the layout's
+            own names.
         more: further columns that `convert` reads.
         together: records of one conversation may lie anywhere, also in other files of this layout.
         inside: column of a list in which the records lie, None: they are not wrapped.
+        ratings_file: name of a file beside, whose records, with ratings, are read before those of each file.
         beside: names (patterns) of files of the same export that hold no conversations, from the folder of one that does.
         marks: where ratings and flags are.
     """
@@ -71,6 +73,7 @@ class Layout:
     more: tuple[str, ...] = ()
     together: bool = False
     inside: str | None = None
+    ratings_file: str | None = None
     beside: tuple[str, ...] = ()
     marks: Marks = field(default_factory=Marks)
 
@@ -131,7 +134,7 @@ class Layout:
         spoken = _from_first_question(chat)
         messages = [ChatMessage(chat.messages[index]["role"], chat.messages[index]["content"]) for index in spoken]
         fault, roles = _first_fault(chat), "".join(ROLE_LETTERS[message.role] for message in messages)
-        origins = _origins(raw, chat, spoken)
+        origins = _origins(raw, chat, spoken) if self.marks.in_messages(raw) else [()] * len(spoken)
         ratings = self.marks.ratings(row, [message.role for message in messages], origins)
         if not spoken or (fault and not turn_places(roles, bool(ratings and ratings[-1]))):
             return Rejected(fault or records.EMPTY_CONVERSATION, source_id)
@@ -146,6 +149,7 @@ class Layout:
             reading=chat,
             ratings=ratings,
             flagged=self.marks.flagged(row, origins),
+            branch_of=_text(row.get("branch_of")) if self.convert else None,
         )
 
     def source_id(self, row: Any) -> str | None:
@@ -268,9 +272,10 @@ def _first_fault(chat: Chat) -> str:
     return records.EMPTY_CONTENT if any(note.what == NOTHING_SAID for note in chat.notes) else ""
 
 
-def _origins(raw: list, chat: Chat, spoken: Iterable[int]) -> list[list[dict]]:
+def _origins(raw: list, chat: Chat, spoken: Iterable[int]) -> list[Sequence[dict]]:
     """Of each message that is used, the source's own messages that it was made of; those of tool steps are their answer's."""
-    found, start = [], 0
+    found: list[Sequence[dict]] = []
+    start = 0
     for index in spoken:
         role, place = chat.messages[index]["role"], chat.places[index]
         group = [] if role == "tool" else raw[min(start, place) : place + 1]

@@ -19,15 +19,10 @@ def chats(record: dict) -> Iterator[dict]:
     """The path to the newest message, and what was generated again."""
     found = record.get("messages") or record.get("messagesTree")
     nodes = [Node(each.get("messageId"), each.get("parentMessageId"), [message(each)]) for each in _flat(found)]
-    name = record.get("conversationId")
-    for branch, messages in conversations(nodes):
-        models = [each["model"] for each in messages if each.get("model")]
-        yield {
-            "id": f"{name}_{branch}" if branch and name else name,
-            "user": record.get("user"),
-            "model": models[-1] if models else at(record, "options.model"),
-            "messages": messages,
-        }
+    for row in conversations(nodes, record.get("conversationId")):
+        models = [each["model"] for each in row["messages"] if each.get("model")]
+        model = models[-1] if models else at(record, "options.model")
+        yield {**row, "user": record.get("user"), "model": model}
 
 
 def _flat(found: Any) -> list[dict]:

@@ -128,7 +128,7 @@ def _path(found: list[tuple[dict, Message]]) -> list[Message]:
     branches = len(set(map(str, parents))) < len(parents) and any(parent is not None for parent in parents)
     if not branches or any(node.id is None for node in nodes):
         return [message for _, message in found]
-    return next(conversations(nodes))[1]
+    return next(conversations(nodes, None))["messages"]
 
 
 LINES = Layout(

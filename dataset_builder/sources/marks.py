@@ -59,6 +59,12 @@ class Marks:
         given = [] if self.rating_key == NONE else [self.rating_key] if self.rating_key else [*RATING_KEYS, *TRUE_KEYS]
         return [name for path in (*given, *self.flags) for name in dict.fromkeys((path, path.partition(".")[0]))]
 
+    def in_messages(self, messages: Sequence[Any]) -> bool:
+        """A short cut: whether messages of a record may hold ratings or flags."""
+        if self.rating_key or self.flags:
+            return True
+        return any(isinstance(message, dict) and not _KEYS.isdisjoint(message) for message in messages)
+
     def ratings(self, row: dict, roles: Sequence[str], origins: Sequence[Sequence[dict]]) -> list[str | None] | None:
         """The rating of each message, None where there is none at all.
 

@@ -28,13 +28,12 @@ def chats(record: dict) -> Iterator[dict]:
     ]
     leaf, name = at(chat, "chat.history.currentId"), at(chat, "id") or record.get("id")
     models = at(chat, "chat.models")
-    for branch, messages in conversations(nodes, leaf):
-        used = [message["model"] for message in messages if message.get("model")]
+    for row in conversations(nodes, name, leaf):
+        used = [message["model"] for message in row["messages"] if message.get("model")]
         yield {
-            "id": f"{name}_{branch}" if branch and name else name,
+            **row,
             "user": at(chat, "user_id") or record.get("user_id"),
             "model": used[-1] if used else models[0] if isinstance(models, list) and models else None,
-            "messages": messages,
         }
 
 

@@ -29,10 +29,12 @@ from wildreward.dataset_builder.sources.files import (
     format_of,
     opened,
     reading,
+    size_of,
     unreadable,
 )
 from wildreward.dataset_builder.sources.formats import read_arrow, read_csv, read_jsonl, read_parquet, short
 from wildreward.dataset_builder.sources.json_array import read_array
+from wildreward.dataset_builder.sources.zipped import archive_of, is_archive
 
 JSONL_SLICE = 64 << 20
 PARQUET_SLICE_ROWS = 20_000
@@ -61,7 +63,7 @@ class Slice:
 
 
 def find_slices(source: str, errors: InputErrors, revision: str | None = None) -> list[Slice]:
-    """All slices of a local file or folder, in a fixed order; or of a Hub dataset at one commit.
+    """All slices of a local file, folder or archive, in a fixed order; or of a Hub dataset at one commit.
 
     Args:
         source: a path or a Hub dataset id.
@@ -73,12 +75,12 @@ def find_slices(source: str, errors: InputErrors, revision: str | None = None) -
         return _hub_slices(source, revision)
     if revision:
         raise UserError(f"--revision {revision} names a version of a Hub dataset, but {source} is on this machine")
-    files = files_in(path, errors) if path.is_dir() else [path]
+    files = files_in(path, errors) if path.is_dir() or is_archive(path) else [path]
     return [piece for file in files for piece in _slices_of(file, errors)]
 
 
 def _slices_of(file: Path, errors: InputErrors) -> list[Slice]:
-    if why := unreadable(file):
+    if not archive_of(file) and (why := unreadable(file)):
         errors.add("unreadable_file", f"{file} {why}")
         return []
     kind = format_of(file)
@@ -92,7 +94,7 @@ def _slices_of(file: Path, errors: InputErrors) -> list[Slice]:
 
 
 def _slices_in(file: Path, kind: str, errors: InputErrors) -> list[Slice]:
-    if file.stat().st_size == 0:
+    if (size := size_of(file)) == 0:
         errors.add("empty_file", f"{file} is empty")
         return []
     if kind == "parquet":
@@ -104,14 +106,14 @@ def _slices_in(file: Path, kind: str, errors: InputErrors) -> list[Slice]:
     if _WIDE.match(head):
         errors.add("not_utf8", f"{file} is {json.detect_encoding(head).upper()}, expected UTF-8; convert it with iconv")
         return []
-    size, begin = file.stat().st_size, head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if kind == "csv":
         return [Slice("csv", str(file))]
     # A line that is an array is no record: in a file of lines, too, an array of objects is what the file consists of. A
     # brace that stands alone in its line begins a document that takes many of them.
     if re.match(rb"\[" if kind == "json" else rb"\[\s*\{", begin) or re.match(rb"\{[ \t]*\r?\n", begin):
         return [Slice("json", str(file), 0, size)]
-    if file.suffix.lower() in COMPRESSED:
+    if file.suffix.lower() in COMPRESSED or archive_of(file):
         return [Slice("jsonl", str(file), 0, None)]
     edges = [*range(0, size, JSONL_SLICE), size]
     return [Slice("jsonl", str(file), start, stop) for start, stop in pairwise(edges)]

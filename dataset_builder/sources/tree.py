@@ -34,12 +34,13 @@ class Node:
         return any(message.get("role") in ("user", "human") for message in self.messages)
 
 
-def conversations(nodes: Iterable[Node], leaf: Any = None) -> Iterator[tuple[str, list[Message]]]:
-    """The messages from the root to the leaf, under an empty name; then those up to each answer that was generated again and
-    left so, under the name of its node, the answer with a `rating`.
+def conversations(nodes: Iterable[Node], name: Any, leaf: Any = None) -> Iterator[dict[str, Any]]:
+    """Rows with the messages from the root to the leaf; then with those up to each answer that was generated again and left so,
+    the answer with a `rating`. All are branches of one chat.
 
     Args:
         nodes: in the order of their making.
+        name: of the chat, which its branches' ids begin with.
         leaf: where the user is now; if there is none with this name, the node that was made last.
     """
     known = {}
@@ -51,14 +52,15 @@ def conversations(nodes: Iterable[Node], leaf: Any = None) -> Iterator[tuple[str
             known[node.parent].children.append(node)
     last = known.get(leaf) if isinstance(leaf, str | int) else None
     path = _up(known, last or next(reversed(known.values()), None))
-    yield "", [message for node in path for message in node.messages]
+    yield {"id": name, "branch_of": name, "messages": [message for node in path for message in node.messages]}
     before: list[Message] = []
     for node, kept in zip(path, [*path[1:], None], strict=False):
         before = before + [{**message, "rating": None} for message in node.messages]
         for number, child in enumerate(node.children):
             again = any(later.variant == child.variant and not later.asks for later in node.children[number + 1 :])
             if child is not kept and again and (answer := _answer(child)):
-                yield str(child.id)[:8], before + answer
+                id_ = f"{name}_{str(child.id)[:8]}" if name else name
+                yield {"id": id_, "branch_of": name, "messages": before + answer}
 
 
 def _up(known: dict[Any, Node], node: Node | None) -> list[Node]:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from wildreward.common.chat import GAP, STEPS_BUDGET, read_chat, read_conversation, read_messages
@@ -168,6 +168,8 @@ messages_of_any_kind = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # the first input of a busy machine
 @given(messages_of_any_kind, st.booleans())
+@example([user(""), user(""), assistant(""), assistant("", **CALL)], False)  # nothing is joined to nothing
+@example([user("q"), assistant("<think>"), assistant("hm</think>")], False)  # reasoning in two messages
 def test_reading_what_was_read_changes_nothing(messages, keep):
     chat = read_chat(messages, keep_reasoning=keep, strict=True)
     if not chat.lost:

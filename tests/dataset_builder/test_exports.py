@@ -2,6 +2,7 @@
 
 import json
 import random
+import zipfile
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.dataset_builder import exported
 from tests.dataset_builder.exported import ASK, KEPT, MORE, RIGHT, SWIM, THANKS, WRONG, generation, otlp, span
-from wildreward.dataset_builder.prepare import with_layouts
+from wildreward.dataset_builder.prepare import prepare, with_layouts
 from wildreward.dataset_builder.records import Conversation, Rejected
 from wildreward.dataset_builder.settings import BuildSettings
 from wildreward.dataset_builder.sources.files import InputErrors
@@ -99,6 +100,48 @@ def test_chatgpt_tools_thoughts_and_pictures(tmp_path):
     assert call["content"] is None and call["tool_calls"][0]["function"] == {"name": "python", "arguments": "1+1"}
     assert (result["role"], result["content"], answer["content"]) == ("tool", "2", RIGHT)
     assert call["reasoning_content"] == "Let me think." and row["model"] == "gpt-4o"
+
+
+FEEDBACK = [
+    {"id": "a1", "conversation_id": "c1", "user_id": "user-x", "rating": "thumbs_down", "content": '{"tags": ["harmful"]}'},
+    {"message_id": "a2", "conversation_id": "c1", "rating": "thumbsUp", "content": "{}"},
+]  # fmt: skip
+
+
+def packed(path, *names, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name in names:
+            archive.write(path.parent / name, name)
+    return path
+
+
+@pytest.mark.parametrize("source", ["folder", "folder/export.zip"])
+def test_chatgpt_ratings_lie_in_a_file_beside(tmp_path, source):
+    (tmp_path / "folder").mkdir()
+    written(tmp_path / "folder", "message_feedback.json", *FEEDBACK)
+    written(tmp_path / "folder", "conversations-000.json", exported.chatgpt())
+    written(tmp_path / "folder", "conversations-001.json", exported.chatgpt(conversation_id="c2"))
+    written(tmp_path / "folder", "user.json", {"id": "user-x", "email": "x@y.org"})
+    if source.endswith("zip"):
+        names = ["conversations-000.json", "conversations-001.json", "message_feedback.json", "user.json"]
+        packed(tmp_path / source, *names)
+    found, rows = rows_in(tmp_path / source)
+    assert found == {"chatgpt"} and [row["id"][:2] for row in rows] == ["c1", "c1", "c2", "c2"]
+    for kept, again in (rows[:2], rows[2:]):
+        assert said(kept) == KEPT and ratings(kept) == [None, "thumbsUp", None]
+        assert ratings(again) == [None, "thumbs_down"]
+
+
+def test_ratings_beside_are_part_of_what_a_build_depends_on(tmp_path):
+    (tmp_path / "in").mkdir()
+    written(tmp_path / "in", "conversations.json", exported.chatgpt())
+    written(tmp_path / "in", "message_feedback.json", *FEEDBACK)
+    settings = BuildSettings(
+        source=str(tmp_path / "in"), output=str(tmp_path / "out"), mining_window=0, labeler="rating"
+    )
+    before = prepare(settings).compared["source_digest"]
+    written(tmp_path / "in", "message_feedback.json", *FEEDBACK[1:])
+    assert prepare(settings).compared["source_digest"] != before
 
 
 def test_answers_side_by_side_are_not_generated_again(tmp_path):

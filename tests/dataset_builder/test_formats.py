@@ -17,6 +17,7 @@ from tests.dataset_builder import exported
 from tests.dataset_builder.builds import OFF, rows_of
 from tests.dataset_builder.chats import chat, write_chats, write_jsonl
 from tests.dataset_builder.test_exports import rows_in
+from tests.dataset_builder.test_zipped import zipped
 from wildreward.common.errors import UserError
 from wildreward.dataset_builder.build import build_dataset
 from wildreward.dataset_builder.prepare import prepare, with_layouts
@@ -60,6 +61,11 @@ FORMATS = [
     ("a.jsonl.bz2", lambda path: path.write_bytes(bz2.compress(LINES)), {}),
     ("a.jsonl.zst", lambda path: path.write_bytes(pa.compress(LINES, codec="zstd", asbytes=True)), {}),
     ("a.json.gz", lambda path: path.write_bytes(gzip.compress(json.dumps(ROWS, indent=1).encode())), {}),
+    (
+        "export.zip",
+        lambda path: zipped(path, {"export/a.jsonl": LINES, "export/chat.html": b"<p>", "__MACOSX/._a.jsonl": b"x"}),
+        {},
+    ),
     ("a.csv", lambda path: as_csv(path, TEXTS), {}),
     ("a.tsv", lambda path: as_csv(path, TEXTS, "\t"), {}),
     ("saved", saved, {}),

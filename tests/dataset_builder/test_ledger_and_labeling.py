@@ -1,5 +1,6 @@
 """What a paid labeler answers is never lost and never asked for twice."""
 
+import logging
 import os
 import signal
 import sqlite3
@@ -126,12 +127,13 @@ def test_dropped_turns_are_never_asked(tmp_path):
     assert [answer.level is None for answer in read_answers(tmp_path, PARTS[0])] == [True, False] * 3
 
 
-def test_the_progress_bar_ends_at_what_was_asked(tmp_path, capsys):
+def test_the_progress_ends_at_what_was_asked(tmp_path, caplog):
     with pytest.raises(UserError):
         label(PARTS, turns_of, Oracle(die_after=10), tmp_path)  # a is finished, of b four are answered
-    capsys.readouterr()
-    label(PARTS, turns_of, Oracle(), tmp_path)
-    assert "/14 [" in capsys.readouterr().err
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        label(PARTS, turns_of, Oracle(), tmp_path)
+    assert caplog.messages[-1].startswith("feedback: 14 of 14 turns, ")
 
 
 def test_only_refusals_with_negative_feedback_go_to_the_judge(tmp_path):

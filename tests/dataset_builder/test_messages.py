@@ -35,11 +35,11 @@ def turns_of(messages, **options):
 
 
 def test_where_turns_are():
-    assert turn_places("suauxuatau") == [(0, 1, 1, 2, 3), (2, 5, 5, 8, 9)]
-    assert turn_places("utauau") == [(0, 0, 0, 2, 3), (1, 0, 3, 4, 5)]
-    assert turn_places("uuau") == [(1, 0, 1, 2, 3)]  # the first got no answer
-    assert turn_places("uaxuau") == [(1, 3, 3, 4, 5)]
-    assert turn_places("uxau") == turn_places("ua") == turn_places("utu") == []
+    assert turn_places("suauxuatau") == ((0, 1, 1, 2, 3), (2, 5, 5, 8, 9))
+    assert turn_places("utauau") == ((0, 0, 0, 2, 3), (1, 0, 3, 4, 5))
+    assert turn_places("uuau") == ((1, 0, 1, 2, 3),)  # the first got no answer
+    assert turn_places("uaxuau") == ((1, 3, 3, 4, 5),)
+    assert turn_places("uxau") == turn_places("ua") == turn_places("utu") == ()
 
 
 def test_a_turn_with_tools_is_judged_by_what_was_said_last():

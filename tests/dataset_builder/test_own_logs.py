@@ -13,12 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.dataset_builder import exported
 from tests.dataset_builder.builds import OFF
 from tests.dataset_builder.chats import conversation, write_jsonl
 from wildreward.common.errors import UserError
 from wildreward.dataset_builder.build import build_dataset
 from wildreward.dataset_builder.select import split_of
 from wildreward.dataset_builder.sources import json_array
+from wildreward.dataset_builder.sources.chatgpt import CHATGPT
+from wildreward.dataset_builder.sources.claude import CLAUDE
 from wildreward.dataset_builder.sources.files import InputErrors
 from wildreward.dataset_builder.sources.finding import find_layout
 from wildreward.dataset_builder.sources.layouts import MESSAGES, Columns
@@ -176,14 +179,41 @@ def test_users_are_counted_in_the_report_and_the_card(tmp_path):
     assert "25% of the conversations do not say who their user is." in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_a_log_of_one_user_is_split_by_conversation_and_says_so(tmp_path, caplog):
+    rows = [{"id": f"c{i}", "user": "me", "messages": messages(i)} for i in range(30)]
+    log = write_jsonl(tmp_path / "a.jsonl", rows)
+    labels = [{"id": f"c{i}_turn0", "level": 5} for i in range(30)]
+    options = {"labeler": "file", "labels": str(write_jsonl(tmp_path / "labels.jsonl", labels)), "test_fraction": 0.4}
+    with caplog.at_level(logging.WARNING):
+        report = build(log, tmp_path / "out", **options)
+    assert all(sum(labels.values()) >= 5 for labels in report["splits"].values())
+    assert report["users_doubt"].startswith(
+        "all 30 conversations with a user have the same one, so they are split by how"
+    )
+    assert report["users_doubt"] in caplog.text
+    card = " ".join((tmp_path / "out" / "README.md").read_text().split())
+    assert "Conversations that begin alike, and branches of one chat, are on the same side of the split." in card
+    assert "**Only one user is known**, so a user of several may be on both sides." in card
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_answers_to_one_question_stay_on_one_side(seed):
+    for layout, record in ((CHATGPT, exported.chatgpt()), (CLAUDE, exported.claude_tree())):
+        branches = [layout.to_conversation(row) for row in layout.rows([record])]
+        assert len(branches) == 2 and len({split_of(each, seed, 0.5, by_user=False) for each in branches}) == 1
+    rated = [conversation("a question", answer, source_id=answer) for answer in ("one", "two", "three")]
+    assert len({split_of(each, seed, 0.5) for each in rated}) == 1
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_warning_about_users_has_a_line_of_its_own(tmp_path, workers):
     log = write_jsonl(tmp_path / "a.jsonl", [{"id": f"c{i}", "messages": messages(i)} for i in range(3)])
     program = [sys.executable, "-m", "wildreward", "build-dataset", "--source", str(log), "--mining_window", "0"]
     program += ["--output", str(tmp_path / "out"), "--num_workers", workers]
     said = subprocess.run(program, capture_output=True, text=True, timeout=120).stderr
-    shown = [line.rpartition("\r")[2] for line in said.splitlines()]  # as a terminal has it in the end
-    assert [line for line in shown if line.startswith("no conversation says who its user is")], said
+    assert "\r" not in said and [
+        line for line in said.splitlines() if line.startswith("no conversation says who its user is")
+    ], said
 
 
 @settings(max_examples=40)

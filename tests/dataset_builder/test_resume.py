@@ -1,5 +1,6 @@
 """What a run leaves behind when it fails before the first question, and what the next one finds."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def interrupted(tmp_path):
         yield log, tmp_path / "out" / "work", stub
 
 
-def test_an_error_before_labelling_keeps_what_was_paid_for(interrupted, capsys):
+def test_an_error_before_labelling_keeps_what_was_paid_for(interrupted, caplog):
     log, work, stub = interrupted
     paid, marker = totals(work / "ledger.sqlite"), work / "conversations" / "00000.json"
     whole = marker.read_text()
@@ -51,10 +52,11 @@ def test_an_error_before_labelling_keeps_what_was_paid_for(interrupted, capsys):
     assert totals(work / "ledger.sqlite") == paid
     marker.write_text(whole)
     before, left = len(stub.requests), TURNS - paid["answers"]
-    capsys.readouterr()
-    assert build(log, work.parent, stub)["labelled"] == TURNS
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert build(log, work.parent, stub)["labelled"] == TURNS
     assert len(stub.requests) - before == left
-    assert f"/{left} [" in capsys.readouterr().err  # what the cost is projected to
+    assert f" of {left} turns, " in caplog.text  # what the cost is projected to
 
 
 def test_what_occurs_twice_is_looked_for_once(interrupted):

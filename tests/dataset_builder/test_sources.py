@@ -367,10 +367,10 @@ def test_a_missing_source_a_foreign_file_and_an_empty_folder(tmp_path):
     (tmp_path / "a.xlsx").write_text("x")
     with pytest.raises(UserError, match=r"a\.xlsx is not a parquet, Arrow, JSON, JSONL or CSV file; .*\.jsonl\.gz"):
         find_slices(str(tmp_path / "a.xlsx"), InputErrors())
-    (tmp_path / "empty" / "export.zip").write_text("x")
-    with pytest.raises(UserError, match=r"export\.zip is not a .* file; .*; unpack it and give the folder"):
-        find_slices(str(tmp_path / "empty" / "export.zip"), InputErrors())
-    (tmp_path / "empty" / "export.zip").unlink()
+    (tmp_path / "empty" / "export.7z").write_text("x")
+    with pytest.raises(UserError, match=r"export\.7z is not a .* file; .*; unpack it and give the folder"):
+        find_slices(str(tmp_path / "empty" / "export.7z"), InputErrors())
+    (tmp_path / "empty" / "export.7z").unlink()
     with pytest.raises(UserError, match=r"holds no parquet, Arrow, JSON, JSONL or CSV file, only a\.xlsx"):
         find_slices(str(tmp_path), InputErrors())
     Path(tmp_path / "zero.jsonl").touch()
