@@ -44,7 +44,7 @@ def test_an_endless_iterator_is_pulled_only_as_there_is_room():
         assert stub.peak_in_flight <= 4
         answers.close()
         wait_until(lambda: not stub.open_connections)
-    assert not [thread for thread in threading.enumerate() if thread.name == "labeler"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "asker"]
 
 
 def test_answers_come_out_as_they_finish_not_in_order():
