@@ -157,15 +157,16 @@ def test_judge_bench_and_rmb_by_hand(tmp_path):
         {"subset": "Pairwise_set/Helpfulness/Chat/X", "prompt": "p", "chosen": "better", "rejected": "no"},
         {"subset": "BoN_set/Helpfulness/Chat/X", "prompt": "p", "chosen": "best", "rejected": ["no", "worst"]},
         {"subset": "BoN_set/Helpfulness/Chat/X", "prompt": "p", "chosen": "the best", "rejected": ["no", "worst"]},
+        {"subset": "BoN_set/Helpfulness/Chat/X", "prompt": "p", "chosen": "equal", "rejected": ["no", "worst"]},
     ]
     files = [f"judge_bench={write_jsonl(tmp_path / 'j', judged).rename(tmp_path / 'j.jsonl')}"]
     files += [f"rmb={write_jsonl(tmp_path / 'rmb.jsonl', sets)}"]
     with StubServer(longer) as stub:
         found = judge(stub, tmp_path / "out", benchmark=files)["benchmarks"]
     assert found["judge_bench"]["score"]["value"] == pytest.approx((1 + 0.5 + 0.5) / 3)
-    # the one best answer is shorter than a loser, the other longer than both
+    # one best answer is shorter than a loser, one longer than both, one as long as a loser: no win of a set
     assert {name: one["value"] for name, one in found["rmb"]["parts"].items()} == {
-        "best_of_n_helpfulness": 0.5,
+        "best_of_n_helpfulness": pytest.approx(1 / 3),
         "pairwise_helpfulness": 1,
     }
 
