@@ -23,8 +23,8 @@ URL_HELP = (
     "SGLang), /pooling (vLLM), /predict (TEI); several URLs of one model with commas between them share the work"
 )
 MODEL_HELP = (
-    "Reward model: a WildReward folder or Hub id, an export of one, a sequence classifier with one label (Bradley-Terry), a "
-    f"policy with its --reference, or the URL of a server. {URL_HELP}."
+    "Reward model: a WildReward folder or Hub id, an export of one, a sequence classifier with one label (Bradley-Terry), one "
+    f"with code of its own (--trust-remote-code), a policy with its --reference, or the URL of a server. {URL_HELP}."
 )
 SERVED_MODEL_HELP = (
     "For a URL: folder or Hub id of the model that answers there. Its tokenizer and chat template make what is sent, its "
