@@ -4,14 +4,11 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wildreward.common.files import atomic_path, read_json
 from wildreward.evaluation.item_scores import set_names
 from wildreward.evaluation.report import markdown
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 LINK = re.compile(r"\[([^\]]+)\]\((https://[^)\s]+)\)")
@@ -30,7 +27,7 @@ def write_page(folder: Path, results: Mapping[str, Any]) -> None:
         if path.exists() and (pairs := read_json(path)):
             wrong[title] = pairs
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"shorten": _shorten, "linked": _linked}
+    environment.filters |= {"shorten": _shorten, "pieces": _pieces}
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         model=results["model"],
         blocks=_blocks(markdown(results)),
@@ -48,11 +45,13 @@ def _shorten(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} […{len(text) - LONGEST} characters more]"
 
 
-def _linked(text: str) -> "Markup":
-    """A text of our own Markdown with its links; everything else in it is escaped."""
-    from markupsafe import Markup, escape
-
-    return Markup(LINK.sub(r'<a href="\2">\1</a>', str(escape(text))))
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """A text of our own Markdown as (words, address) of its links, and (words, "") of what is between them."""
+    before, *rest = LINK.split(text)
+    pieces = [(before, "")]
+    for words, address, after in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        pieces += [(words, address), (after, "")]
+    return pieces
 
 
 def _embedded(path: Path) -> str:

@@ -246,7 +246,9 @@ def test_after_kill_minus_9_no_answer_is_asked_for_twice_and_the_table_is_the_sa
         asked = Counter(r.prompt for r in stub.requests)
     assert len(asked) == 300 and set(asked.values()) <= {1, 2}
     assert sum(count == 2 for count in asked.values()) <= 4 + 2  # what was under way: concurrency and a lead of two
-    assert results["pairs"] == whole["pairs"] and results["asked"]["requests"] == len(stub.requests)
+    assert results["pairs"] == whole["pairs"]
+    counted = results["asked"]["requests"]  # before they are sent: what a kill stopped on its way is counted, too
+    assert len(stub.requests) <= counted <= len(stub.requests) + 4 + 2
 
 
 @pytest.mark.parametrize(
