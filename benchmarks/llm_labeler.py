@@ -17,10 +17,10 @@ from pathlib import Path
 
 from record import record
 
-from wildreward.dataset_builder.labelers.base import ChatMessage, Request
+from wildreward.common.llm.quoting import Budget, ChatMessage
+from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
 from wildreward.dataset_builder.labelers.prompts import chat_messages, request_record
-from wildreward.dataset_builder.labelers.quoting import Budget
 
 STUB = Path(__file__).parent.parent / "tests" / "llm_stub.py"
 

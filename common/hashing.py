@@ -1,7 +1,9 @@
 """Digests by which files and settings are known again."""
 
 import hashlib
+import json
 import os
+from typing import Any
 
 
 def file_sha256(path: str | os.PathLike) -> str:
@@ -13,3 +15,8 @@ def file_sha256(path: str | os.PathLike) -> str:
 def text_sha256(text: str, digits: int = 64) -> str:
     """The first hex digits of a text's digest."""
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def json_sha256(value: Any, digits: int = 64) -> str:
+    """The first hex digits of the digest of a value that JSON can hold."""
+    return text_sha256(json.dumps(value, sort_keys=True), digits)

@@ -10,8 +10,8 @@ from typing import Any
 
 from wildreward.common.errors import UserError
 from wildreward.common.files import FolderLock, make_folder, read_json, write_json
+from wildreward.common.llm.ledger import totals
 from wildreward.common.settings import check_settings, reopen_settings
-from wildreward.dataset_builder.ledger import totals
 from wildreward.dataset_builder.prepare import prepare, sweep
 from wildreward.dataset_builder.report import failed_questions
 from wildreward.dataset_builder.settings import BuildSettings

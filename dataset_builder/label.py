@@ -13,13 +13,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
-from wildreward.common.errors import UserError
+from wildreward.common.llm.answers import NO_ANSWER, WORTH_ASKING_AGAIN, Answer, check_share_failed
+from wildreward.common.llm.ledger import Ledger, Prices
 from wildreward.common.progress import progress
-from wildreward.common.settings import check_least
-from wildreward.dataset_builder.labelers.base import NO_ANSWER, WORTH_ASKING_AGAIN, Answer, Labeler, Request, Task
-from wildreward.dataset_builder.ledger import Ledger
+from wildreward.dataset_builder.labelers.base import Labeler, Request, Task
 from wildreward.dataset_builder.records import Turn, request_for
 from wildreward.dataset_builder.refusals import needs_judge
 from wildreward.dataset_builder.schemas import ANSWERS, read_rows, write_rows
@@ -29,17 +26,6 @@ logger = logging.getLogger(__name__)
 TurnsOf = Callable[[Path], Iterable[Turn]]
 NOT_ASKED = Answer("", None, reason="not_asked")
 SHOW_EVERY = 20  # answers between two looks at what they cost
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Prices of a million tokens, in whatever currency; 0 where nothing is paid."""
-
-    prompt: float = 0.0
-    completion: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_least(("price_prompt", self.prompt, 0), ("price_completion", self.completion, 0))
 
 
 def label_free(turns: Iterable[Turn], labeler: Labeler, task: Task) -> list[Answer]:
@@ -57,7 +43,7 @@ def label_paid(
     folder: Path,
     ledger: Path,
     *,
-    prices: Prices = Prices(),
+    prices: Prices,
 ) -> None:
     """Ask a paid labeler about all turns of all parts, in one stream, behind a progress bar with what it has cost so far.
 
@@ -86,7 +72,7 @@ def label_paid(
                 tokens[1] += answer.completion_tokens
                 bar.update()
                 if bar.n % SHOW_EVERY == 0:
-                    bar.set_postfix_str(_spent(*tokens, prices, bar.total and bar.total / bar.n), refresh=False)
+                    bar.set_postfix_str(prices.spent(*tokens, bar.total and bar.total / bar.n), refresh=False)
         stream.finish()
 
 
@@ -97,14 +83,7 @@ def check_failures(parts: Iterable[Path], folder: Path, most: float) -> None:
         UserError: naming how many failed and for what reasons.
     """
     reasons = sum((reasons_of(folder, part) for part in parts), Counter())
-    failures = {reason: reasons[reason] for reason in sorted(WORTH_ASKING_AGAIN) if reasons[reason]}
-    failed, asked = sum(failures.values()), reasons.total() - reasons[NOT_ASKED.reason]
-    if failed > most * asked:
-        listed = ", ".join(f"{reason} {count:,}" for reason, count in failures.items())
-        raise UserError(
-            f"{failed:,} of {asked:,} questions got no answer ({listed}), more than --max_failed {most:g} allows; "
-            "check the server, then run the same command again: only these are asked again"
-        )
+    check_share_failed(reasons, reasons.total() - reasons[NOT_ASKED.reason], most)
 
 
 def reasons_of(folder: Path, part: Path) -> Counter:
@@ -133,18 +112,6 @@ def _is_asked(turn: Turn, task: Task, labeler: Labeler) -> bool:
     """Dropped turns are never asked about, nor what was said next where that is nothing."""
     asked = turn.has_follow_up if task == "feedback" else needs_judge(turn, labeler.knows_refusals)
     return turn.dropped is None and asked
-
-
-def _is_final(answer: Answer) -> bool:
-    """Whether asking again would only give the same: not where the server failed or was too slow."""
-    return answer.reason not in WORTH_ASKING_AGAIN
-
-
-def _spent(prompt_tokens: int, completion_tokens: int, prices: Prices, still: float | None) -> str:
-    """Tokens and cost of this run, and the cost when `still` times as much has been asked."""
-    text = f"{prompt_tokens:,} + {completion_tokens:,} tokens"
-    cost = (prompt_tokens * prices.prompt + completion_tokens * prices.completion) / 1e6
-    return f"{text}, cost {cost:,.2f} of about {cost * still:,.2f}" if cost and still else text
 
 
 @dataclass
@@ -190,7 +157,7 @@ class _Stream:
     def take(self, answer: Answer) -> None:
         self.ledger.add(answer)
         self.waiting.discard(answer.key)
-        if not _is_final(answer):
+        if not answer.is_final:
             self.failed.add(answer.key)
         self._write_finished()
 
@@ -204,7 +171,7 @@ class _Stream:
         if key in self.waiting or key in self.failed:
             return False
         known = self.ledger.find(key)
-        return known is None or not _is_final(known)
+        return known is None or not known.is_final
 
     def _write_finished(self) -> None:
         while self.open and self.waiting.isdisjoint(self.open[0][2]):

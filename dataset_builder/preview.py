@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wildreward.common.llm.quoting import Budget, estimate_tokens
 from wildreward.dataset_builder.filters import extract
 from wildreward.dataset_builder.labelers.prompts import chat_messages, request_record
-from wildreward.dataset_builder.labelers.quoting import Budget, estimate_tokens
 from wildreward.dataset_builder.prepare import slices_of, with_layouts
 from wildreward.dataset_builder.privacy import redact
 from wildreward.dataset_builder.read import usable, why_unusable

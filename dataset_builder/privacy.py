@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from wildreward.common import credentials
 from wildreward.common.disguise import undisguised
+from wildreward.common.llm.quoting import ChatMessage
 from wildreward.dataset_builder import people, personal
-from wildreward.dataset_builder.labelers.base import ChatMessage
 from wildreward.dataset_builder.records import Turn
 
 

@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from wildreward.common import chat, parts
-from wildreward.dataset_builder.labelers.base import Answer, ChatMessage, Request, Task
+from wildreward.common.llm.answers import Answer
+from wildreward.common.llm.quoting import ChatMessage
+from wildreward.dataset_builder.labelers.base import Request, Task
 
 # Why a source record never became a conversation.
 EMPTY_CONVERSATION = "empty_conversation"

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from wildreward.common.llm.answers import WORTH_ASKING_AGAIN
 from wildreward.common.names import public_name
-from wildreward.dataset_builder.labelers.base import WORTH_ASKING_AGAIN
 from wildreward.dataset_builder.privacy import redact
 from wildreward.dataset_builder.records import DUPLICATE_CONVERSATION, LEVEL_TO_LABEL
 from wildreward.dataset_builder.shards import doubt_about_users

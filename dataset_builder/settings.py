@@ -329,8 +329,8 @@ class BuildSettings:
             names = ("model", "min_confidence", "classifier_base")
             arguments = {name.replace("classifier_base", "base_model"): getattr(self, name) for name in names}
             return arguments | self.labeler_options
-        from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
-        from wildreward.dataset_builder.labelers.quoting import Budget
+        from wildreward.common.llm.client import RetryPolicy
+        from wildreward.common.llm.quoting import Budget
 
         arguments = {"model": self.model, "budget": Budget.of(self.shown_tokens)}
         if self.labeler == "transformers" and not (self.base_url or self.labeler_options.get("base_url")):

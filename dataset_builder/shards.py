@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wildreward.dataset_builder.labelers.base import ChatMessage
+from wildreward.common.llm.quoting import ChatMessage
 from wildreward.dataset_builder.labelers.rating import NOT_ON_AN_ANSWER, SAYS_NOTHING, UNKNOWN
 from wildreward.dataset_builder.records import ROLE_LETTERS, Conversation, turn_places
 from wildreward.dataset_builder.schemas import CONVERSATION, read_rows, write_rows

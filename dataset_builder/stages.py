@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wildreward.common.errors import UserError
 from wildreward.common.files import make_folder, read_json, write_json
+from wildreward.common.llm.answers import Answer
+from wildreward.common.llm.ledger import Prices, totals
 from wildreward.dataset_builder import card, figures
 from wildreward.dataset_builder.dedup import duplicates_among
 from wildreward.dataset_builder.export import write_dataset, write_levels
 from wildreward.dataset_builder.filters import extract, filters_by_text
 from wildreward.dataset_builder.label import (
-    Prices,
     check_failures,
     has_failures,
     label_free,
@@ -29,9 +30,8 @@ from wildreward.dataset_builder.label import (
     write_answers,
 )
 from wildreward.dataset_builder.labelers import make_labeler
-from wildreward.dataset_builder.labelers.base import Answer, Labeler, Task
+from wildreward.dataset_builder.labelers.base import Labeler, Task
 from wildreward.dataset_builder.labelers.rating import RATED, RatingLabeler, weigh
-from wildreward.dataset_builder.ledger import totals
 from wildreward.dataset_builder.mining import candidate_pairs, compare
 from wildreward.dataset_builder.privacy import public_row, redact
 from wildreward.dataset_builder.read import read_into_shards, why_unusable, write_places

@@ -3,20 +3,25 @@
 from pathlib import Path
 
 from wildreward.common.errors import UserError
-from wildreward.evaluation.settings import EvaluateConfig
+from wildreward.evaluation.settings import EvaluateConfig, JudgeConfig
 
-CONFIGS = (EvaluateConfig,)
+CONFIGS = (EvaluateConfig, JudgeConfig)
 
 
-def main(config: EvaluateConfig) -> None:
+def main(config: EvaluateConfig, judge: JudgeConfig) -> None:
     """Run the command."""
     from wildreward.evaluation.compare import compare_models
     from wildreward.evaluation.report import markdown
     from wildreward.evaluation.results import evaluate_model, output_folder
 
-    if (config.model is None) == (config.compare is None):
-        raise UserError("give either --model MODEL or --compare A B")
-    if config.compare is not None:
+    judge.check(config)
+    if sum(given is not None for given in (config.model, config.compare, judge.judge)) != 1:
+        raise UserError("give one of --model MODEL, --compare A B and --judge MODEL")
+    if judge.judge is not None:
+        from wildreward.evaluation.judged import evaluate_judge
+
+        results, folder = evaluate_judge(config, judge), Path(config.output or "")
+    elif config.compare is not None:
         results, folder = compare_models(config), Path(config.output or "")
     else:
         results, folder = evaluate_model(config), output_folder(config)

@@ -23,7 +23,7 @@ from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.evaluation.statistics import Ints, roc_auc, spearman, too_few
 from wildreward.evaluation.store import ScoreStore, score_groups
 from wildreward.evaluation.wildfb import LEVELS, HeldOut
-from wildreward.scoring.load import load_scorer, model_levels
+from wildreward.scoring.load import load_scorer, model_levels, takes_reference
 from wildreward.scoring.protocol import Scored, Scorer
 
 LEVEL_MEASURES = ("mae", "rmse", "accuracy", "within_one_accuracy", "qwk")
@@ -45,13 +45,16 @@ def compare_models(config: EvaluateConfig) -> dict[str, Any]:
     with FolderLock(folder / "work"):
         inputs = load_inputs(config)
         levels = [model_levels(model, **loading) for model in models]
+        policies = {model for model in models if loading["reference"] and takes_reference(model, **loading)}
+        if loading["reference"] and not policies:
+            raise UserError("--reference is for a causal language model trained by DPO, and none of the models is one")
         if config.dataset:
             _check_levels(models, levels)
         each: list[dict[str, Any]] = []
         scores: list[dict[str, list]] = []
         letters = ascii_lowercase[: len(models)]
         for letter, model in zip(letters, models, strict=True):
-            scorer = load_scorer(model, **loading)
+            scorer = load_scorer(model, **loading | ({} if model in policies else {"reference": None}))
             own = folder / letter
             each.append(evaluate_scorer(scorer, own, inputs, config))
             scores.append(_known_scores(scorer, ScoreStore(own / "work" / "scores", scorer), inputs))

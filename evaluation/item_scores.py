@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from wildreward.common.cards import merge_card, section
 from wildreward.common.files import atomic_path
 from wildreward.evaluation.benchmarks.items import Benchmark, Item
+from wildreward.evaluation.judge import Judged
 from wildreward.evaluation.wildfb import HeldOut
 from wildreward.scoring.protocol import Scored
 
@@ -29,6 +30,13 @@ BENCHMARK_SCHEMA = pa.schema(
         ("credits", _NUMBERS),
         ("tie", pa.bool_()),
         ("margin", pa.float64()),
+    ]
+)
+JUDGED_SCHEMA = pa.schema(
+    [
+        *(field for field in BENCHMARK_SCHEMA if field.name not in ("scores", "level_probs")),
+        ("preferences", _NUMBERS),
+        ("verdicts", pa.list_(pa.list_(pa.string()))),
     ]
 )
 DATASET_SCHEMA = pa.schema(
@@ -51,7 +59,9 @@ What `wildreward evaluate` measured, item by item; `load_dataset(…, NAME, spli
 
 Of benchmarks and pairs: `scores` of the candidates, the first `num_correct` of them right; `pairs`, positions of a better and a
 worse one; `credits`, what the published rule gives the item; `cluster`, items that are resampled together. Of held-out splits:
-`label` and `score`, one answer a row. `level_probs` where the model has levels. Texts are not repeated here: `id` is the source's.
+`label` and `score`, one answer a row. `level_probs` where the model has levels. Of a judge instead of scores: `preferences`, for each
+pair 1 for the better answer, 0 for the worse one, 0.5 for none, null where it failed; `verdicts`, what it said when the better one was
+shown first, and when it was shown second. Texts are not repeated here: `id` is the source's.
 """
 
 
@@ -60,21 +70,42 @@ def write_benchmark(
 ) -> None:
     """One row an item of a benchmark or of a set of pairs."""
     rows = [
-        {
-            "id": item.id,
-            "subset": item.subset,
-            "cluster": benchmark.cluster(item),
+        _of_item(benchmark, item, benchmark.credit(item, [one.score for one in scores]))
+        | {
             "scores": [one.score for one in scores],
             "level_probs": None if scores[0].level_probs is None else [list(one.level_probs or ()) for one in scores],
-            "num_correct": item.num_correct,
-            "pairs": [list(pair) for pair in benchmark.pairs(item)],
-            "credits": list(benchmark.credit(item, [one.score for one in scores])),
-            "tie": item.extra.get("tie"),
-            "margin": item.extra.get("margin"),
         }
         for item, scores in zip(items, scored, strict=True)
     ]
     _write(folder, name, rows, BENCHMARK_SCHEMA)
+
+
+def write_judged(
+    folder: Path, name: str, benchmark: Benchmark, items: Sequence[Item], judged: Sequence[Sequence[Judged]]
+) -> None:
+    """The same of a judge's preferences."""
+    rows = [
+        _of_item(benchmark, item, benchmark.judged_credit(item, [one.won for one in pairs]))
+        | {
+            "preferences": [None if one.failed else one.won for one in pairs],
+            "verdicts": [[one.better_first.verdict, one.better_second.verdict] for one in pairs],
+        }
+        for item, pairs in zip(items, judged, strict=True)
+    ]
+    _write(folder, name, rows, JUDGED_SCHEMA)
+
+
+def _of_item(benchmark: Benchmark, item: Item, credits: Sequence[float]) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "subset": item.subset,
+        "cluster": benchmark.cluster(item),
+        "num_correct": item.num_correct,
+        "pairs": [list(pair) for pair in benchmark.pairs(item)],
+        "credits": list(credits),
+        "tie": item.extra.get("tie"),
+        "margin": item.extra.get("margin"),
+    }
 
 
 def write_dataset(folder: Path, name: str, data: HeldOut, scored: Sequence[Scored]) -> None:

@@ -1,6 +1,7 @@
 """`report.html`: one self-contained page with the tables, the figures, and the pairs the model is most wrong about."""
 
 import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from wildreward.evaluation.item_scores import set_names
 from wildreward.evaluation.report import markdown
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
+LINK = re.compile(r"\[([^\]]+)\]\((https://[^)\s]+)\)")
 LONGEST = 4000  # characters of a message that are shown
 
 
@@ -25,7 +27,7 @@ def write_page(folder: Path, results: Mapping[str, Any]) -> None:
         if path.exists() and (pairs := read_json(path)):
             wrong[title] = pairs
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["shorten"] = _shorten
+    environment.filters |= {"shorten": _shorten, "pieces": _pieces}
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         model=results["model"],
         blocks=_blocks(markdown(results)),
@@ -41,6 +43,15 @@ def write_page(folder: Path, results: Mapping[str, Any]) -> None:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} […{len(text) - LONGEST} characters more]"
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """A text of our own Markdown as (words, address) of its links, and (words, "") of what is between them."""
+    before, *rest = LINK.split(text)
+    pieces = [(before, "")]
+    for words, address, after in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        pieces += [(words, address), (after, "")]
+    return pieces
 
 
 def _embedded(path: Path) -> str:

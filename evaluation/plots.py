@@ -158,10 +158,10 @@ def accuracy_by_margin(
         axis.plot(x, 100 * curve.accuracy, "o-", color=BLUE, markersize=3.5, label="accuracy")
     by_margin.plot(curve.margin, 100 * curve.coverage, "s--", color=ORANGE, markersize=3, label="pairs kept")
     by_margin.set(xlabel=f"smallest score margin kept ({unit})", ylabel="% of pairs", ylim=(-3, 103))
-    by_margin.legend(loc="center right", frameon=False, fontsize=8)
+    by_margin.legend(loc="best", frameon=False, fontsize=8)
     by_coverage.set(xlabel=f"pairs kept (% of {better.size})", ylabel="accuracy of the pairs kept (%)")
     by_coverage.invert_xaxis()
-    by_coverage.legend(loc="upper left", frameon=False, fontsize=8)
+    by_coverage.legend(loc="best", frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 

@@ -97,8 +97,10 @@ def pairs_table(name: str, result: Mapping[str, Any]) -> str:
     rows += [[key, estimate_text(value)] for key, value in result.get("parts", {}).items()]
     rows += [[f"{key} ({s['n']} pairs)", estimate_text(s)] for key, s in result.get("subsets", {}).items()]
     if "calibration" in result:
-        calibration, bias = result["calibration"], result["length_bias"]
+        calibration = result["calibration"]
         rows.append(["ECE of P(chosen better)", number_text(calibration["ece"], reason=calibration.get("reason"))])
+    if "length_bias" in result:
+        bias = result["length_bias"]
         for side in ("shorter", "longer"):
             title = f"accuracy where the chosen answer is {side} ({bias[f'n_better_{side}'] or 0:.0f} pairs)"
             rows.append([title, number_text(bias[f"accuracy_better_{side}"], reason=bias.get("reason"))])
@@ -110,11 +112,38 @@ def pairs_table(name: str, result: Mapping[str, Any]) -> str:
         ties = result["ties"]
         title = f"ROC-AUC of the score difference, decided pairs against {result['n_ties']} ties"
         rows.append([title, number_text(ties["roc_auc"], reason=ties.get("reason"))])
+    rows += judge_rows(result)
     rule = result.get("rule", "") + _incomplete(result)
     return (
         f"### {name}: {result['n']} pairs of {result.get('prompts', 0)} prompts\n\n{rule} 95% intervals resample prompts.\n\n"
         + markdown_table(["measure", "value"], rows)
         + margin_table(result.get("calibration", {}))
+    )
+
+
+def judge_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """How a judge behaved, for a table of measures; nothing of a reward model."""
+    if "judge" not in result:
+        return []
+    told = result["judge"]
+    reasons = ", ".join(f"{reason} {count}" for reason, count in told["reasons"].items())
+    return [
+        ["both orders contradict each other, share of pairs", number_text(told["contradictions"])],
+        ["no preference otherwise, share of pairs", number_text(told["ties"])],
+        ["the answer shown first is preferred (0.5: no position bias)", number_text(told["first_preferred"])],
+        [
+            f"failed, share of {told['n']} pairs" + (f" (answers: {reasons})" if reasons else ""),
+            number_text(told["failed"]),
+        ],
+    ]
+
+
+def asked_text(asked: Mapping[str, Any]) -> str:
+    """What a judge was asked, in all runs, and what that cost."""
+    cost = f", cost {asked['cost']:,.2f}" if asked["cost"] else ""
+    return (
+        f"{asked['answers']:,} answers to {asked['requests']:,} requests: {asked['prompt_tokens']:,} prompt and "
+        f"{asked['completion_tokens']:,} completion tokens{cost}."
     )
 
 
@@ -157,6 +186,7 @@ def benchmark_tables(results: Mapping[str, Any]) -> str:
         parts.append(
             f"\n### {name}: {result['n']} items, {estimate_text(result['score'], 1, 100.0)}\n\n{result['rule']}{_incomplete(result)}\n\n"
             + markdown_table(["subset", "items", "score (%)"], subsets)
+            + (f"\n\n{markdown_table(['measure', 'value'], behaved)}" if (behaved := judge_rows(result)) else "")
         )
     return "\n".join(parts)
 
@@ -193,4 +223,6 @@ def markdown(results: Mapping[str, Any]) -> str:
     if tables := benchmark_tables(results):
         parts.append(tables)
     parts += [pairs_table(name, result) for name, result in results.get("pairs", {}).items()]
+    if "asked" in results:
+        parts.append(asked_text(results["asked"]))
     return "\n\n".join(parts) + "\n"

@@ -78,8 +78,8 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, config: Evalua
         if num_levels is not None:
             check_labels(data, num_levels, name)
     store = ScoreStore(folder / "work" / "scores", scorer)
-    results = _empty_results(scorer, config)
-    _keep_earlier(folder / "results.json", results)
+    results = empty_results(scorer, config)
+    keep_earlier(folder / "results.json", results)
     several = len(results["datasets"].keys() | inputs.datasets.keys()) > 1
     figures = folder / "figures"
     drawings: list[Drawing] = []
@@ -139,7 +139,7 @@ def _shows_pairs(result: dict[str, Any]) -> bool:
     return "reason" not in result.get("pairs", {"reason": "there are none"})
 
 
-def _empty_results(scorer: Scorer, config: EvaluateConfig) -> dict[str, Any]:
+def empty_results(scorer: Scorer, config: EvaluateConfig) -> dict[str, Any]:
     """What `results.json` says before anything is measured: of which model, and what else the numbers depend on."""
     from wildreward.modeling_wildreward.ordinal import positive_from  # brings torch, which reading does without
 
@@ -169,7 +169,7 @@ def _empty_results(scorer: Scorer, config: EvaluateConfig) -> dict[str, Any]:
     }
 
 
-def _keep_earlier(path: Path, results: dict[str, Any]) -> None:
+def keep_earlier(path: Path, results: dict[str, Any]) -> None:
     """Take over what a file holds of the same model under the same settings."""
     earlier = read_json(path) if path.exists() else None
     parts = ("model", "datasets", "benchmarks")

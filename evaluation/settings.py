@@ -1,9 +1,10 @@
 """The settings of an evaluation: one object from the command line to whatever reads them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 from wildreward.common.errors import UserError
-from wildreward.common.settings import check_above, check_least
+from wildreward.common.settings import check_above, check_least, check_range
 from wildreward.scoring.load import MODEL_HELP, LoadingConfig
 
 
@@ -52,3 +53,90 @@ class EvaluateConfig(LoadingConfig):
             raise UserError(
                 "nothing to evaluate on; give --dataset DIR_OR_ID or --benchmark NAME[=PATH] or --pairs FILE_OR_ID"
             )
+
+
+@dataclass
+class JudgeConfig:
+    """A chat model that is asked which of two answers is better, in place of a reward model."""
+
+    option_groups: ClassVar[dict[str, str]] = {"judge": "a chat model as a judge"}
+
+    judge: str | None = field(
+        default=None,
+        metadata={
+            "help": "Chat model instead of --model, as its server calls it: it is shown the two answers of every pair in both "
+            "orders. Needs --output."
+        },
+    )
+    base_url: str | None = field(
+        default=None,
+        metadata={"help": "OpenAI-compatible server that is asked, up to and including /v1; default: OpenAI's own."},
+    )
+    api_key_env: str = field(
+        default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the server's key."}
+    )
+    concurrency: int = field(default=128, metadata={"help": "Most requests under way at once."})
+    temperature: float = field(default=0.0, metadata={"help": "Sampling temperature."})
+    extra_body: str = field(
+        default="", metadata={"help": 'More request fields as JSON, e.g. {"reasoning_effort": "low"}.'}
+    )
+    max_answer_tokens: int = field(default=1024, metadata={"help": "Room for a reply, with its thinking."})
+    shown_tokens: int = field(
+        default=16_000, metadata={"help": "Most tokens of a pair and its prompt that are shown; the rest is cut out."}
+    )
+    timeout: float = field(
+        default=120.0, metadata={"help": "Seconds that one answer may take; a question gets 7.5 times that."}
+    )
+    max_failed: float = field(
+        default=0.01,
+        metadata={
+            "help": "Share of questions that may stay unanswered because the server failed or was too slow. With more the run "
+            "ends without results; the same command then asks only those again."
+        },
+    )
+    price_prompt: float = field(default=0.0, metadata={"help": "Price of a million prompt tokens, to show the cost."})
+    price_completion: float = field(default=0.0, metadata={"help": "Price of a million completion tokens."})
+
+    def check(self, config: EvaluateConfig) -> None:
+        """Refuse options that do not go together, and numbers out of range (`UserError`)."""
+        if self.judge is None:
+            refuse_unused([*changed(self)], "without --judge")
+            return
+        kept = {
+            "dataset",
+            "split",
+            "benchmark",
+            "pairs",
+            "output",
+            "limit",
+            "seed",
+            "bootstrap",
+            "plots",
+            "keep_reasoning",
+        }
+        if config.dataset:
+            raise UserError(
+                "--judge compares two answers to one prompt, and --dataset holds single answers with a level; expected --pairs "
+                "or --benchmark"
+            )
+        refuse_unused([name for name in changed(config) if name not in kept], "with --judge")
+        if config.output is None:
+            raise UserError("a judge has no folder, so results cannot be written into it; give --output DIR")
+        check_range(("max_failed", self.max_failed, 0, 1))
+
+
+def changed(config: object) -> list[str]:
+    """Options that are not at their defaults."""
+    return [
+        option.name for option in fields(config) if getattr(config, option.name) != getattr(type(config)(), option.name)
+    ]
+
+
+def refuse_unused(names: list[str], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        UserError: there are some.
+    """
+    if names:
+        raise UserError(f"{', '.join(f'--{name}' for name in names)} has no effect {why}; leave it out")

@@ -8,6 +8,7 @@ import numpy as np
 
 from wildreward.common.files import make_folder, write_json
 from wildreward.evaluation.benchmarks.items import Benchmark, Item
+from wildreward.evaluation.judge import Judged
 from wildreward.evaluation.pairs import Pairs
 from wildreward.evaluation.wildfb import HeldOut
 from wildreward.scoring.protocol import Scored
@@ -31,17 +32,27 @@ def of_benchmark(
         if gaps and max(gaps) > 0:  # of one item only the worst
             found.append((max(gaps), item, pairs[int(np.argmax(gaps))], scores))
     found.sort(key=lambda one: -one[0])
-    return [
-        {
-            "id": f"{item.subset} {item.id}".strip(),
-            "prompt": item.prompt,
-            "answers": [
-                {"before": item.leads[k] if item.leads else [], "answer": item.candidates[k], "score": scores[k].score}
-                for k in pair
-            ],
-        }
-        for _, item, pair, scores in found[:MOST]
-    ]
+    return [_pair(item, pair, [{"score": scores[k].score} for k in pair]) for _, item, pair, scores in found[:MOST]]
+
+
+def of_judged(benchmark: Benchmark, items: Sequence[Item], judged: Sequence[Sequence[Judged]]) -> list[dict[str, Any]]:
+    """The first pairs of which a judge prefers the worse answer in both orders; of one item only one."""
+    found = []
+    for item, verdicts in zip(items, judged, strict=True):
+        pairs = [] if item.extra.get("tie") else zip(benchmark.pairs(item), verdicts, strict=True)
+        lost = [pair for pair, one in pairs if one.won == 0 and not one.failed]
+        found += [_pair(item, pair, [{}, {}]) for pair in lost[:1]]
+    return found[:MOST]
+
+
+def _pair(item: Item, pair: tuple[int, int], more: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is shown of a pair: the better answer first, each with `more` about it."""
+    shown = [{"before": item.leads[k] if item.leads else [], "answer": item.candidates[k]} for k in pair]
+    return {
+        "id": f"{item.subset} {item.id}".strip(),
+        "prompt": item.prompt,
+        "answers": [one | other for one, other in zip(shown, more, strict=True)],
+    }
 
 
 def of_dataset(data: HeldOut, pairs: Pairs) -> list[dict[str, Any]]:

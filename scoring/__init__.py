@@ -3,6 +3,7 @@
 protocol.py          conversations in, scores out: what every source is
 load.py              any model by its name: local.py (a folder or Hub id) or remote.py (URLs)
 remote.py            batches spread over servers; endpoint.py: one attempt at one; wire_formats.py: how each kind is asked
+own_code.py          a model that comes with code of its own; implicit.py: a policy beside its reference
 classifier.py        what a plain classifier reads and what its logits say, here or behind an engine
 scorer.py            RewardScorer: messages to token ids to scores; reward_text.py: the same input as plain text
 reward_function.py   a source as the callable that trainers take

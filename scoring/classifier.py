@@ -33,13 +33,15 @@ class Classifier:
         config: its configuration.
         tokenizer: its tokenizer, see `named_tokenizer`.
         max_length: longest input in tokens; an export's tokenizer says its own.
+        own_code: what it returns is read by who runs it, whatever its labels are.
 
     Raises:
         UserError: several labels, and no `wildreward_form` that says what they mean; or damaged numbers.
     """
 
-    def __init__(self, name: str, config: Any, tokenizer: Any, max_length: int) -> None:
-        check_labels(name, config)
+    def __init__(self, name: str, config: Any, tokenizer: Any, max_length: int, own_code: bool = False) -> None:
+        if not own_code:
+            check_labels(name, config)
         self.tokenizer, self.num_labels = tokenizer, config.num_labels
         self.form = getattr(config, "wildreward_form", None)
         if self.form is not None:
@@ -142,7 +144,13 @@ def check_labels(name: str, config: Any) -> None:
         raise UserError(
             f"{name} is a {config.model_type} model with {config.num_labels} labels; expected a WildReward model or a "
             "classifier with one label, or an export (wildreward convert reads one with K-1 threshold labels)"
+            + own_code_hint(config)
         )
+
+
+def own_code_hint(config: Any) -> str:
+    """What to add to a refusal of a model whose configuration names code of its own, which was not run."""
+    return "; it names code of its own, which --trust-remote-code runs" if getattr(config, "auto_map", None) else ""
 
 
 def pad_token(config: Any) -> int | None:

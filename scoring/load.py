@@ -23,8 +23,8 @@ URL_HELP = (
     "SGLang), /pooling (vLLM), /predict (TEI); several URLs of one model with commas between them share the work"
 )
 MODEL_HELP = (
-    "Reward model: a WildReward folder or Hub id, an export of one, a sequence classifier with one label (Bradley-Terry), a "
-    f"policy with its --reference, or the URL of a server. {URL_HELP}."
+    "Reward model: a WildReward folder or Hub id, an export of one, a sequence classifier with one label (Bradley-Terry), one "
+    f"with code of its own (--trust-remote-code), a policy with its --reference, or the URL of a server. {URL_HELP}."
 )
 SERVED_MODEL_HELP = (
     "For a URL: folder or Hub id of the model that answers there. Its tokenizer and chat template make what is sent, its "
@@ -93,31 +93,51 @@ def load_scorer(
     urls = _urls(model)
     if urls:
         _warn_of_unused(source_name(urls[0]), served_model, revision, None)
+        _refuse_reference(source_name(urls[0]), reference)
         served = _open_served(urls, served_model, revision, trust_remote_code, max_length) if served_model else None
         return RemoteScorer(urls, served, keep_reasoning=keep_reasoning, **asking)
     model = str(model)
     _warn_of_unused(model, model, revision, served_model)
     if asking:
         raise UserError(f"{public_name(model)} is no URL; {', '.join(asking)} are for reward servers")
-    from wildreward.scoring.classifier import check_labels
+    from wildreward.scoring.classifier import check_labels, own_code_hint
     from wildreward.scoring.local import ClassifierScorer, WildRewardScorer
     from wildreward.scoring.scorer import default_device
 
     config, commit = open_config(model, revision, trust_remote_code)
     options = {"token_budget": token_budget, "dtype": dtype, "device_map": device_map or default_device()}
     options["keep_reasoning"] = keep_reasoning
+    if not is_policy(config):
+        _refuse_reference(public_name(model), reference)
     if config.model_type == "wildreward":
         with whole_weights():
             return WildRewardScorer(model, commit, trust_remote_code=trust_remote_code, **options)
-    if any(name.endswith("ForCausalLM") for name in config.architectures or []):
+    if is_policy(config):
         from wildreward.scoring.implicit import open_policy
 
         options |= {"max_length": max_length, "trust_remote_code": trust_remote_code}
         with whole_weights():
             return open_policy(model, commit, reference, beta, **options)
+    if trust_remote_code:
+        from wildreward.scoring.own_code import OwnCodeScorer, own_class
+
+        if own_class(config):
+            with whole_weights():
+                return OwnCodeScorer(model, commit, config, max_length=max_length, **options)
     check_labels(model, config)
+    code = {"trust_remote_code": trust_remote_code, "code_hint": own_code_hint(config)}
     with whole_weights():
-        return ClassifierScorer(model, commit, max_length=max_length, trust_remote_code=trust_remote_code, **options)
+        return ClassifierScorer(model, commit, max_length=max_length, **code, **options)
+
+
+def is_policy(config: Any) -> bool:
+    """Whether a configuration is of a causal language model, which is a reward model only beside a reference."""
+    return any(name.endswith("ForCausalLM") for name in config.architectures or [])
+
+
+def takes_reference(model: str, *, revision: str | None = None, trust_remote_code: bool = False, **_: Any) -> bool:
+    """Whether `--reference` is for this model, before its weights are loaded; takes what `load_scorer` takes."""
+    return not _urls(model) and is_policy(open_config(model, revision, trust_remote_code)[0])
 
 
 @contextlib.contextmanager
@@ -205,6 +225,13 @@ def _open_served(
         )
     tokenizer = named_tokenizer(model, commit, trust_remote_code=trust_remote_code)
     return Served(model, tokenizer, Classifier(model, config, tokenizer, max_length), commit and commit.resolved)
+
+
+def _refuse_reference(shown: str, reference: str | None) -> None:
+    if reference is not None:
+        raise UserError(
+            f"--reference is for a causal language model trained by DPO, and {shown} is none; leave it out, or give the policy"
+        )
 
 
 def _warn_of_unused(shown: str, model: str | None, revision: str | None, served_model: str | None) -> None:

@@ -113,6 +113,7 @@ class ClassifierScorer(LocalScorer):
         max_length: int,
         trust_remote_code: bool = False,
         keep_reasoning: bool = False,
+        code_hint: str = "",
         **options: Any,
     ) -> None:
         try:
@@ -126,7 +127,7 @@ class ClassifierScorer(LocalScorer):
             )
         except (OSError, ValueError, SafetensorError) as error:
             hint = "; it is not a trained reward model (a base model has no score layer)"
-            why = load_error_message(model, error) + (hint if isinstance(error, WeightsError) else "")
+            why = load_error_message(model, error) + (hint if isinstance(error, WeightsError) else "") + code_hint
             raise UserError(f"{model} is not a classifier that can be loaded: {why}") from error
         tokenizer = named_tokenizer(model, commit, trust_remote_code=trust_remote_code)
         limit = position_limit(network.base_model)

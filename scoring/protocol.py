@@ -28,7 +28,7 @@ class Scored:
 
 
 class Scorer(Protocol):
-    """Any reward model. There are `WildRewardScorer` and `ClassifierScorer` (local.py) and `RemoteScorer` (remote.py)."""
+    """Any reward model. There are `WildRewardScorer` and `ClassifierScorer` (local.py), `OwnCodeScorer`, `ImplicitScorer` and `RemoteScorer`."""
 
     name: str
     kind: str

@@ -10,28 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from wildreward.common.llm.answers import Answer
+from wildreward.common.llm.quoting import ChatMessage
 
 Task = Literal["feedback", "refusal"]
 RefusalVerdict = Literal["answered", "justified_refusal", "false_refusal"]
 REFUSAL_VERDICTS: tuple[RefusalVerdict, ...] = ("answered", "justified_refusal", "false_refusal")
 
-# Reasons an answer has no level, whatever the labeler. Labelers may add their own codes.
-UNLABELLED_UNPARSABLE = "unparsable_answer"  # the labeler answered, but not with one of the five levels
 UNLABELLED_NOT_FOUND = "not_in_labels_file"
-SERVER_ERROR = "server_error"  # the server failed on this question again and again
-DEADLINE = "deadline_exceeded"  # no answer in time
-REJECTED = "request_rejected"  # the server refuses this very question
-NO_ANSWER = "no_answer"  # the labeler passed the question over
-# Nothing was said about these: another run asks them again. The others would end the same way.
-WORTH_ASKING_AGAIN = frozenset({SERVER_ERROR, DEADLINE, NO_ANSWER})
-
-
-class ChatMessage(NamedTuple):
-    """One message: role is "system", "user", "tool" or "assistant", see `common.chat`."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +48,6 @@ class Request:
     language: str | None = None
     steps: str = ""
     on_ask: Callable[[], object] = field(default=lambda: None, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a labeler said about one request.
-
-    Attributes:
-        key: the request's key.
-        level: 1–5, or None: unlabelled (always None for the "refusal" task).
-        verdict: for the "refusal" task: answered | justified_refusal | false_refusal, None when it could not tell.
-        confidence: 0–1, None where the labeler has no notion of it.
-        reason: short code: what decided, or why there is no level or verdict.
-        attempts: how many times the labeler was asked, failures included; 0 when nothing was asked.
-        prompt_tokens, completion_tokens: over all attempts, 0 where nothing is generated.
-    """
-
-    key: str
-    level: int | None
-    confidence: float | None = None
-    reason: str = ""
-    verdict: RefusalVerdict | None = None
-    attempts: int = 1
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        if self.level is not None and self.level not in (1, 2, 3, 4, 5):
-            raise ValueError(f"level must be 1, 2, 3, 4, 5 or None, got {self.level!r}")
-        if self.verdict is not None and self.verdict not in REFUSAL_VERDICTS:
-            raise ValueError(f"verdict must be one of {REFUSAL_VERDICTS} or None, got {self.verdict!r}")
 
 
 class Labeler(ABC):

@@ -10,9 +10,10 @@ from itertools import islice
 
 import numpy as np
 
+from wildreward.common.llm.answers import Answer
 from wildreward.common.names import public_name
 from wildreward.common.settings import check_range
-from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
+from wildreward.dataset_builder.labelers.base import Labeler, Request
 from wildreward.dataset_builder.labelers.feedback_model import (
     BASE_MODEL,
     FeedbackModel,

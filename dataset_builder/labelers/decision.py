@@ -12,19 +12,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wildreward.common.errors import UserError
+from wildreward.common.llm.answers import Answer, Reading, Unusable
+from wildreward.common.llm.client import RetryPolicy
+from wildreward.common.llm.quoting import Budget, report_cut_rows
 from wildreward.common.lookup import load_error_message
 from wildreward.common.names import public_name
 from wildreward.common.settings import check_least
-from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request, Task
-from wildreward.dataset_builder.labelers.llm_client import EndpointLabeler, RetryPolicy
-from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
+from wildreward.dataset_builder.labelers.base import Labeler, Request, Task
+from wildreward.dataset_builder.labelers.endpoint import EndpointLabeler
 from wildreward.dataset_builder.labelers.prompts import (
     DECISIONS,
     LEVELS,
     request_record,
     version_of,
 )
-from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
 
 if TYPE_CHECKING:
     import torch
@@ -145,16 +146,16 @@ class HttpDecisionLabeler(EndpointLabeler):
         self.version = version_of(model, repr(self.budget))
         self.settings = {"model": public_name(model), **self.budget.settings()}
 
-    def body(self, request: Request, budget: Budget, asked_before: int) -> tuple[dict[str, Any], bool]:
-        asked, cut = decision_request(request, budget)
+    def body(self, question: Request, budget: Budget, asked_before: int) -> tuple[dict[str, Any], bool]:
+        asked, cut = decision_request(question, budget)
         return {"model": self.model, **asked}, cut
 
-    def read(self, sent: dict[str, Any], payload: Any, task: Task) -> Reading:
+    def read(self, sent: dict[str, Any], payload: Any, question: Request) -> Reading:
         try:
-            probabilities = payload["answers"][task]["probabilities"]
+            probabilities = payload["answers"][question.task]["probabilities"]
         except (KeyError, TypeError):
             raise Unusable(NOT_A_PROBABILITY) from None
-        return read_probabilities(probabilities, task)
+        return read_probabilities(probabilities, question.task)
 
 
 def load_pipeline(model: str, device: str | None) -> "DecisionPipeline":

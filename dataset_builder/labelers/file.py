@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 
 from wildreward.common.errors import UserError
-from wildreward.dataset_builder.labelers.base import (
-    REFUSAL_VERDICTS,
-    UNLABELLED_NOT_FOUND,
-    Answer,
-    Labeler,
-    Request,
-)
+from wildreward.common.llm.answers import Answer
+from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, UNLABELLED_NOT_FOUND, Labeler, Request
 from wildreward.dataset_builder.sources.files import unreadable
 from wildreward.dataset_builder.text import hash64
 

@@ -3,90 +3,16 @@
 There is no fallback value. A reply that says two things, something out of range or nothing is `Unusable`.
 """
 
-import json
 import math
 import re
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
-from wildreward.common.parts import Unreadable, pieces_of, text_of
-from wildreward.common.reasoning import split_reasoning
-from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, UNLABELLED_UNPARSABLE, RefusalVerdict, Task
+from wildreward.common.llm.answers import UNPARSABLE, Unusable
+from wildreward.common.llm.replies import answer_in, stated
 
-EMPTY = "empty_answer"
-TRUNCATED = "truncated_answer"
 OUT_OF_RANGE = "level_out_of_range"
-DECLINED = "labeler_declined"
 
 _BARE_LEVEL = re.compile(r'\s*(?:\**"?level"?\**\s*[:=]\s*)?\**"?(\d+)"?\**\s*\.?\s*', re.IGNORECASE)
-_OBJECT = re.compile(r"\{[^{}]*\}")
-
-
-class Unusable(Exception):
-    """A reply without a usable level or verdict; `reason` is the code the row gets when asking again does not help."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Reading(NamedTuple):
-    """What a reply says. Exactly one of `level` and `verdict` is set."""
-
-    level: int | None = None
-    verdict: RefusalVerdict | None = None
-    confidence: float | None = None
-
-
-def read_chat_completion(payload: Any, task: Task) -> Reading:
-    """Read the JSON of a chat completion.
-
-    Raises:
-        Unusable: the reply is empty, cut off, not in the asked form, or not one of the levels or verdicts.
-    """
-    try:
-        choice = payload["choices"][0]
-        message, finish_reason = dict(choice["message"]), choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        raise Unusable(UNLABELLED_UNPARSABLE) from None
-    if finish_reason == "length":
-        raise Unusable(TRUNCATED)
-    if finish_reason == "content_filter" or message.get("refusal"):
-        raise Unusable(DECLINED)
-    text = _text(message)
-    if not text.strip():
-        raise Unusable(EMPTY)
-    if task == "refusal":
-        return Reading(verdict=read_verdict(text))
-    level = read_level(text)
-    return Reading(level=level, confidence=level_probability(choice.get("logprobs"), level))
-
-
-def is_prose(payload: Any) -> bool:
-    """Whether a chat completion holds a reply that, apart from its thinking, is anything but a JSON object."""
-    try:
-        return not isinstance(json.loads(_answer(_text(payload["choices"][0]["message"]))), dict)
-    except ValueError:
-        return True
-    except (KeyError, IndexError, TypeError, AttributeError, Unusable):
-        return False
-
-
-def _text(message: dict[str, Any]) -> str:
-    """What a message says. Servers that take all of a reply for reasoning leave the content empty: an object is no reasoning."""
-    try:
-        pieces = pieces_of(message, "content")
-    except Unreadable:
-        raise Unusable(UNLABELLED_UNPARSABLE) from None
-    if (said := text_of(pieces)).strip():
-        return said
-    thoughts = (_answer(piece.text).strip() for piece in pieces if piece.kind == "reasoning")
-    return next((thought for thought in thoughts if _OBJECT.fullmatch(thought)), "")
-
-
-def _answer(text: str) -> str:
-    """A reply without its reasoning. A reply is short, and nobody asked about tags: even what looks like a mention ends it."""
-    return split_reasoning(text).answer.rpartition("</think>")[2]
 
 
 def read_level(text: str) -> int:
@@ -95,36 +21,13 @@ def read_level(text: str) -> int:
     >>> read_level('{"level": 4}')
     4
     """
-    bare = _BARE_LEVEL.fullmatch(_answer(text))
-    stated = [int(bare[1])] if bare else [_integer(value) for value in _stated(text, "level")]
-    if not stated or None in stated or len(set(stated)) > 1:
-        raise Unusable(UNLABELLED_UNPARSABLE)
-    if stated[0] not in (1, 2, 3, 4, 5):
+    bare = _BARE_LEVEL.fullmatch(answer_in(text))
+    levels = [int(bare[1])] if bare else [_integer(value) for value in stated(text, "level")]
+    if not levels or None in levels or len(set(levels)) > 1:
+        raise Unusable(UNPARSABLE)
+    if levels[0] not in (1, 2, 3, 4, 5):
         raise Unusable(OUT_OF_RANGE)
-    return stated[0]
-
-
-def read_verdict(text: str) -> RefusalVerdict:
-    """The one verdict `text` states: a JSON object with `verdict`, alone or within prose, or the bare word."""
-    bare = _answer(text).strip().strip('."').lower()
-    stated = {bare} if bare in REFUSAL_VERDICTS else set(map(str, _stated(text, "verdict")))
-    found = [verdict for verdict in REFUSAL_VERDICTS if verdict in stated]
-    if len(stated) != 1 or not found:
-        raise Unusable(UNLABELLED_UNPARSABLE)
-    return found[0]
-
-
-def _stated(text: str, field: str) -> list[Any]:
-    """Every value given to `field` in the JSON objects of a reply; a field given twice counts twice."""
-    values: list[Any] = []
-
-    def collect(pairs: list[tuple[str, Any]]) -> None:
-        values.extend(value for name, value in pairs if name == field)
-
-    for candidate in _OBJECT.findall(_answer(text)):
-        with suppress(ValueError):
-            json.loads(candidate, object_pairs_hook=collect)
-    return values
+    return levels[0]
 
 
 def _integer(value: Any) -> int | None:

@@ -1,19 +1,16 @@
 """The two questions put to a model, in words: which level a follow-up shows, and whether an answer was a refusal.
 
 The instructions stand in the system message and never change within a run, so that servers can reuse their prefix. The
-conversation follows in the user message as a quoted record (see `quoting`), and the question is repeated after it.
+conversation follows in the user message as a quoted record (see `common/llm/quoting.py`), and the question is repeated after it.
 `PROMPT_VERSION` changes with any of the wording: answers to another wording are never taken for answers to this one.
 """
 
-import hashlib
-import json
-from typing import Literal
+from collections.abc import Sequence
 
+from wildreward.common.hashing import json_sha256
+from wildreward.common.llm.quoting import CONTROL_TOKENS, LEFT_OUT, Budget, ChatMessage, Record, framed, recent, shorten
 from wildreward.common.names import public_name
 from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Request, Task
-from wildreward.dataset_builder.labelers.quoting import CONTROL_TOKENS, LEFT_OUT, Budget, Record, record
-
-ReplyForm = Literal["json_schema", "json_object"]
 
 # level: (name, what it means). Also the options of the decision labeler.
 LEVELS: dict[int, tuple[str, str]] = {
@@ -173,17 +170,38 @@ DECISIONS: dict[Task, dict[str, object]] = {
 _WORDING = [_SYSTEMS, _BEFORE, _AFTER, _REMINDER, _EXAMPLES, SCHEMAS, DECISIONS, CONTROL_TOKENS.pattern, LEFT_OUT]
 
 
-def settings_digest(settings: list[object]) -> str:
-    """Short hash of JSON-serialisable settings, for the version of a labeler."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
-PROMPT_VERSION = settings_digest(_WORDING)
+PROMPT_VERSION = json_sha256(_WORDING, 12)
 
 
 def version_of(model: str, *settings: object) -> str:
     """The version of a labeler that asks `model` in these words, with these settings."""
-    return f"{public_name(model)}@{settings_digest([PROMPT_VERSION, model, *settings])}"
+    return f"{public_name(model)}@{json_sha256([PROMPT_VERSION, model, *settings], 12)}"
+
+
+def record(
+    history: Sequence[ChatMessage],
+    query: str,
+    response: str,
+    budget: Budget,
+    feedback: str | None = None,
+    steps: str = "",
+) -> Record:
+    """Make the record of one turn; without `feedback` for questions about the response alone. `steps` led to it."""
+    earlier, cut = recent(history, budget.history)
+    fields: dict[str, object] = {}
+    if omitted := len(history) - len(earlier):
+        fields["earlier_messages_left_out"] = omitted
+    fields["earlier_messages"] = earlier
+    parts = {"user_request": (query, budget.query)}
+    if steps:
+        parts["assistant_tool_use"] = (steps, budget.history // 2)
+    parts["assistant_answer"] = (response, budget.response)
+    if feedback is not None:
+        parts["user_follow_up"] = (feedback, budget.feedback)
+    for name, (text, tokens) in parts.items():
+        fields[name], was_cut = shorten(text, tokens)
+        cut |= was_cut
+    return framed(fields, cut or omitted > 0)
 
 
 def request_record(request: Request, budget: Budget) -> Record:
@@ -201,10 +219,3 @@ def chat_messages(task: Task, shown: Record, remind: bool = False) -> list[dict[
         messages.append({"role": "assistant", "content": reply})
     question = _BEFORE + shown.text + _AFTER[task] + (_REMINDER if remind else "")
     return [*messages, {"role": "user", "content": question}]
-
-
-def response_format(task: Task, form: ReplyForm = "json_schema") -> dict[str, object]:
-    """The `response_format` of a chat completion that makes the server hold the reply to the schema, or to JSON at all."""
-    if form == "json_object":
-        return {"type": form}
-    return {"type": form, "json_schema": {"name": task, "strict": True, "schema": SCHEMAS[task]}}

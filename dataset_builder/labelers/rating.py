@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from wildreward.common.errors import UserError
-from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
+from wildreward.common.llm.answers import Answer
+from wildreward.dataset_builder.labelers.base import Labeler, Request
 from wildreward.dataset_builder.sources.marks import RATING_KEYS, rating_text
 
 logger = logging.getLogger(__name__)

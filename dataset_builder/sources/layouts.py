@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wildreward.common.chat import GAP, NOTHING_SAID, Chat, read_chat
+from wildreward.common.llm.quoting import ChatMessage
 from wildreward.dataset_builder import records
-from wildreward.dataset_builder.labelers.base import ChatMessage
 from wildreward.dataset_builder.records import ROLE_LETTERS, Conversation, Rejected, turn_places
 from wildreward.dataset_builder.sources.marks import Marks
 from wildreward.dataset_builder.text import language_name

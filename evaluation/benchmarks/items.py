@@ -94,6 +94,8 @@ class Benchmark(ABC):
     """The published aggregation in a sentence, shown with the results."""
     expected: tuple[str, ...] = ()
     """Beginnings of the subsets that the published score is made of."""
+    pairwise: bool = True
+    """Its rule can be followed with nothing but preferences between two answers."""
     read_from: Sequence[Origin] = ()
     """Where the items at hand were read from."""
 
@@ -109,6 +111,11 @@ class Benchmark(ABC):
     @abstractmethod
     def credit(self, item: Item, scores: Sequence[float]) -> Sequence[float]:
         """What the scores of its candidates earn an item."""
+
+    def judged_credit(self, item: Item, won: Sequence[float]) -> Sequence[float]:
+        """What a judge's preferences on its `pairs` earn an item (1 for the better answer, one half for neither): as
+        `credit` does for an answer that must be above all others."""
+        return [min(won)]
 
     @abstractmethod
     def combine(self, credits: Credits, rows: Ints) -> dict[str, float]:
@@ -133,13 +140,17 @@ class Benchmark(ABC):
         return item.id
 
     def credits(self, items: Sequence[Item], scores: Sequence[Sequence[float]]) -> Credits:
-        """Credits of all items."""
+        """Credits of all items, from the scores of their candidates."""
+        return self.collect(items, [self.credit(item, s) for item, s in zip(items, scores, strict=True)])
+
+    def collect(self, items: Sequence[Item], values: Sequence[Sequence[float]]) -> Credits:
+        """What each item earned, by subset and cluster."""
         names = sorted({item.subset for item in items})
         index = {name: i for i, name in enumerate(names)}
         return Credits(
             np.asarray([index[item.subset] for item in items]),
             names,
-            np.asarray([self.credit(i, s) for i, s in zip(items, scores, strict=True)], dtype=np.float64),
+            np.asarray(values, dtype=np.float64),
             [self.cluster(item) for item in items],
         )
 

@@ -57,6 +57,7 @@ class PPECorrectness(Benchmark):
     """Rows: `question_id`, `prompt`, `response_1`…`response_32`, `scores` (32 verdicts), `sampled_conflict_pairs`."""
 
     name = "ppe_correctness"
+    pairwise = False
     sources = (
         Source("lmarena-ai/PPE-MMLU-Pro-Best-of-K", "train", "mmlu_pro"),
         Source("lmarena-ai/PPE-MATH-Best-of-K", "train", "math"),

@@ -97,6 +97,7 @@ class RewardBench2(Benchmark):
     subset are `ref:<n>` (one right answer) and `tied:<n>` (many)."""
 
     name = "reward_bench_2"
+    pairwise = False
     sources = (Source("allenai/reward-bench-2", "test"),)
     expected = SUBSETS_2
     rule = (

@@ -46,7 +46,11 @@ def rm_bench_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> dict[str, float
         `easy` (chosen in the richer style), `normal` (both in one style), `hard` (chosen in the plainer style); a tie
         is not a win.
     """
-    wins = _wins(chosen, rejected).mean(axis=0)
+    return _by_style(_wins(chosen, rejected).mean(axis=0))
+
+
+def _by_style(wins: Floats) -> dict[str, float]:
+    """Easy, normal and hard of (3, 3) shares: of right style i against wrong style j."""
     lower, upper = np.tril_indices(STYLES, -1), np.triu_indices(STYLES, 1)
     return {"easy": float(wins[lower].mean()), "normal": float(np.diag(wins).mean()), "hard": float(wins[upper].mean())}
 
@@ -105,6 +109,11 @@ class RMBench(Benchmark):
     def credit(self, item: Item, scores: Sequence[float]) -> Sequence[float]:
         """Easy, normal and hard share of one item."""
         parts = rm_bench_accuracy([scores[:STYLES]], [scores[STYLES:]])
+        return [parts[part] for part in PARTS]
+
+    def judged_credit(self, item: Item, won: Sequence[float]) -> Sequence[float]:
+        """The same of nine preferences."""
+        parts = _by_style(np.asarray(won, dtype=np.float64).reshape(STYLES, STYLES))
         return [parts[part] for part in PARTS]
 
     def combine(self, credits: Credits, rows: Ints) -> dict[str, float]:

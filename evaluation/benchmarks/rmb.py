@@ -59,6 +59,10 @@ class RMB(Benchmark):
         """1 when the best answer is above all others."""
         return [float(scores[0] > max(scores[1:]))]
 
+    def judged_credit(self, item: Item, won: Sequence[float]) -> Sequence[float]:
+        """The preference of a pair; of a best-of-n set 1 when the best answer is preferred to all others, and else nothing."""
+        return [min(won) if item.subset.startswith("Pairwise_set") else float(min(won) == 1.0)]
+
     def combine(self, credits: Credits, rows: Ints) -> dict[str, float]:
         """Shares of each set and goal, then their mean."""
         sums, counts = credits.sums(rows)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wildreward.common.errors import UserError
-from wildreward.evaluation.benchmarks.items import Benchmark, Item, load_items
+from wildreward.evaluation.benchmarks.items import Benchmark, Credits, Item, load_items
 from wildreward.evaluation.benchmarks.judge_bench import JudgeBench
 from wildreward.evaluation.benchmarks.ppe import PPECorrectness, PPEHuman
 from wildreward.evaluation.benchmarks.preference import LLMBar, Preference
@@ -72,9 +72,22 @@ def score_benchmark(
 def benchmark_results(
     benchmark: Benchmark, items: Sequence[Item], scored: Sequence[Sequence[Scored]], config: EvaluateConfig
 ) -> dict[str, Any]:
-    """The published numbers with intervals (items resampled), every subset, calibration and length bias of its pairs."""
-    values = [[one.score for one in group] for group in scored]
-    credits = benchmark.credits(items, values)
+    """`published_numbers` from scores, with calibration and length bias of the pairs."""
+    credits = benchmark.credits(items, [[one.score for one in group] for group in scored])
+    result = published_numbers(benchmark, items, credits, config)
+    pairs, lengths = benchmark_pairs(benchmark, items, scored)
+    if len(pairs):
+        few = too_few_answers(pairs)
+        result["pairs"] = withheld(core_results(pairs, config.bins), few)
+        bias = length_bias(pairs.better_scores, pairs.worse_scores, lengths[pairs.better], lengths[pairs.worse])
+        result["length_bias"] = withheld({name: defined_or_none(value) for name, value in bias.items()}, few)
+    return result
+
+
+def published_numbers(
+    benchmark: Benchmark, items: Sequence[Item], credits: Credits, config: EvaluateConfig
+) -> dict[str, Any]:
+    """The benchmark's numbers with intervals (items resampled), and every subset."""
     # All numbers are shares, those of subsets of their own clusters.
     clusters = np.asarray(credits.cluster)
     of_subset = {f"subset:{name}": clusters[credits.subset == i] for i, name in enumerate(credits.names)}
@@ -89,7 +102,7 @@ def benchmark_results(
         if key.startswith("subset:")
     }
     parts = {k: e.as_dict() for k, e in estimates.items() if k != "score" and not k.startswith("subset:")}
-    result = {
+    return {
         "n": len(items),
         "candidates": sum(len(item.candidates) for item in items),
         "score": estimates["score"].as_dict(),
@@ -100,13 +113,6 @@ def benchmark_results(
         "sources": [source.repo for source in benchmark.sources],
         "read_from": list(benchmark.read_from),
     }
-    pairs, lengths = benchmark_pairs(benchmark, items, scored)
-    if len(pairs):
-        few = too_few_answers(pairs)
-        result["pairs"] = withheld(core_results(pairs, config.bins), few)
-        bias = length_bias(pairs.better_scores, pairs.worse_scores, lengths[pairs.better], lengths[pairs.worse])
-        result["length_bias"] = withheld({name: defined_or_none(value) for name, value in bias.items()}, few)
-    return result
 
 
 def preference_results(

@@ -52,7 +52,7 @@ def write_jsonl(path: Path, rows: list) -> Path:
 
 def conversation(*texts: str, **fields) -> "Conversation":  # noqa: F821
     """A conversation whose messages are `texts`, the user first."""
-    from wildreward.dataset_builder.labelers.base import ChatMessage
+    from wildreward.common.llm.quoting import ChatMessage
     from wildreward.dataset_builder.records import Conversation
 
     roles = ("user", "assistant")

@@ -3,9 +3,9 @@
 import time
 
 from tests.llm_stub import Reply, Request, chat
+from wildreward.common.llm.client import RetryPolicy
 from wildreward.dataset_builder.labelers import base
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
-from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
 
 QUICK = RetryPolicy(attempt_seconds=5, row_seconds=30, stall_seconds=10, first_pause=0.01, longest_pause=0.05)
 LEVEL_2 = Reply(chat('{"level": 2}'))

@@ -7,9 +7,9 @@ import pytest
 from tests.dataset_builder.chats import conversation
 from tests.dataset_builder.test_ledger_and_labeling import LONG, PARTS, Oracle, label
 from wildreward.common.errors import UserError
+from wildreward.common.llm.answers import DEADLINE, NO_ANSWER, REJECTED, SERVER_ERROR
+from wildreward.common.llm.ledger import Ledger, totals
 from wildreward.dataset_builder.label import has_failures, read_answers, reasons_of
-from wildreward.dataset_builder.labelers.base import DEADLINE, NO_ANSWER, REJECTED, SERVER_ERROR
-from wildreward.dataset_builder.ledger import Ledger, totals
 
 
 def overlapping(part):

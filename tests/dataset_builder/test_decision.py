@@ -9,7 +9,9 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from tests.llm_stub import Reply, StubServer, error
 from wildreward.common.errors import UserError
-from wildreward.dataset_builder.labelers.base import Answer, ChatMessage, Request
+from wildreward.common.llm.answers import Answer, Reading, Unusable
+from wildreward.common.llm.quoting import Budget, ChatMessage
+from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.decision import (
     NOT_A_PROBABILITY,
     HttpDecisionLabeler,
@@ -17,9 +19,7 @@ from wildreward.dataset_builder.labelers.decision import (
     decision_request,
     read_probabilities,
 )
-from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
 from wildreward.dataset_builder.labelers.prompts import DECISIONS, LEVELS
-from wildreward.dataset_builder.labelers.quoting import Budget
 
 NAMES = [name for name, _ in LEVELS.values()]
 TEMPLATE = (
@@ -179,7 +179,7 @@ def test_the_same_question_over_http():
 
 def test_a_server_without_the_endpoint_is_named():
     with StubServer(lambda request: error(404, "Not Found")) as stub, HttpDecisionLabeler("m", stub.url) as labeler:
-        with pytest.raises(UserError, match=r"HTTP 404: Not Found; check --base-url and --model"):
+        with pytest.raises(UserError, match=r"HTTP 404: Not Found; check --base-url and the name of the model"):
             list(labeler.label_many(rows(3)))
 
 

@@ -14,11 +14,12 @@ import pytest
 
 from tests.dataset_builder.chats import conversation, write_jsonl
 from wildreward.common.errors import UserError
+from wildreward.common.llm.answers import Answer
+from wildreward.common.llm.ledger import Ledger, Prices, totals
 from wildreward.dataset_builder.label import label_paid, read_answers
 from wildreward.dataset_builder.labelers import make_labeler
-from wildreward.dataset_builder.labelers.base import Answer, Labeler, Request
+from wildreward.dataset_builder.labelers.base import Labeler, Request
 from wildreward.dataset_builder.labelers.file import FileLabeler
-from wildreward.dataset_builder.ledger import Ledger, totals
 from wildreward.dataset_builder.records import request_for
 
 LONG = "This is an answer that has quite enough words to pass the filter for short responses."
@@ -63,7 +64,7 @@ PARTS = [Path(f"{letter}.parquet") for letter in "abcd"]
 
 
 def label(parts, turns, labeler, folder, task="feedback"):
-    label_paid(parts, turns, labeler, task, folder, folder / "ledger.sqlite")
+    label_paid(parts, turns, labeler, task, folder, folder / "ledger.sqlite", prices=Prices())
 
 
 def test_every_turn_gets_its_own_answer_in_turn_order(tmp_path):
@@ -261,8 +262,8 @@ def test_attempts_of_runs_that_ended_badly_are_counted(tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from wildreward.dataset_builder.labelers.base import Answer
-from wildreward.dataset_builder.ledger import Ledger
+from wildreward.common.llm.answers import Answer
+from wildreward.common.llm.ledger import Ledger
 with Ledger(Path(sys.argv[1]), "v") as ledger:
     for number in range(10**6):
         ledger.count_attempt()

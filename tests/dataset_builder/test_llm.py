@@ -44,7 +44,7 @@ def test_an_endless_iterator_is_pulled_only_as_there_is_room():
         assert stub.peak_in_flight <= 4
         answers.close()
         wait_until(lambda: not stub.open_connections)
-    assert not [thread for thread in threading.enumerate() if thread.name == "labeler"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "asker"]
 
 
 def test_answers_come_out_as_they_finish_not_in_order():
@@ -73,6 +73,8 @@ def test_refusals_are_judged_without_showing_the_follow_up():
 
 
 def test_no_sockets_are_leaked(recwarn):
+    gc.collect()  # what tests before this one have left
+    recwarn.clear()
     with StubServer(lambda request: LEVEL_2) as stub:
         for _ in range(3):
             ask(stub, rows(20))

@@ -8,10 +8,10 @@ import pytest
 from tests.dataset_builder.llm_rows import LEVEL_2, QUICK, ask, row_of, rows, wait_until
 from tests.llm_stub import Reply, StubServer, chat, error, level_by_content
 from wildreward.common.errors import UserError
+from wildreward.common.llm.answers import DEADLINE, REJECTED, SERVER_ERROR
+from wildreward.common.llm.client import RetryPolicy
 from wildreward.dataset_builder.labelers import base
-from wildreward.dataset_builder.labelers.base import DEADLINE, REJECTED, SERVER_ERROR
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
-from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
 
 pytest.importorskip("openai")
 

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataset_builder.control_tokens import CONTROL_TOKENS
-from wildreward.dataset_builder.labelers.base import ChatMessage, Request
-from wildreward.dataset_builder.labelers.parsing import Unusable, level_probability, read_level, read_verdict
-from wildreward.dataset_builder.labelers.prompts import LEVELS, PROMPT_VERSION, chat_messages, request_record
-from wildreward.dataset_builder.labelers.quoting import Budget, estimate_tokens, quote, record, shorten
+from wildreward.common.llm.answers import Unusable
+from wildreward.common.llm.quoting import Budget, ChatMessage, estimate_tokens, quote, shorten
+from wildreward.common.llm.replies import one_of
+from wildreward.dataset_builder.labelers.base import REFUSAL_VERDICTS, Request
+from wildreward.dataset_builder.labelers.parsing import level_probability, read_level
+from wildreward.dataset_builder.labelers.prompts import LEVELS, PROMPT_VERSION, chat_messages, record, request_record
 
 ANY_TEXT = st.text(st.characters(), max_size=300)  # lone surrogates included
 HOSTILE = [
@@ -185,11 +187,11 @@ def test_arbitrary_replies_give_a_level_from_1_to_5_or_none(reply):
 
 
 def test_verdicts_are_read_as_strictly():
-    assert read_verdict('{"verdict": "answered"}') == "answered"
-    assert read_verdict(" Justified_refusal. ") == "justified_refusal"
+    assert one_of(REFUSAL_VERDICTS, '{"verdict": "answered"}', "verdict") == "answered"
+    assert one_of(REFUSAL_VERDICTS, " Justified_refusal. ", "verdict") == "justified_refusal"
     for reply in ("", "refusal", '{"verdict": "no"}', '{"verdict": "answered"} {"verdict": "false_refusal"}'):
         with pytest.raises(Unusable):
-            read_verdict(reply)
+            one_of(REFUSAL_VERDICTS, reply, "verdict")
 
 
 @pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": [1]}, {"content": [{"token": "x"}]}])

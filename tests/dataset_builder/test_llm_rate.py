@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from wildreward.common.http import parse_retry_after
-from wildreward.dataset_builder.labelers import llm_client
-from wildreward.dataset_builder.labelers.llm_client import AdaptiveLimit
+from wildreward.common.llm import client
+from wildreward.common.llm.client import AdaptiveLimit
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(llm_client, "time", clock)
+    monkeypatch.setattr(client, "time", clock)
     return clock
 
 

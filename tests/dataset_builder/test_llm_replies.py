@@ -5,8 +5,8 @@ import pytest
 from tests.dataset_builder.llm_rows import LEVEL_2, ask, rows
 from tests.llm_stub import Reply, StubServer, chat, error, level_by_content
 from wildreward.common.errors import UserError
+from wildreward.common.llm.client import RetryPolicy
 from wildreward.dataset_builder.labelers.llm import LlmLabeler
-from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
 from wildreward.dataset_builder.labelers.parsing import read_level
 
 pytest.importorskip("openai")

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset_builder.chats import write_jsonl
+from wildreward.common.llm.client import RetryPolicy
+from wildreward.common.llm.quoting import Budget
 from wildreward.dataset_builder.build import build_dataset
-from wildreward.dataset_builder.labelers.llm_client import RetryPolicy
-from wildreward.dataset_builder.labelers.quoting import Budget
 from wildreward.dataset_builder.sources.json_array import read_array
 from wildreward.packages import sharegpt_file, smollm2_folder
 

@@ -16,8 +16,8 @@ from tests.dataset_builder.llm_rows import QUICK
 from tests.llm_stub import StubServer, error, level_by_content
 from wildreward.common.errors import UserError
 from wildreward.common.files import FolderLock
+from wildreward.common.llm.ledger import totals
 from wildreward.dataset_builder.build import bind_settings, build_dataset
-from wildreward.dataset_builder.ledger import totals
 from wildreward.dataset_builder.prepare import prepare
 from wildreward.dataset_builder.settings import BuildSettings
 

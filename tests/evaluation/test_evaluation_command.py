@@ -20,10 +20,11 @@ from tests.evaluation.evaluation_tiny import (
 from wildreward.common.errors import UserError
 from wildreward.evaluation import bootstrap as B
 from wildreward.evaluation import labelers as L
-from wildreward.evaluation.command import EvaluateConfig, main
+from wildreward.evaluation.command import main
 from wildreward.evaluation.labeler_command import EvaluateLabelerConfig
 from wildreward.evaluation.labeler_command import main as labeler_main
 from wildreward.evaluation.pairs import make_pairs, pair_weights, sample_pairs
+from wildreward.evaluation.settings import EvaluateConfig, JudgeConfig
 from wildreward.evaluation.wildfb import evaluate_split, held_out
 from wildreward.model_card import write_model_card
 
@@ -45,7 +46,7 @@ def png_size(path):
 
 
 def test_evaluate_writes_results_figures_and_table(model, dataset, tmp_path, capsys):
-    main(EvaluateConfig(model=str(model), dataset=[str(dataset)], output=str(tmp_path), bootstrap=50))
+    main(EvaluateConfig(model=str(model), dataset=[str(dataset)], output=str(tmp_path), bootstrap=50), JudgeConfig())
     text = (tmp_path / "results.json").read_text()
     results = json.loads(text)
     result = results["datasets"]["feedback"]
@@ -97,12 +98,12 @@ def test_the_card_is_written_for_a_wildreward_model_in_its_own_folder_only(datas
     classifier = classifier_folder(tmp_path)
     card = "---\nlicense: llama3.1\n---\n# A model of another group\n"
     (classifier / "README.md").write_text(card)
-    main(EvaluateConfig(model=str(classifier), **given))
+    main(EvaluateConfig(model=str(classifier), **given), JudgeConfig())
     assert (classifier / "README.md").read_text() == card and (classifier / "results.json").exists()
     ours = reward_model_folder(tmp_path)
-    main(EvaluateConfig(model=str(ours), output=str(classifier), **given))
+    main(EvaluateConfig(model=str(ours), output=str(classifier), **given), JudgeConfig())
     assert (classifier / "README.md").read_text() == card and not (ours / "README.md").exists()
-    main(EvaluateConfig(model=str(ours), **given))
+    main(EvaluateConfig(model=str(ours), **given), JudgeConfig())
     assert "ROC-AUC" in (ours / "README.md").read_text()
     reward_model_folder(tmp_path, seed=1)
     again = write_model_card(ours, log=False).read_text()
@@ -121,9 +122,9 @@ def test_the_card_shows_the_figures_of_the_present_results_only(dataset, tmp_pat
     def shown():
         return set(re.findall(r"]\(figures/(.*?)\)", card.read_text()))
 
-    main(EvaluateConfig(model=model, dataset=[str(dataset)], bootstrap=0))
+    main(EvaluateConfig(model=model, dataset=[str(dataset)], bootstrap=0), JudgeConfig())
     assert shown() == {"score_by_label.png", "reliability.png", "accuracy_by_margin.png"}
-    main(EvaluateConfig(model=model, benchmark=[f"judge_bench={file}"], bootstrap=0, seed=1))
+    main(EvaluateConfig(model=model, benchmark=[f"judge_bench={file}"], bootstrap=0, seed=1), JudgeConfig())
     assert shown() == {"judge_bench_reliability.png", "judge_bench_accuracy_by_margin.png"}
     assert {path.name for path in (card.parent / "figures").iterdir()} > shown()
 
@@ -156,8 +157,8 @@ def test_compare_is_paired(model, dataset, tmp_path):
 def test_errors_say_what_to_do(model, dataset, tmp_path):
     with pytest.raises(UserError, match="nothing to evaluate on; give --dataset DIR_OR_ID or --benchmark"):
         evaluate_model(str(model), tmp_path)
-    with pytest.raises(UserError, match="either --model MODEL or --compare A B"):
-        main(EvaluateConfig())
+    with pytest.raises(UserError, match="give one of --model MODEL, --compare A B and --judge MODEL"):
+        main(EvaluateConfig(), JudgeConfig())
     with pytest.raises(UserError, match=r"has no data/dev-\*\.parquet"):
         evaluate_model(str(model), tmp_path, [str(dataset)], options={"split": "dev"})
     with pytest.raises(UserError, match="is not a folder, so results cannot be written into it; give --output"):

@@ -211,6 +211,20 @@ def test_what_a_chat_says_is_text_on_the_page(tmp_path):
     assert "<script" not in page and "</div>1" not in page and "&lt;script&gt;" in page
 
 
+def test_only_addresses_become_links_on_the_page(tmp_path):
+    names = ["[x](javascript:alert(1))", "<b>[y](https://a.b/?q=1&r)</b>"]
+    rows = [{"prompt": f"q{i}", "chosen": "good", "rejected": "bad", "subset": names[i % 2]} for i in range(4)]
+    row = {"id": "1", "prompt": "q", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat"}
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", given) for name, given in (("p", rows), ("rm", [row]))]
+    benchmarks = [f"rm_bench={files[1]}"]
+    evaluate_model(
+        str(classifier_folder(tmp_path)), tmp_path / "out", (), benchmarks, options=FAST, pairs=[str(files[0])]
+    )
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '<a href="https://arxiv.org/abs/2602.08829">arXiv 2602.08829</a>' in page
+    assert "<b>" not in page and 'href="javascript' not in page and page.count("<a ") == 1
+
+
 def test_three_models_are_compared_in_pairs(tmp_path):
     path = many_pairs(tmp_path / "p.jsonl")
     models = []

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from tests.evaluation.evaluation_tiny import write_jsonl
+from tests.evaluation.evaluation_tiny import classifier_folder, evaluate_model, write_jsonl
 from wildreward.common.errors import UserError
 from wildreward.evaluation.benchmarks.run import benchmark_results, load_benchmark
 from wildreward.evaluation.inputs import load_inputs
@@ -141,3 +142,52 @@ def test_real_files_are_read_whole():
         goals.setdefault(item.subset.split("/")[1], []).append(good.score > bad.score)
     assert result["score"]["value"] == pytest.approx(np.mean([np.mean(won) for won in goals.values()]))
     assert result["missing"] == ["BoN_set/Harmlessness", "BoN_set/Helpfulness"]
+
+
+def totals_by_hand(folder):
+    """The totals of the real files from `scores/` alone: what is right of each item stands first among its scores."""
+
+    def columns(name):
+        rows = pq.read_table(folder / "scores" / "data" / f"{name}-test.parquet").to_pydict()
+        return np.asarray(rows["subset"]), np.asarray(rows["scores"]), rows["id"]
+
+    found = {}
+    _, scores, ids = columns("judge_bench")
+    lines = map(json.loads, (REAL / "judge_bench_gpt-4o.jsonl").read_text().splitlines())
+    labels = {row["pair_id"]: row["label"] for row in lines}
+    second = np.asarray([labels[name] == "B>A" for name in ids])  # equal scores are read as B>A
+    found["judge_bench"] = np.where(second, scores[:, 0] >= scores[:, 1], scores[:, 0] > scores[:, 1]).mean()
+    domains, scores, _ = columns("rm_bench")
+    wins = scores[:, :3, None] > scores[:, None, 3:]  # (N, right style, wrong style)
+    table = {domain: wins[domains == domain].mean(axis=0) for domain in np.unique(domains)}
+    table["safety"] = (table.pop("safety-refuse") + table.pop("safety-response")) / 2
+    mean = np.mean([*table.values()], axis=0)
+    parts = mean[[1, 2, 2], [0, 0, 1]].mean(), mean.diagonal().mean(), mean[[0, 0, 1], [1, 2, 2]].mean()
+    found |= dict(zip(("easy", "normal", "hard"), parts, strict=True)) | {"rm_bench": np.mean(parts)}
+    subsets, scores, _ = columns("pairs_llmbar")
+    outcome = (1 + np.sign(scores[:, 0] - scores[:, 1])) / 2
+    found["llmbar"] = outcome.mean()
+    adversarial = [name for name in np.unique(subsets) if name != "Natural"]
+    found["adversarial"] = np.mean([outcome[subsets == name].mean() for name in adversarial])
+    subsets, scores, _ = columns("rmb")
+    helpful = np.char.startswith(subsets, "Pairwise_set/Helpfulness")
+    won = scores[:, 0] > scores[:, 1]
+    found["rmb"] = (won[helpful].mean() + won[~helpful].mean()) / 2
+    return found
+
+
+@real
+def test_every_total_on_the_real_files_can_be_computed_from_the_scores_of_its_items(tmp_path):
+    benchmarks = [f"judge_bench={REAL / 'judge_bench_gpt-4o.jsonl'}", f"rm_bench={REAL / 'rm_bench'}"]
+    benchmarks.append(f"rmb={REAL / 'rmb_sample.jsonl'}")
+    options = {"bootstrap": 0, "plots": False, "max_length": 48, "dtype": "float32", "token_budget": 4096}
+    pairs = [f"llmbar={REAL / 'llmbar_pairs.jsonl'}"]
+    model = str(classifier_folder(tmp_path))
+    results = evaluate_model(model, tmp_path / "out", (), benchmarks, options | {"pairs": pairs})
+    told = {name: one["score"] for name, one in results["benchmarks"].items()} | {
+        **{part: results["benchmarks"]["rm_bench"]["parts"][part] for part in ("easy", "normal", "hard")},
+        "llmbar": results["pairs"]["llmbar"]["accuracy"],
+        "adversarial": results["pairs"]["llmbar"]["parts"]["adversarial"],
+    }
+    by_hand = totals_by_hand(tmp_path / "out")
+    assert {name: one["value"] for name, one in told.items()} == pytest.approx(by_hand, abs=1e-12)

@@ -1,8 +1,8 @@
-"""Every answer of a paid labeler, kept in an SQLite file as it comes: no crash loses one, and none is bought twice.
+"""Every answer that was paid for, kept in an SQLite file as it comes: no crash loses one, and none is bought twice.
 
     sqlite3 work/ledger.sqlite "SELECT reason, level, COUNT(*) FROM answers GROUP BY reason, level"
 
-An answer is found by the labeler (its name and version) and the request's key (content and task). It is with the system
+An answer is found by who gave it (name and version: the labeler) and the question's key (content and task). It is with the system
 when `add` returns, so a killed process loses none; a power cut loses at most the newest few hundred. One process at a time
 holds the file, from opening to closing, so no question is asked by two; nothing needs shared memory, so the file may lie on
 a network's file system.
@@ -12,11 +12,13 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from wildreward.common.errors import UserError
-from wildreward.dataset_builder.labelers.base import Answer
+from wildreward.common.llm.answers import Answer
+from wildreward.common.settings import check_least
 
 ANSWERS = """CREATE TABLE IF NOT EXISTS answers (
     labeler TEXT, key TEXT, level INTEGER, confidence REAL, reason TEXT, verdict TEXT,
@@ -29,6 +31,27 @@ ADD = (
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in ("attempts", "prompt_tokens", "completion_tokens"))
 )
 COLUMNS = "key, level, confidence, reason, verdict, attempts, prompt_tokens, completion_tokens"
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices of a million tokens, in whatever currency; 0 where nothing is paid."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_least(("price_prompt", self.prompt, 0), ("price_completion", self.completion, 0))
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Of so many tokens."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+    def spent(self, prompt_tokens: int, completion_tokens: int, still: float | None) -> str:
+        """Tokens and cost so far, and the cost when `still` times as much has been asked."""
+        text = f"{prompt_tokens:,} + {completion_tokens:,} tokens"
+        cost = self.cost(prompt_tokens, completion_tokens)
+        return f"{text}, cost {cost:,.2f} of about {cost * still:,.2f}" if cost and still else text
 
 
 class Ledger:

@@ -1,10 +1,10 @@
 """Puts many questions to one server at once, and gives an answer for each, or the reason why there is none.
 
-`EndpointLabeler.label_many` is an ordinary iterator over an ordinary iterator; an event loop in a thread of its own does the
+`EndpointAsker.ask_many` is an ordinary iterator over an ordinary iterator; an event loop in a thread of its own does the
 waiting. Requests are pulled only as there is room and answers come out as they finish, so that at most `concurrency`
 requests and a small lead are pulled and not yet handed back: that is all a killed process can lose.
 
-When an attempt fails, either the *row* is at fault (the server fails on it while others get answers) and ends unlabelled,
+When an attempt fails, either the *row* is at fault (the server fails on it while others get answers) and ends without an answer,
 with a reason; or the *server* is, and then no row is given up: the run stops when nothing has succeeded for long. A retry
 that knows one request only cannot tell, so the client's own retries are off.
 """
@@ -15,15 +15,14 @@ import queue
 import random
 import threading
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from wildreward.common.errors import UserError
-from wildreward.common.settings import check_least
-from wildreward.dataset_builder.labelers.base import DEADLINE, REJECTED, SERVER_ERROR, Answer, Labeler, Request, Task
-from wildreward.dataset_builder.labelers.endpoint import (
+from wildreward.common.llm.answers import DEADLINE, REJECTED, SERVER_ERROR, Answer, Reading, Unusable
+from wildreward.common.llm.endpoint import (
     AttemptFailed,
     Endpoint,
     check_address,
@@ -31,8 +30,8 @@ from wildreward.dataset_builder.labelers.endpoint import (
     is_too_long,
     load_openai,
 )
-from wildreward.dataset_builder.labelers.parsing import Reading, Unusable
-from wildreward.dataset_builder.labelers.quoting import Budget, report_cut_rows
+from wildreward.common.llm.quoting import Budget, report_cut_rows
+from wildreward.common.settings import check_least
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +39,6 @@ logger = logging.getLogger(__name__)
 MAX_ADAPTATIONS = 6
 # A server that refuses so many rows, and never answered any, is asked no more.
 FIRST_REJECTIONS = 8
-# A row is shown no shorter than this many tokens of a follow-up.
-LEAST_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,22 @@ class RetryPolicy:
         return random.uniform(0.5, 1.0) * min(self.longest_pause, self.first_pause * 2 ** (failures - 1))
 
 
-class EndpointLabeler(Labeler):
-    """A labeler behind a server; subclasses say how a question is put and a reply is read.
+class Question(Protocol):
+    """What is asked."""
+
+    @property
+    def key(self) -> str:
+        """Equal questions have equal keys."""
+        ...
+
+    @property
+    def on_ask(self) -> Callable[[], object]:
+        """Called before each attempt, in whatever thread: so that what a killed process had under way is counted, too."""
+        ...
+
+
+class EndpointAsker(ABC):
+    """Whoever asks a model behind a server; subclasses say how a question is put and a reply is read.
 
     Args:
         base_url: the server, up to and including `/v1`; None for OpenAI's own.
@@ -90,8 +101,6 @@ class EndpointLabeler(Labeler):
         retry_policy: see there.
     """
 
-    paid = True
-    judges_refusals = True
     path: str  # below the server's base URL
 
     def __init__(
@@ -111,32 +120,30 @@ class EndpointLabeler(Labeler):
         self.cut_rows = 0
 
     @abstractmethod
-    def body(self, request: Request, budget: Budget, asked_before: int) -> tuple[dict[str, Any], bool]:
+    def body(self, question: Any, budget: Budget, asked_before: int) -> tuple[dict[str, Any], bool]:
         """The JSON to send, and whether the conversation is shown in part only; `asked_before` counts replies to this
-        request that could not be read."""
+        question that could not be read."""
 
     @abstractmethod
-    def read(self, sent: dict[str, Any], payload: Any, task: Task) -> Reading:
+    def read(self, sent: dict[str, Any], payload: Any, question: Any) -> Reading:
         """Read the reply to `sent`, or raise `Unusable`."""
 
     def adapt(self, sent: dict[str, Any], message: str) -> bool:
         """After a rejection: leave out what this server does not take. True when sending again makes sense."""
         return False
 
-    def label(self, request: Request) -> Answer:
-        return next(self.label_many([request]))
-
-    def label_many(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
-        client, loop = LabelClient(self), asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="labeler", daemon=True)
+    def ask_many(self, questions: Iterable[Question]) -> Generator[Answer, None, None]:
+        """Exactly one answer to each question, in whatever order they come; once it is closed nothing is left running."""
+        client, loop = AskClient(self), asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="asker", daemon=True)
         thread.start()
         finished: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
-        source, under_way = iter(requests), 0
+        source, under_way = iter(questions), 0
         room = self.concurrency + max(2, self.concurrency // 8)
         try:
             while True:
-                while under_way < room and (request := next(source, None)) is not None:
-                    loop.call_soon_threadsafe(client.start, request, finished.put)
+                while under_way < room and (question := next(source, None)) is not None:
+                    loop.call_soon_threadsafe(client.start, question, finished.put)
                     under_way += 1
                 if not under_way:
                     return
@@ -210,7 +217,7 @@ class Row:
     """One question on its way to an answer. `unread` counts replies that could not be read; `failing_since` is when the
     first attempt that failed was sent."""
 
-    request: Request
+    question: Question
     budget: Budget
     attempts: int = 0
     failures: int = 0
@@ -231,22 +238,22 @@ class RowFailed(Exception):
         self.reason = reason
 
 
-class LabelClient:
+class AskClient:
     """The requests of one run to one server; decides after every attempt whether to ask again, give up the row or stop."""
 
-    def __init__(self, labeler: EndpointLabeler) -> None:
-        self.labeler, self.policy = labeler, labeler.policy
-        self.endpoint = Endpoint(*labeler.endpoint, labeler.concurrency)
-        self.limit = AdaptiveLimit(labeler.concurrency)
+    def __init__(self, asker: EndpointAsker) -> None:
+        self.asker, self.policy = asker, asker.policy
+        self.endpoint = Endpoint(*asker.endpoint, asker.concurrency)
+        self.limit = AdaptiveLimit(asker.concurrency)
         self.rows_under_way = self.unusable_rows = self.rejected_rows = 0
         self.last_reply = 0.0
         self.failing_since: float | None = None
         self.stopped: Exception | None = None  # why no more is asked
         self.tasks: set[asyncio.Task] = set()
 
-    def start(self, request: Request, deliver: Callable[[Answer | Exception], object]) -> None:
+    def start(self, question: Question, deliver: Callable[[Answer | Exception], object]) -> None:
         """Begin to ask; the answer is delivered, or a `UserError` when going on is pointless."""
-        task = asyncio.ensure_future(self._deliver(request, deliver))
+        task = asyncio.ensure_future(self._deliver(question, deliver))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -257,24 +264,24 @@ class LabelClient:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.endpoint.close()
 
-    async def _deliver(self, request: Request, deliver: Callable[[Answer | Exception], object]) -> None:
+    async def _deliver(self, question: Question, deliver: Callable[[Answer | Exception], object]) -> None:
         try:
-            deliver(await self._answer(request))
+            deliver(await self._answer(question))
         except Exception as error:  # raised in the caller's thread
             self.stopped = error
             deliver(error)
 
-    async def _answer(self, request: Request) -> Answer:
-        row = Row(request, self.labeler.budget)
+    async def _answer(self, question: Question) -> Answer:
+        row = Row(question, self.asker.budget)
         self.rows_under_way += 1
         try:
             reading, reason = await self._ask(row), ""
         except RowFailed as failed:
             reading, reason = Reading(), failed.reason
         self.rows_under_way -= 1
-        self.labeler.cut_rows += row.cut
+        self.asker.cut_rows += row.cut
         cost = row.attempts, row.prompt_tokens, row.completion_tokens
-        return Answer(request.key, reading.level, reading.confidence, reason, reading.verdict, *cost)
+        return Answer(question.key, reading.level, reading.confidence, reason, reading.verdict, *cost)
 
     async def _ask(self, row: Row) -> Reading:
         while True:
@@ -283,12 +290,12 @@ class LabelClient:
                 if self.stopped:
                     raise self.stopped
                 seconds = self._seconds_for(row)
-                body, row.cut = self.labeler.body(row.request, row.budget, row.unread)
+                body, row.cut = self.asker.body(row.question, row.budget, row.unread)
                 sent_at = time.monotonic()
-                row.request.on_ask()
+                row.question.on_ask()
                 row.attempts += 1
                 try:
-                    payload = await self.endpoint.post(self.labeler.path, body, seconds)
+                    payload = await self.endpoint.post(self.asker.path, body, seconds)
                     return self._read(row, body, payload)
                 except AttemptFailed as error:
                     pause = self._failed(row, error, body, sent_at)
@@ -312,7 +319,7 @@ class LabelClient:
         self.last_reply, self.failing_since = time.monotonic(), None
         row.prompt_tokens += _count(payload, "prompt_tokens", "input_tokens")
         row.completion_tokens += _count(payload, "completion_tokens")
-        reading = self.labeler.read(body, payload, row.request.task)
+        reading = self.asker.read(body, payload, row.question)
         self.unusable_rows = self.rejected_rows = 0
         return reading
 
@@ -337,19 +344,21 @@ class LabelClient:
         if row.adaptations < MAX_ADAPTATIONS:
             row.adaptations += 1
             # What servers say of a prompt that is too long has no one form: a row that is not short is shown shorter anyway.
-            adapted, shorter = lambda: self.labeler.adapt(body, message), lambda: self._shown_shorter(row, body)
+            adapted, shorter = lambda: self.asker.adapt(body, message), lambda: self._shown_shorter(row, body)
             if any(change() for change in ((shorter, adapted) if is_too_long(message) else (adapted, shorter))):
                 return
         self.rejected_rows += 1
         if self.rejected_rows >= (self.policy.max_unusable_rows if self.last_reply else FIRST_REJECTIONS):
-            raise UserError(f"the server refuses every request: {message}; check --model and --extra-body")
+            raise UserError(
+                f"the server refuses every request: {message}; check the name of the model and --extra-body"
+            )
         raise RowFailed(REJECTED)
 
     def _shown_shorter(self, row: Row, body: dict[str, Any]) -> bool:
         """Halve what is shown of a row until something of it is left out; False where too little would be left."""
-        while row.budget.feedback >= 2 * LEAST_SHOWN:
-            row.budget = row.budget.half()
-            if self.labeler.body(row.request, row.budget, row.unread)[0] != body:
+        while (half := row.budget.half()) is not None:
+            row.budget = half
+            if self.asker.body(row.question, row.budget, row.unread)[0] != body:
                 return True
         return False
 
@@ -371,7 +380,7 @@ class LabelClient:
         now, longest = time.monotonic(), self.policy.stall_seconds
         if self.failing_since is None:
             self.failing_since = now
-            logger.warning("the labeling server does not answer as it should (%s); trying again", message)
+            logger.warning("the server does not answer as it should (%s); trying again", message)
         seconds = now - self.failing_since
         if wait > longest:
             reason = f"the server asks to wait {wait:.0f} s ({message})"

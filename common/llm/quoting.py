@@ -12,10 +12,9 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from wildreward.common.settings import check_least
-from wildreward.dataset_builder.labelers.base import ChatMessage
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,15 @@ CONTROL_TOKENS = re.compile(
 )
 LINE_SEPARATORS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085", "\x7f": "\\u007f"}
 LEFT_OUT = " […{count} characters left out…] "
+# Nothing is shown shorter than with this many tokens for a part of it.
+LEAST_SHOWN = 40
+
+
+class ChatMessage(NamedTuple):
+    """One message: role is "system", "user", "tool" or "assistant", see `common.chat`."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +59,10 @@ class Budget:
         """As a message names them."""
         return {f"shown_{part}_tokens": tokens for part, tokens in asdict(self).items()}
 
-    def half(self) -> Self:
-        """Half as much of each part, for a model whose context is shorter."""
+    def half(self) -> Self | None:
+        """Half as much of each part, for a model whose context is shorter; None where too little would be left."""
+        if self.feedback < 2 * LEAST_SHOWN:
+            return None
         return type(self)(*(tokens // 2 for tokens in asdict(self).values()))
 
     @classmethod
@@ -133,35 +143,14 @@ def quote(fields: dict[str, object]) -> str:
     return CONTROL_TOKENS.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
-def record(
-    history: Sequence[ChatMessage],
-    query: str,
-    response: str,
-    budget: Budget,
-    feedback: str | None = None,
-    steps: str = "",
-) -> Record:
-    """Make the record of one turn; without `feedback` for questions about the response alone. `steps` led to it."""
-    earlier, cut = recent(history, budget.history)
-    fields: dict[str, object] = {}
-    if omitted := len(history) - len(earlier):
-        fields["earlier_messages_left_out"] = omitted
-    fields["earlier_messages"] = earlier
-    parts = {"user_request": (query, budget.query)}
-    if steps:
-        parts["assistant_tool_use"] = (steps, budget.history // 2)
-    parts["assistant_answer"] = (response, budget.response)
-    if feedback is not None:
-        parts["user_follow_up"] = (feedback, budget.feedback)
-    for name, (text, tokens) in parts.items():
-        fields[name], was_cut = shorten(text, tokens)
-        cut |= was_cut
+def framed(fields: dict[str, object], cut: bool) -> Record:
+    """The record of these fields, with a boundary that it cannot contain."""
     line = quote(fields)
     boundary = "=" * 8 + hashlib.sha256(line.encode()).hexdigest()[:16] + "=" * 8
-    return Record(f"{boundary}\n{line}\n{boundary}", boundary, cut or omitted > 0)
+    return Record(f"{boundary}\n{line}\n{boundary}", boundary, cut)
 
 
 def report_cut_rows(count: int) -> None:
     """Log how many conversations were not shown whole, at the end of a run."""
     if count:
-        logger.info("%d conversations were longer than the labeler's budget and were shown in part", count)
+        logger.info("%d conversations were longer than --shown_tokens and were shown in part", count)
