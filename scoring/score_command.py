@@ -16,6 +16,7 @@ from typing import Any
 from wildreward.common.chat import Message
 from wildreward.common.errors import UserError
 from wildreward.common.files import FolderLock, append_lines, complete_lines
+from wildreward.common.rows import SUFFIXES
 from wildreward.common.settings import check_above, check_least, claim
 from wildreward.scoring.load import MODEL_HELP, LoadingConfig, load_scorer
 from wildreward.scoring.protocol import NotFinite, RewardSourceError, Scored, Scorer
@@ -81,6 +82,8 @@ def score_rows(config: ScoreConfig) -> dict[str, int]:
     check_least(*((name, getattr(config, name), number) for name, number in least.items()))
     check_above(("beta", config.beta, 0))
     rule, output = read_rule(config.select, config.margin), Path(config.output)
+    if output.name.endswith(SUFFIXES) and output.suffix != ".jsonl":
+        raise UserError(f"--output is {output}; expected a .jsonl file or a folder")
     _check_new(output)
     source = ScoreInput(config.input, config.split, config.dataset_revision)
     source.check(rule)
