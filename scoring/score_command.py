@@ -249,7 +249,7 @@ def _write(
         counts["selected"] = kept
     if schema is not None:
         facts = _facts(config, scorer, source, counts) | {f"rows {why}": f"{n:,}" for why, n in left_out.items()}
-        write_card(made, config.split, source.name, facts, rule)
+        write_card(made, config.split, schema, rule, source.name, facts)
     os.replace(made, output)
 
 

@@ -58,15 +58,17 @@ def output_schema(schema: "pa.Schema", form: str, rule: Rule) -> "pa.Schema":
 
 
 def check_writable(rows: Sequence[Mapping[str, Any]], schema: "pa.Schema") -> None:
-    """Write rows to nowhere, so that types which parquet does not take are told before the work (`UserError`)."""
+    """Write rows to nowhere, so that types which parquet or `datasets` does not take are told before the work (`UserError`)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from datasets import Features
 
     try:
         pq.write_table(_table(rows, schema), io.BytesIO())
+        Features.from_arrow_schema(schema)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise UserError(
-            f"the input's columns cannot be written as parquet ({error}); choose a .jsonl file as --output"
+            f"the input's columns cannot be a dataset ({error}); choose a .jsonl file as --output"
         ) from error
 
 
@@ -125,8 +127,10 @@ def _refuse(value: Any) -> str:
     raise UserError(f"a column holds a {type(value).__name__}, which JSON does not have; choose a folder as --output")
 
 
-def write_card(folder: Path, split: str, title: str, facts: Mapping[str, Any], rule: Rule) -> None:
+def write_card(folder: Path, split: str, schema: "pa.Schema", rule: Rule, title: str, facts: Mapping[str, Any]) -> None:
     """README.md: what the rows are, which model scored them, and how many there are."""
+    from datasets import Features
+
     name = {ALL: "Scored rows", PAIRS: "Preference pairs", ABOVE: "Answers that score enough"}.get(
         rule.kind, "Best answers"
     )
@@ -137,6 +141,7 @@ def write_card(folder: Path, split: str, title: str, facts: Mapping[str, Any], r
         "pretty_name": f"{name} of {title}",
         "tags": ["wildreward", "reward-model"],
         "configs": [{"config_name": "default", "data_files": files}],
+        "dataset_info": {"config_name": "default", "features": Features.from_arrow_schema(schema)._to_yaml_list()},
     }
     text = f"# {name} of {title}\n\nMade by `wildreward score`: {rule}.\n\n{table}"
     with atomic_path(folder / "README.md") as temporary:

@@ -115,7 +115,7 @@ FROM_THE_HUB = """
 import sys
 from huggingface_hub import HfApi
 from datasets import load_dataset
-from wildreward.cli import run
+from wildreward.commands import execute
 from wildreward.model_card.upload import push
 
 model, first, second, output = sys.argv[1:]
@@ -125,8 +125,8 @@ for path in (first, second):
     commit = api.upload_file(path_or_fileobj=path, path_in_repo="test.jsonl", repo_id="user/answers", repo_type="dataset")
     revision = revision if path == second else commit.oid
 given = ["--model", model, "--input", "user/answers", "--split", "test", "--select", "best"]
-run(["score", *given, "--output", output + "/new"])
-run(["score", *given, "--output", output + "/old", "--dataset-revision", revision])
+execute("score", [*given, "--output", output + "/new"])
+execute("score", [*given, "--output", output + "/old", "--dataset-revision", revision])
 push(output + "/old", "user/best")
 assert load_dataset("user/best", split="test").num_rows == 2
 print("REVISION", revision)
@@ -219,10 +219,12 @@ def test_a_row_without_a_score_says_why_and_its_columns_stay(classifier, tmp_pat
     source = write_jsonl(tmp_path / "in.jsonl", rows)
     assert score(classifier, source, tmp_path / "out") == {"scored": 2, "error": 2}
     found = read(tmp_path / "out", tmp_path)
-    names = ("prompt", "completion", "tags", "more")
+    names = ("prompt", "completion", "tags")
     assert [{name: row[name] for name in names} for row in found] == [
         {name: row.get(name) for name in names} for row in rows
     ]
+    (shard,) = (tmp_path / "out" / "data").iterdir()
+    assert pq.read_table(shard)["more"].to_pylist() == [None, None, None, '"\\ud800"']
     assert [row["meta"] for row in found] == [{"n": 1, "m": None}, {"n": None, "m": None}, {"n": None, "m": "x"}, None]
     assert found[0]["score"] == pytest.approx(found[3]["score"], abs=1e-6)
     assert [row["score"] for row in found[1:3]] == [None, None] and "not this" in found[1]["error"]
@@ -408,6 +410,7 @@ def stream(rows, cut=None):
         ("data/test-0.parquet", parquet([GOOD]), ["--input", "."], ". has no data/train-*.parquet"),
         ("dataset_dict.json", b'{"splits": ["dev"]}', ["--input", "."], "no split 'train'; expected --split to be one of dev"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_malformed_data_is_refused_in_one_line_before_a_model_or_torch(name, data, more, told, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
