@@ -252,13 +252,16 @@ def test_columns_of_every_type_come_through(model, tmp_path):
         "at": pa.array([1, 2, None], pa.timestamp("ns")),
         "picture": pa.array([b"\x89PNG", None, b""], pa.binary()),
         "kind": pa.array(["a", "b", "a"]).dictionary_encode(),
-        "map": pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int8())),
         "half": pa.array([0.5, None, 2.0], pa.float32()),
     }
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     score(model, tmp_path / "in.parquet", tmp_path / "out")
+    assert [row["picture"] for row in read(tmp_path / "out", tmp_path)] == [b"\x89PNG", None, b""]
     (shard,) = (tmp_path / "out" / "data").iterdir()
     assert pq.read_table(shard).select(list(columns)).equals(pq.read_table(tmp_path / "in.parquet"))
+    pq.write_table(pa.table(columns | {"map": pa.nulls(3, pa.map_(pa.string(), pa.int8()))}), tmp_path / "map.parquet")
+    with pytest.raises(UserError, match=r"the input's columns cannot be a dataset \(.*map.*\); choose a \.jsonl file"):
+        score(model, tmp_path / "map.parquet", tmp_path / "of-map")
     with pytest.raises(
         UserError, match=r"a column holds a (Timestamp|datetime), which JSON does not have; choose a folder"
     ):
