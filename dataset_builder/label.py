@@ -13,6 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from wildreward.common.llm.answers import NO_ANSWER, WORTH_ASKING_AGAIN, Answer, check_share_failed
 from wildreward.common.llm.ledger import Ledger, Prices
 from wildreward.common.progress import progress

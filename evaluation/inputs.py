@@ -6,13 +6,13 @@ from pathlib import Path
 
 from wildreward.common.errors import UserError
 from wildreward.common.names import public_name
-from wildreward.evaluation.benchmarks.items import Benchmark, Item, Source, load_items, parse_rows
+from wildreward.common.rows import SUFFIXES, data_files, split_files
+from wildreward.evaluation.benchmarks.items import Benchmark, Item, Source, load_items
 from wildreward.evaluation.benchmarks.preference import Preference
 from wildreward.evaluation.benchmarks.run import PRESETS, load_benchmark, sample, split_name
 from wildreward.evaluation.plots import figure_class
-from wildreward.evaluation.rows import SUFFIXES, data_files, file_origins, read_rows
 from wildreward.evaluation.settings import EvaluateConfig
-from wildreward.evaluation.wildfb import WHOLE, HeldOut, held_out, read_split, split_files
+from wildreward.evaluation.wildfb import WHOLE, HeldOut, held_out, read_split
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,8 @@ def _load_pairs(text: str, config: EvaluateConfig) -> tuple[str, tuple[Preferenc
     if not path.exists() and not place.endswith(SUFFIXES):
         benchmark.sources = (Source(place, config.split),)
         items, benchmark.read_from = load_items(benchmark)
-    elif path.is_dir() and any(path.glob("data/*.parquet")):
-        files = split_files(path, config.split)
-        rows = ((benchmark.subset_of(file), where, row) for file in files for where, row in read_rows(file, "pairs"))
-        items, benchmark.read_from = list(parse_rows(benchmark, rows)), file_origins(files, path)
     else:
-        items, benchmark.read_from = load_items(benchmark, path)
+        items, benchmark.read_from = load_items(benchmark, path, config.split)
     return name, (benchmark, sample(items, config.limit, config.seed))
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
-
 from wildreward.common.chat import read_all
 from wildreward.common.errors import UserError
 from wildreward.common.files import FolderLock
@@ -22,6 +20,7 @@ from wildreward.common.llm.answers import Answer, check_share_failed
 from wildreward.common.llm.client import RetryPolicy
 from wildreward.common.llm.ledger import Ledger, Prices, totals
 from wildreward.common.llm.quoting import Budget
+from wildreward.common.progress import progress
 from wildreward.evaluation import item_scores, wrong
 from wildreward.evaluation.benchmarks.items import Benchmark, Item
 from wildreward.evaluation.benchmarks.preference import Preference
@@ -141,7 +140,7 @@ def _ask(judge: Judge, asked: Iterable[Comparison], path: Path, prices: Prices) 
         pending = [replace(one, on_ask=ledger.count_attempt) for key, one in questions.items() if key not in answers]
         tokens = np.zeros(2, dtype=np.int64)
         with (
-            tqdm(total=len(pending), desc="judging", unit="question", disable=None if pending else True) as bar,
+            progress("judging", len(pending), unit="question") as bar,
             closing(judge.ask_many(pending)) as stream,  # an error here ends the asking at once
         ):
             for answer in stream:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from wildreward.common.chat import Message, read_messages
 from wildreward.common.errors import UserError, described
 from wildreward.common.lookup import load_error_message
+from wildreward.common.rows import Origin, file_origins, hub_split, read_rows, split_files
 from wildreward.evaluation.bootstrap import Estimate, bootstrap_all, defined_or_none
 from wildreward.evaluation.calibration import brier_score, negative_log_likelihood
 from wildreward.evaluation.metrics import length_bias, ordinal_metrics
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results, too_few_answers, withheld
-from wildreward.evaluation.rows import Origin, file_origins, hub_split, read_rows
 from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman, too_few
 from wildreward.evaluation.store import Group
@@ -46,21 +46,6 @@ class HeldOut:
     """Characters of the response."""
     read_from: Sequence[Origin] = ()
     split: str = "test"
-
-
-def split_files(folder: Path, split: str) -> list[Path]:
-    """Parquet files of one split of a dataset folder.
-
-    Raises:
-        UserError: there are none.
-    """
-    files = sorted(folder.glob(f"data/{split}-*.parquet"))
-    if not files:
-        raise UserError(
-            f"{folder} has no data/{split}-*.parquet; expected a dataset folder as build-dataset writes it, with rows in "
-            "that split (where users are few, build it with a larger --test_fraction)"
-        )
-    return files
 
 
 def read_split(dataset: str, split: str = "test") -> tuple[list[dict[str, Any]], list[Origin]]:

@@ -9,6 +9,7 @@ scorer.py            RewardScorer: messages to token ids to scores; reward_text.
 reward_function.py   a source as the callable that trainers take
 policy_text.py       what a policy read and wrote, with its special tokens, as messages
 limited_template.py  chat templates that come with a model, rendered within bounds (template_child.py)
+score_command.py     data to scores: score_input.py reads it, selecting.py chooses by score, score_output.py writes it
 server/              the scoring server; *_command.py: score, serve, export, convert
 """
 

@@ -30,7 +30,9 @@ COMMANDS = {
     ),
     "evaluate": Command("wildreward.evaluation.command", "measure a reward model: results.json, plots, table"),
     "train-dpo": Command("wildreward.training.dpo_command", "improve a policy with a reward model by online DPO"),
-    "score": Command("wildreward.scoring.score_command", "score a file of conversations, one score a line"),
+    "score": Command(
+        "wildreward.scoring.score_command", "score conversations or completions, or select by their scores"
+    ),
     "serve": Command("wildreward.scoring.serve_command", "a reward model behind HTTP"),
     "push": Command("wildreward.model_card.command", "put a model or dataset folder on the Hub, card included"),
     "export": Command("wildreward.scoring.export_command", "to a plain sequence classifier that vLLM and others load"),

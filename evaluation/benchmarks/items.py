@@ -12,10 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from wildreward.common.chat import Message, read_messages
+from wildreward.common.chat import Message
 from wildreward.common.errors import UserError, described
 from wildreward.common.hashing import text_sha256
-from wildreward.evaluation.rows import Origin, data_files, file_origins, hub_split, read_rows
+from wildreward.common.prompts import read_prompt
+from wildreward.common.rows import (
+    Origin,
+    Place,
+    Placed,
+    data_files,
+    dataset_files,
+    file_origins,
+    hub_rows,
+    hub_split,
+    read_rows,
+)
 from wildreward.evaluation.statistics import Floats, Ints
 from wildreward.evaluation.store import Group
 
@@ -183,20 +194,12 @@ def text_list(row: Mapping[str, Any], key: str, length: int | None = None, empty
 
 
 def prompt_field(row: Mapping[str, Any], key: str = "prompt") -> list[Message]:
-    """A prompt as messages: a text is one user message; a list of messages stays, and must be waiting for an answer."""
-    if not isinstance(row.get(key), list):
-        return [{"role": "user", "content": text_field(row, key)}]
-    messages = read_messages(row[key], key, keep_reasoning=True)
-    roles = [m["role"] for m in messages]
-    if "user" not in roles or roles[-1] not in ("user", "tool"):
-        raise ValueError(
-            f"{key} has messages of {', '.join(roles) or 'nobody'}; expected the user's last, to be answered"
-        )
-    return messages
+    """A prompt as messages, see `read_prompt`."""
+    return read_prompt(row.get(key), key)
 
 
-def hub_rows(source: Source) -> tuple[Iterator[tuple[str, dict[str, Any]]], Origin]:
-    """(place, row) of each row of a dataset on the Hub, and the commit they are of."""
+def _open(source: Source) -> tuple[Iterator[Placed], Origin]:
+    """The rows of a dataset on the Hub, and the commit they are of."""
     try:
         data, origin = hub_split(source.repo, source.split)
     except (FileNotFoundError, ConnectionError, ValueError) as error:
@@ -204,11 +207,14 @@ def hub_rows(source: Source) -> tuple[Iterator[tuple[str, dict[str, Any]]], Orig
         raise UserError(
             f"cannot load {source.repo} ({reason}); give a local copy as NAME=PATH, or check the connection"
         ) from error
-    return ((f"{source.repo}, row {number}", dict(row)) for number, row in enumerate(data, start=1)), origin
+    return hub_rows(data, source.repo), origin
 
 
-def load_items(benchmark: Benchmark, path: Path | None = None) -> tuple[list[Item], list[Origin]]:
-    """All items of a benchmark, from the Hub or from a local copy, and where they were read from.
+def load_items(
+    benchmark: Benchmark, path: Path | None = None, split: str | None = None
+) -> tuple[list[Item], list[Origin]]:
+    """All items of a benchmark, from the Hub or from a local copy (of its split, where it may have some), and where they were
+    read from.
 
     An item that lies in two files (in the one of its domain and in a total one) is counted once.
 
@@ -218,19 +224,21 @@ def load_items(benchmark: Benchmark, path: Path | None = None) -> tuple[list[Ite
     if path is None and not benchmark.sources:
         raise UserError(f"{benchmark.name} is not read from the Hub; give a local copy as {benchmark.name}=PATH")
     if path is None:
-        opened = [(source.subset, *hub_rows(source)) for source in benchmark.sources]
+        opened = [(source.subset, *_open(source)) for source in benchmark.sources]
         origins = [origin for _, _, origin in opened]
         placed = ((subset, where, row) for subset, rows, _ in opened for where, row in rows)
     else:
-        origins = file_origins(data_files(path, benchmark.row_name), path)
-        placed = ((benchmark.subset_of(Path(_file_of(where))), where, row) for where, row in read_rows(path))
+        of = benchmark.row_name
+        files = data_files(path, of) if split is None else dataset_files(path, split, of)
+        origins = file_origins(files, path)
+        placed = ((benchmark.subset_of(file), where, row) for file in files for where, row in read_rows(file))
     items = list(parse_rows(benchmark, placed))
     if not items:
         raise UserError(f"{path or benchmark.sources[0].repo} holds no {benchmark.name} items")
     return items, origins
 
 
-def parse_rows(benchmark: Benchmark, placed: Iterable[tuple[str, str, Mapping[str, Any]]]) -> Iterator[Item]:
+def parse_rows(benchmark: Benchmark, placed: Iterable[tuple[str, Place, Mapping[str, Any]]]) -> Iterator[Item]:
     """Items of rows, each given with its subset and its place.
 
     Raises:
@@ -246,20 +254,16 @@ def parse_rows(benchmark: Benchmark, placed: Iterable[tuple[str, str, Mapping[st
             raise UserError(f"{where}: not a {benchmark.row_name} row: {error}") from error
         for item in parsed:
             content = text_sha256(json.dumps([item.prompt_key, list(item.candidates)]), 32)
-            if (home := first.setdefault(content, _file_of(where))) != _file_of(where):
-                twice[home, _file_of(where)] += 1
+            if (home := first.setdefault(content, where.source)) != where.source:
+                twice[home, where.source] += 1
                 continue
-            item = item if item.id else replace(item, id=where.rsplit(", ", 1)[1])
+            item = item if item.id else replace(item, id=where.within)
             seen[item.subset, item.id] += 1
             count = seen[item.subset, item.id]
             # Published files repeat some ids (one question answered by several models): keep all, tell them apart.
             yield item if count == 1 else replace(item, id=f"{item.id}#{count}")
     for (home, other), count in twice.items():
         logger.warning("%d items are in %s and in %s, and are counted once", count, home, other)
-
-
-def _file_of(where: str) -> str:
-    return where.rsplit(", ", 1)[0]
 
 
 def finite(value: Any, what: str) -> float:

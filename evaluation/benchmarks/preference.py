@@ -10,6 +10,7 @@ import numpy as np
 
 from wildreward.common.chat import Message, read_messages
 from wildreward.common.errors import described
+from wildreward.common.prompts import read_answer
 from wildreward.evaluation.benchmarks.items import Benchmark, Credits, Item, nan_mean, prompt_field, text_field
 from wildreward.evaluation.statistics import Ints
 
@@ -150,16 +151,7 @@ def _conversation(value: Any, key: str, prompt: list[Message] | None) -> list[Me
                 "messages, or texts in which Human: and Assistant: take turns"
             )
         return messages
-    if isinstance(value, str):
-        return [*prompt, {"role": "assistant", "content": value}]
-    messages = read_messages(value, key, keep_reasoning=True)
-    if not messages:
-        raise ValueError(f"{key} has no messages; expected the assistant's answer")
-    if messages[: len(prompt)] == prompt or (len(prompt) == 1 and prompt[0] in messages[:-1]):
-        return messages
-    if messages[0]["role"] in ("user", "system"):
-        raise ValueError(f"{key} is a conversation of its own, which does not begin with the prompt")
-    return [*prompt, *messages]
+    return read_answer(prompt, value, key)
 
 
 def _transcript(text: str) -> list[Message]:

@@ -9,10 +9,10 @@ import pytest
 
 from tests.evaluation.evaluation_tiny import write_jsonl
 from wildreward.common.errors import UserError
+from wildreward.common.rows import read_rows
 from wildreward.evaluation.benchmarks.rm_bench import rm_bench_accuracy
 from wildreward.evaluation.benchmarks.run import BENCHMARKS, benchmark_results, load_benchmark
 from wildreward.evaluation.best_of_n import best_of_k_curve
-from wildreward.evaluation.rows import read_rows
 from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.scoring.protocol import Scored
 
@@ -332,7 +332,7 @@ def test_broken_json_is_refused_with_file_and_line(tmp_path):
     path.write_text(json.dumps(RM) + '\n{"a": ' + "[" * 5000 + "]" * 5000 + "}")
     with pytest.raises(UserError, match=r"line 2: not valid JSON .*recursion"):
         load_benchmark(f"rm_bench={path}")
-    path.write_bytes(b'{"id": 1}\n\xff\xfe')
+    path.write_bytes(json.dumps(RM).encode() + b"\n\xff\xfe")
     with pytest.raises(UserError, match="line 2: not UTF-8"):
         load_benchmark(f"rm_bench={path}")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 cut")
@@ -399,4 +399,4 @@ def test_json_reader_gives_rows_and_lines_of_both_layouts(tmp_path):
     for path, places in ((listed, [2, 3]), (lined, [1, 3]), (marked, [1, 3])):
         found = list(read_rows(path))
         assert [row for _, row in found] == [{"a": 1}, {"a": "x\n[]{},"}]
-        assert [int(where.rsplit(" ", 1)[1]) for where, _ in found] == places
+        assert [where.number for where, _ in found] == places

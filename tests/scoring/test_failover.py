@@ -91,12 +91,13 @@ def test_a_list_of_which_one_cannot_be_asked_is_refused_at_once():
 
 
 def test_a_file_is_scored_by_what_is_left_of_the_servers(servers, tmp_path):
-    from wildreward.scoring.score_command import score_file
+    from wildreward.scoring.score_command import ScoreConfig, score_rows
 
     source, output = tmp_path / "chats.jsonl", tmp_path / "scores.jsonl"
     source.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in CHATS[:60]))
     servers[1].signal(signal.SIGKILL)
-    counts = score_file(",".join(server.url for server in servers), source, output, chunk_size=20)
+    urls = ",".join(server.url for server in servers)
+    counts = score_rows(ScoreConfig(model=urls, input=str(source), output=str(output), chunk_size=20))
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert counts == {"scored": 60, "error": 0} and [row["score"] for row in rows] == EXPECTED[:60]
     assert rows[0]["level_probs"] == [0.25] * 4

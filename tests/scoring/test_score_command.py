@@ -16,7 +16,7 @@ from tests.evaluation.evaluation_tiny import classifier_folder, reward_model_fol
 from tests.evaluation.test_evaluation_store import Server
 from wildreward import RewardScorer
 from wildreward.common.errors import UserError
-from wildreward.scoring.score_command import ScoreConfig, main, score_file
+from wildreward.scoring.score_command import ScoreConfig, main, score_rows
 from wildreward.scoring.scorer import NotFinite
 
 
@@ -35,6 +35,10 @@ def write(path, rows):
     return path
 
 
+def score_file(model, source, output, **options):
+    return score_rows(ScoreConfig(model=model, input=str(source), output=str(output), **options))
+
+
 def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -48,7 +52,7 @@ def test_scores_are_those_of_the_library_in_the_order_of_the_lines(model, tmp_pa
     assert [row["score"] for row in rows] == pytest.approx(scorer.score(chats), abs=1e-5)
     probabilities = torch.tensor([row["level_probs"] for row in rows])
     assert torch.allclose(probabilities, torch.tensor(scorer.level_probs(chats)), atol=1e-5)
-    assert "10 conversations scored" in capsys.readouterr().out
+    assert "10 rows scored" in capsys.readouterr().out
     assert not (tmp_path / "out.jsonl.work").exists()
 
 
@@ -73,7 +77,7 @@ def test_a_line_that_cannot_be_scored_is_told_and_the_others_are_scored(model, t
     assert [row.get("id") for row in rows] == [None, None, None, 7, "user last", None, None, "surrogate", 9]
     errors = {row["line"]: row["error"] for row in rows if "error" in row}
     assert set(errors) == {3, 4, 5, 6, 7, 8}
-    assert "not JSON" in errors[3] and "a list of 1" in errors[4] and "expected a list of messages" in errors[5]
+    assert "not valid JSON" in errors[3] and "a list of 1" in errors[4] and "expected a list of messages" in errors[5]
     assert "does not end with the assistant's answer" in errors[6] and "unknown role" in errors[7]
     assert secret not in (tmp_path / "out.jsonl").read_text()
 
@@ -171,9 +175,9 @@ def test_killed_and_rerun_asks_nothing_twice_and_ends_in_the_same_file(tmp_path)
         assert server.holding.wait(250)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-        assert len(read(tmp_path / "out.jsonl.work" / "scores.jsonl")) == 20
+        assert [len(chunk) for chunk in read(tmp_path / "out.jsonl.work" / "scores.jsonl")] == [4] * 5
         with open(tmp_path / "out.jsonl.work" / "scores.jsonl", "a") as half:
-            half.write('{"line": 21, "sco')
+            half.write('[{"line": 21, "score": 1.0}, {"line": 22, "sco')
         server.hold_after = None
         subprocess.run(
             command(server.url, tmp_path / "out.jsonl"), env=environment, check=True, stderr=subprocess.DEVNULL
@@ -185,15 +189,21 @@ def test_killed_and_rerun_asks_nothing_twice_and_ends_in_the_same_file(tmp_path)
 
 def test_refusals_come_before_the_work(model, tmp_path):
     source = write(tmp_path / "in.jsonl", [{"messages": chat(1)}])
-    with pytest.raises(UserError, match=r"nowhere.jsonl is not a file"):
+    with pytest.raises(UserError, match=r"nowhere.jsonl does not exist; expected a conversations file or folder"):
         score_file(model, tmp_path / "nowhere.jsonl", tmp_path / "out.jsonl")
     with pytest.raises(UserError, match=r"--chunk_size is 0; expected at least 1"):
         score_file(model, source, tmp_path / "out.jsonl", chunk_size=0)
     with pytest.raises(UserError, match=r"exists already; choose another --output"):
         score_file(model, source, source)
-    with pytest.raises(UserError, match=r"no line of .* could be scored; the first, line 2: .* expected a list"):
+    with pytest.raises(
+        UserError, match=r"bad.jsonl has the columns text; expected messages, or prompt with completion"
+    ):
         score_file(model, write(tmp_path / "bad.jsonl", ["", {"text": "x"}]), tmp_path / "out.jsonl")
-    with pytest.raises(UserError, match=r"is empty; expected JSON Lines"):
+    with pytest.raises(
+        UserError, match=r"bad.jsonl, line 2: messages is None; expected a list of .*; none of the first 1"
+    ):
+        score_file(model, write(tmp_path / "bad.jsonl", ["", {"messages": None}]), tmp_path / "out.jsonl")
+    with pytest.raises(UserError, match=r"empty.jsonl is empty; expected rows"):
         score_file(model, write(tmp_path / "empty.jsonl", []), tmp_path / "out.jsonl")
     score_file(model, source, tmp_path / "out.jsonl")  # what was refused left nothing in the way
 
