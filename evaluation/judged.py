@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from wildreward.common.chat import read_all
 from wildreward.common.errors import UserError
 from wildreward.common.files import FolderLock
