@@ -129,7 +129,7 @@ def owner_of(row: Row, name: str) -> str:
         return f"user:{row['user_id']}"
     feedback = row.get("user_feedback")
     next_said = feedback.get("content") if isinstance(feedback, dict) else feedback
-    spoken = [message["content"] for message in _chat(row, name) if message["role"] != "system"]
+    spoken = [message["content"] for message in row_messages(row, name) if message["role"] != "system"]
     if spoken and (next_said or (next_said == "" and len(spoken) > 2)):  # "": after a rated answer nothing may come
         return _opening([*spoken, next_said][:3])
     if spoken and not row.get("conversation_id"):
@@ -310,7 +310,7 @@ def feature_function(
 def _encode_chats(
     keep_reasoning: bool, rows: list[Row], ids: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[EncodedInput]:
-    conversations = [_chat(row, name, keep_reasoning) for row, name in zip(rows, ids, strict=True)]
+    conversations = [row_messages(row, name, keep_reasoning) for row, name in zip(rows, ids, strict=True)]
     try:
         return encode_batch(tokenizer, conversations, max_length)
     except ValueError:
@@ -323,7 +323,7 @@ def _encode_chats(
         raise
 
 
-def _chat(row: Row, name: str, keep_reasoning: bool = False) -> list[Message]:
+def row_messages(row: Row, name: str, keep_reasoning: bool = False) -> list[Message]:
     """The messages of a row; errors tell what was found by its type and keys, never by its text."""
     chat = []
     for column in ("history", "messages"):
