@@ -24,8 +24,8 @@ KINDS = {
     "cut": "itself cut off in mid-sentence",
     "repeated": "its beginning repeated over and over",
     "empty": "an empty answer",
-    "unsure": "a word that it does not know",
-    "refusal": "a refusal without a reason",
+    "unsure": "saying that it is not sure",
+    "refusal": "a refusal",
 }
 """What is set beside an answer, in words."""
 _WEIGHTS = {

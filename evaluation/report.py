@@ -128,7 +128,7 @@ def sanity_table(name: str, result: Mapping[str, Any]) -> str:
     """Markdown of how often the real answer beat each kind of broken one, and in so many words where it did not."""
     rows = [[KINDS[kind], str(found["n"]), estimate_text(found)] for kind, found in result["kinds"].items()]
     fooled = [KINDS[kind] for kind in preferred(result["kinds"])]
-    warning = f"**This model prefers {'; '.join(fooled)} to the answer.** " if fooled else ""
+    warning = f"**This model prefers {', '.join(fooled)} to the answer.** " if fooled else ""
     return (
         f"### {name}: {result['n']} answers against broken ones\n\n{warning}{result['rule']} 95% intervals resample users.\n\n"
         + markdown_table(["the answer against", "pairs", "share"], rows)
