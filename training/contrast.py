@@ -82,4 +82,4 @@ def contrast_pairs(
         }
         for place, kind, text in broken_answers(answered, liked, kinds, share, seed)
     ]
-    return Dataset.from_list(pairs, features=FEATURES)
+    return Dataset.from_dict({name: [pair[name] for pair in pairs] for name in FEATURES}, features=FEATURES)
