@@ -6,11 +6,11 @@ from pathlib import Path
 
 from wildreward.common.errors import UserError
 from wildreward.common.names import public_name
+from wildreward.common.rows import SUFFIXES, data_files, file_origins, read_rows
 from wildreward.evaluation.benchmarks.items import Benchmark, Item, Source, load_items, parse_rows
 from wildreward.evaluation.benchmarks.preference import Preference
 from wildreward.evaluation.benchmarks.run import PRESETS, load_benchmark, sample, split_name
 from wildreward.evaluation.plots import figure_class
-from wildreward.evaluation.rows import SUFFIXES, data_files, file_origins, read_rows
 from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.evaluation.wildfb import WHOLE, HeldOut, held_out, read_split, split_files
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from wildreward.common.errors import UserError, described
+from wildreward.common.rows import read_rows
 from wildreward.evaluation.bootstrap import bootstrap, defined_or_none
 from wildreward.evaluation.calibration import expected_calibration_error
-from wildreward.evaluation.rows import read_rows
 from wildreward.evaluation.statistics import Floats, Ints, cohen_kappa
 
 LEVELS = 5

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from wildreward.common.chat import Message, read_messages
 from wildreward.common.errors import UserError, described
 from wildreward.common.lookup import load_error_message
+from wildreward.common.rows import Origin, file_origins, hub_split, read_rows
 from wildreward.evaluation.bootstrap import Estimate, bootstrap_all, defined_or_none
 from wildreward.evaluation.calibration import brier_score, negative_log_likelihood
 from wildreward.evaluation.metrics import length_bias, ordinal_metrics
 from wildreward.evaluation.pairs import Pairs, calibration_results, make_pairs, pair_results, too_few_answers, withheld
-from wildreward.evaluation.rows import Origin, file_origins, hub_split, read_rows
 from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.evaluation.statistics import Floats, Ints, kendall_tau_b, roc_auc, spearman, too_few
 from wildreward.evaluation.store import Group

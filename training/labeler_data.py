@@ -14,13 +14,13 @@ import numpy as np
 
 from wildreward.common.errors import UserError, described
 from wildreward.common.files import make_folder
+from wildreward.common.rows import read_rows
 from wildreward.dataset_builder import stages
 from wildreward.dataset_builder.labelers.base import Request
 from wildreward.dataset_builder.labelers.classifier import SIDES
 from wildreward.dataset_builder.prepare import prepare
 from wildreward.dataset_builder.records import request_for
 from wildreward.dataset_builder.settings import BuildSettings
-from wildreward.evaluation.rows import read_rows
 
 logger = logging.getLogger(__name__)
 

@@ -29,6 +29,13 @@ class TrainRewardArguments:
             "with its head, levels, pooling and template."
         }
     )
+    pairs: str | None = field(
+        default=None,
+        metadata={
+            "help": "Preference pairs to learn beside the levels: file, folder or Hub id, in TRL's formats (prompt, chosen, "
+            "rejected; optional margin, tie); see pair_weight."
+        },
+    )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a dataset on the Hub."})
     train_split: str = field(default="train", metadata={"help": "Split to train on; also slices such as train[:1000]."})

@@ -15,7 +15,7 @@ import numpy as np
 from wildreward.common.chat import Message, read_messages
 from wildreward.common.errors import UserError, described
 from wildreward.common.hashing import text_sha256
-from wildreward.evaluation.rows import Origin, data_files, file_origins, hub_split, read_rows
+from wildreward.common.rows import Origin, data_files, file_origins, hub_split, read_rows
 from wildreward.evaluation.statistics import Floats, Ints
 from wildreward.evaluation.store import Group
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.evaluation.evaluation_tiny import write_jsonl
 from wildreward.common.errors import UserError
+from wildreward.common.rows import read_rows
 from wildreward.evaluation.benchmarks.rm_bench import rm_bench_accuracy
 from wildreward.evaluation.benchmarks.run import BENCHMARKS, benchmark_results, load_benchmark
 from wildreward.evaluation.best_of_n import best_of_k_curve
-from wildreward.evaluation.rows import read_rows
 from wildreward.evaluation.settings import EvaluateConfig
 from wildreward.scoring.protocol import Scored
 

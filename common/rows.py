@@ -6,7 +6,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wildreward.common.errors import UserError, described
 from wildreward.common.hashing import file_sha256
@@ -29,7 +29,7 @@ def hub_split(repo: str, split: str) -> "tuple[Dataset, Origin]":
 
     builder = load_dataset_builder(repo)
     builder.download_and_prepare()
-    return builder.as_dataset(split), {"repo": repo, "revision": builder.hash}
+    return cast("Dataset", builder.as_dataset(split)), {"repo": repo, "revision": builder.hash or ""}
 
 
 def file_origins(files: Sequence[Path], root: Path) -> list[Origin]:
