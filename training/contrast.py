@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from datasets import Dataset, Features, List, Value
 
 from wildreward.common.chat import Message
 from wildreward.common.contrast import KINDS, Answered, broken_answers
 from wildreward.common.errors import UserError
 from wildreward.modeling_wildreward.ordinal import positive_from
-from wildreward.training.reward_data import owner_of, row_id, row_messages
+from wildreward.training.reward_arguments import TrainRewardArguments
+from wildreward.training.reward_config import OrdinalRewardConfig
+from wildreward.training.reward_data import load_rows, owner_of, owners, row_id, row_messages
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 FEATURES = Features(
@@ -20,6 +23,25 @@ FEATURES = Features(
         "kind": Value("string"),
     }
 )
+
+
+def contrast_splits(
+    arguments: TrainRewardArguments, config: OrdinalRewardConfig, num_levels: int, *splits: Dataset
+) -> list[Dataset]:
+    """Contrast pairs of the users of each split of the command's dataset, made of their rows alone.
+
+    Args:
+        arguments, config: the command's.
+        num_levels: labels are 1..num_levels.
+        splits: prepared features.
+    """
+    names = (arguments.dataset, arguments.train_split, arguments.dataset_config, arguments.dataset_revision)
+    with config.main_process_first(desc="contrast pairs"):
+        rows = load_rows(*names)
+        groups = np.asarray(owners(rows), dtype=object)
+        more = (arguments.contrast_kinds, arguments.contrast_share, config.seed, num_levels, config.keep_reasoning)
+        of_split = (rows.select(np.flatnonzero(np.isin(groups, split["group"][:]))) for split in splits)
+        return [contrast_pairs(part, *more) for part in of_split]
 
 
 def contrast_pairs(

@@ -17,6 +17,7 @@ from wildreward.common.errors import UserError
 from wildreward.common.files import make_folder, write_json
 from wildreward.common.names import public_name
 from wildreward.model_card import write_model_card
+from wildreward.training.contrast import contrast_splits
 from wildreward.training.model_setup import build_model, check_launch, lora
 from wildreward.training.resume import choose_checkpoint, dataset_digest, model_digest, resume_settings, run_or_resume
 from wildreward.training.reward_arguments import UNSUPPORTED, TrainRewardArguments
@@ -99,7 +100,8 @@ def _train(
         train, validation, left_out = split_stream(arguments, config)
     else:
         train, validation, left_out = load_splits(arguments, config, tokenizer, max_length, num_levels)
-    pairs = load_pair_splits(arguments, config, tokenizer, max_length)
+    contrast = contrast_splits(arguments, config, num_levels, train, validation) if arguments.contrast_share else ()
+    pairs = load_pair_splits(arguments, config, tokenizer, max_length, contrast)
     if fresh:
         labels = (validation if arguments.streaming else train)["label"][:]
         model.score.set_prior(level_frequencies(labels, num_levels))

@@ -7,6 +7,7 @@ threshold logits, which for the `coral` head is its one linear unit up to a cons
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
@@ -33,7 +34,7 @@ USABLE, TIE, SAME, TOO_LONG = 0, 1, 2, 3
 STATUS = {
     TIE: "tied",
     SAME: "chosen and rejected are the same to the model",
-    TOO_LONG: "longer than max_length, so that what is left of the two sides differs (raise --max-length)",
+    TOO_LONG: "longer than max_length, so that what is left of the two sides differs (raise --max-length, or set --keep-cut-responses True)",
 }
 SIDES = ("chosen", "rejected")
 PAIR_FEATURES = Features(
@@ -110,23 +111,38 @@ class PairSplits:
 
     def counts(self) -> dict[str, Any] | None:
         """As in `training_summary.json`."""
-        if self.train is None or self.validation is None:
+        if self.train is None:
             return None
-        return {"train": len(self.train), "validation": len(self.validation), "left_out": self.left_out}
+        held_out = 0 if self.validation is None else len(self.validation)
+        return {"train": len(self.train), "validation": held_out, "left_out": self.left_out}
 
 
 def load_pair_splits(
-    arguments: TrainRewardArguments, config: OrdinalRewardConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
+    arguments: TrainRewardArguments,
+    config: OrdinalRewardConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    contrast: Sequence[Dataset] = (),
 ) -> PairSplits:
-    """Features of the pairs that the command is given, a share of the prompts held out."""
-    if arguments.pairs is None:
-        return PairSplits()
+    """Features of the pairs that the command is given, a share of the prompts held out, and of the contrast pairs to train on
+    and of those of held-out users."""
+    sides: list[list[Dataset]] = [[], []]
+    counts: Counter[str] = Counter()
+    more = (max_length, config.keep_reasoning, config.dataset_num_proc, config.keep_cut_responses)
     with config.main_process_first(desc="dataset preparation"):
-        pairs = load_pairs(arguments.pairs)
-        features, left_out = prepare_pairs(pairs, tokenizer, max_length, config.keep_reasoning, config.dataset_num_proc)
-    most = arguments.max_validation_rows
-    train, validation = hold_out_users(features, arguments.validation_share, config.seed, most, left_out)
-    return PairSplits(train, validation, left_out)
+        if arguments.pairs is not None:
+            features, left_out = prepare_pairs(load_pairs(arguments.pairs), tokenizer, *more)
+            most = arguments.max_validation_rows
+            halves = hold_out_users(features, arguments.validation_share, config.seed, most, left_out)
+            for side, half in zip(sides, halves, strict=True):
+                side.append(half)
+            counts.update(left_out)
+        for side, pairs in zip(sides, contrast, strict=False):
+            if len(pairs):
+                features, left_out = prepare_pairs(pairs, tokenizer, *more)
+                side.append(features)
+                counts.update(left_out)
+    return PairSplits(*(concatenate_datasets(side) if side else None for side in sides), dict(counts))
 
 
 def _rows_of_files(path: Path) -> Iterator[dict[str, Any]]:
@@ -151,6 +167,7 @@ def prepare_pairs(
     max_length: int,
     keep_reasoning: bool = False,
     num_proc: int | None = None,
+    keep_cut: bool = False,
 ) -> tuple[Dataset, dict[str, int]]:
     """Tokenize pairs and leave out those that say nothing; prepared ones come back as they are.
 
@@ -159,6 +176,7 @@ def prepare_pairs(
         tokenizer: one with the reward model's template.
         max_length: longest input in tokens. A pair that loses old history on both sides alike stays.
         keep_reasoning, num_proc: see `reward_data.prepare_rows`.
+        keep_cut: also keep pairs that are too long, so that the two sides show different parts of the prompt, or of the answer.
 
     Returns:
         The columns of `PAIR_FEATURES`, `group` by prompt, and the number of pairs left out for each reason.
@@ -204,15 +222,16 @@ def prepare_pairs(
         desc="Tokenizing pairs",
     )
     status = prepared.with_format("numpy")["status"][:]
-    left_out = {reason: int((status == code).sum()) for code, reason in STATUS.items() if (status == code).any()}
+    bad = [code for code in STATUS if not (keep_cut and code == TOO_LONG)]
+    left_out = {STATUS[code]: int((status == code).sum()) for code in bad if (status == code).any()}
     for reason, count in left_out.items():
         logger.warning("left out %d pairs: %s", count, reason)
-    if not (status == USABLE).any():
+    if np.isin(status, bad).all():
         raise UserError(
             "no pairs are left to use: "
             + ("; ".join(f"{count}: {reason}" for reason, count in left_out.items()) or "there are none")
         )
-    return prepared.select(np.flatnonzero(status == USABLE)) if left_out else prepared, left_out
+    return prepared.select(np.flatnonzero(~np.isin(status, bad))) if left_out else prepared, left_out
 
 
 def _read(row: Row, name: str) -> tuple[list[list], dict[str, Any]]:

@@ -130,7 +130,7 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
         self.budget = TokenBudget(args.tokens_per_device, self.packed, args.pass_overhead)
         self.row_weights = self.threshold_weights = None
         with args.main_process_first(desc="dataset preparation"):
-            more = (model.config.max_length, args.keep_reasoning, args.dataset_num_proc)
+            more = (model.config.max_length, args.keep_reasoning, args.dataset_num_proc, args.keep_cut_responses)
             self.train_pairs, self.eval_pairs = (
                 None if pairs is None else prepare_pairs(pairs, processing_class, *more)[0]
                 for pairs in (train_pairs, eval_pairs)
