@@ -3,9 +3,14 @@
 import pytest
 from datasets import Dataset
 
+from tests.tiny import save_backbone
+from tests.training.reward_tiny import toy_dataset, toy_rows
+from wildreward.commands import parse
 from wildreward.common.contrast import KINDS
 from wildreward.common.errors import UserError
 from wildreward.training.contrast import contrast_pairs
+from wildreward.training.reward_command import CONFIGS, train_reward
+from wildreward.training.reward_data import place_of
 
 TOPICS = ("apples", "pears", "rivers", "engines", "poems", "cats")
 
@@ -89,3 +94,64 @@ def test_rows_without_messages_are_refused_by_what_they_have():
     data = Dataset.from_list([{"text": "Q A", "label": 4}])
     with pytest.raises(UserError, match="made of `messages`, and the dataset has the columns label, text; use rows"):
         contrast_pairs(data)
+
+
+# ---- the command
+
+
+def command(folder, *more):
+    flags = ["--dataset", f"{folder}/rows.parquet", "--base-model", f"{folder}/base", "--output-dir", f"{folder}/out"]
+    flags += ["--validation-share", "0.25", "--learning-rate", "3e-3", "--num-train-epochs", "4", "--use-cpu", "True"]
+    flags += [
+        "--per-device-train-batch-size",
+        "8",
+        "--disable-tqdm",
+        "True",
+        "--bf16",
+        "False",
+        "--eval-steps",
+        "0.5",
+        "--save-steps",
+        "0.5",
+    ]
+    return train_reward(*parse("train-reward", CONFIGS, [*flags, "--logging-steps", "0.25", *more]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    toy_dataset(96).to_parquet(tmp_path / "rows.parquet")
+    save_backbone("bert", tmp_path / "base")
+    return tmp_path
+
+
+def test_the_command_trains_on_pairs_of_train_users_and_evaluates_on_those_of_others(folder):
+    summary = command(folder, "--contrast-share", "1", "--contrast-kinds", "empty", "shuffled")
+    liked = [row for row in toy_rows(96) if row["label"] >= 3]
+    held_out = [row for row in liked if place_of(f"user:{row['user_id']}", 42) < 0.25]
+    assert 0 < len(held_out) < len(liked)
+    assert summary["pairs"]["validation"] == len(held_out)
+    assert summary["pairs"]["train"] == len(liked) - len(held_out)
+    assert summary["arguments"]["contrast_share"] == 1 and summary["arguments"]["contrast_kinds"] == [
+        "empty",
+        "shuffled",
+    ]
+    losses = [entry["pair_loss"] for entry in summary["log"] if "pair_loss" in entry]
+    assert losses[-1] < losses[0] and "pair_accuracy" in summary["validation"]
+
+
+def test_no_pairs_unless_asked_for(folder):
+    summary = command(folder, "--max-steps", "2")
+    assert summary["pairs"] is None and not any("pair_loss" in entry for entry in summary["log"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--contrast-kinds", "rude"], "contrast_kinds holds rude; expected of other_answer, shuffled"),
+        (["--contrast-share", "-1"], "contrast_share is -1"),
+        (["--contrast-share", "1", "--streaming", "True"], "contrast pairs take answers from the whole dataset"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_at_once(tmp_path, flags, said):
+    with pytest.raises(UserError, match=said):
+        command(tmp_path, *flags)
