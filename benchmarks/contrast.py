@@ -14,7 +14,6 @@ Intervals resample users, of people's pairs prompts; over several folds or seeds
 """
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -27,17 +26,22 @@ from datasets import Dataset, concatenate_datasets
 from record import part_of
 from reward_quality import RECIPE, compare, fold_of, lead, positive
 
-from wildreward import RewardScorer
 from wildreward.commands import parse
 from wildreward.common.contrast import KINDS
 from wildreward.common.files import make_folder, read_json, write_json
+from wildreward.common.hashing import text_sha256
 from wildreward.common.tables import estimate_text, markdown_table
 from wildreward.evaluation import sanity
 from wildreward.evaluation.benchmarks.items import Item
+from wildreward.evaluation.benchmarks.preference import Preference
+from wildreward.evaluation.benchmarks.run import score_benchmark
 from wildreward.evaluation.bootstrap import bootstrap, paired_bootstrap
 from wildreward.evaluation.inputs import load_inputs
 from wildreward.evaluation.settings import EvaluateConfig
+from wildreward.evaluation.store import ScoreStore, score_groups
 from wildreward.evaluation.wildfb import held_out
+from wildreward.scoring.load import load_scorer
+from wildreward.scoring.protocol import Scored
 from wildreward.training.reward_command import CONFIGS, train_reward
 from wildreward.training.reward_data import load_rows, owners
 
@@ -45,24 +49,29 @@ LEVELS = 4
 Judged = list[tuple[str, str, str, float]]  # id and part of an item, its cluster, and what it earned
 
 
-def run(train: Dataset, test: Dataset, human: Mapping[str, list[Item]], flags: Sequence[str], path: Path) -> None:
+def run(
+    train: Dataset, test: Dataset, human: Mapping[str, list[Item]], answers: int, flags: Sequence[str], path: Path
+) -> None:
     """Train one model, measure it, and write its file."""
     started = time.monotonic()
-    data, folder = path.with_suffix(".parquet"), path.with_suffix("")
+    folder = path.with_name(path.stem.rpartition("-")[0])
+    data = folder.with_suffix(".parquet")
     train.to_parquet(str(data))
     places = ["--dataset", str(data), "--output-dir", str(folder), "--report-to", "none"]
     summary = train_reward(*parse("train-reward", CONFIGS, [*flags, *places]))
     trained = time.monotonic()
-    scorer = RewardScorer.from_pretrained(str(folder))
+    scorer = load_scorer(str(folder))
+    store = ScoreStore(folder / "work" / "scores", scorer)  # what is scored is not scored again after a stop
     rows = held_out(test.to_list())
-    broken = sanity.of_split(rows, LEVELS, 0, "the fold")
+    broken = sanity.of_split(rows, LEVELS, 0, "the fold", answers)
     write_json(
         path,
         {
-            "scores": scorer.score([group.conversations[0] for group in rows.groups]),
-            "sanity": judged(scorer, broken, [item.extra["owner"] for item in broken]),
+            "scores": [one.score for (one,) in score_groups(rows.groups, scorer, store)],
+            "sanity": judged(broken, score_benchmark(sanity.Sanity("broken"), broken, scorer, store)),
             "human": {
-                name: judged(scorer, items, [item.prompt_key for item in items]) for name, items in human.items()
+                name: judged(items, score_benchmark(Preference(), items, scorer, store))
+                for name, items in human.items()
             },
             "validation": summary["validation"],
             "steps": summary["steps"],
@@ -71,13 +80,11 @@ def run(train: Dataset, test: Dataset, human: Mapping[str, list[Item]], flags: S
     )
 
 
-def judged(scorer: RewardScorer, items: Sequence[Item], clusters: Sequence[str]) -> Judged:
+def judged(items: Sequence[Item], scored: Sequence[Sequence[Scored]]) -> Judged:
     """Of each pair whether the better answer scores higher; half for equal scores."""
-    conversations = [one for item in items for group in item.groups for one in group.conversations]
-    scores = iter(scorer.score(conversations))
     return [
-        (item.id, item.subset, cluster, (1 + float(np.sign(next(scores) - next(scores)))) / 2)
-        for item, cluster in zip(items, clusters, strict=True)
+        (item.id, item.subset, item.extra.get("owner", item.prompt_key), (1 + float(np.sign(a.score - b.score))) / 2)
+        for item, (a, b) in zip(items, scored, strict=True)
     ]
 
 
@@ -146,6 +153,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--pairs", action="append", default=[], metavar="NAME=FILE", help="people's pairs")
     parser.add_argument("--pairs-limit", type=int, default=None, help="of each set a seeded sample")
+    parser.add_argument("--answers", type=int, default=500, help="liked answers of a fold set against broken ones")
     parser.add_argument("--llmbar-subset", default="Natural")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--base-model", default=None, help="default: the recipe's")
@@ -175,11 +183,11 @@ def main() -> None:
         if weight:
             flags += ["--pair-weight", str(weight), "--contrast-share", str(arguments.share)]
             flags += ["--contrast-kinds", *arguments.kinds]
-        measures = [[item.id for item in items] for items in human.values()]
-        identity = json.dumps([train["id"][:], train["label"][:], arguments.recipe.read_text(), flags, measures])
-        path = folder / f"weight-{weight:g}-{number}-{seed}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
-        if not path.exists():
-            run(train, test, human, flags, path)
+        identity = [train["id"][:], train["label"][:], arguments.recipe.read_text(), flags]
+        measures = [arguments.answers, [[item.id for item in items] for items in human.values()]]
+        name = f"weight-{weight:g}-{number}-{seed}-{digest(identity)}-{digest(measures)}"
+        if not (path := folder / f"{name}.json").exists():
+            run(train, test, human, arguments.answers, flags, path)
         found = read_json(path)
         records[weight].append(found)
         scores[str(weight)][arguments.seeds.index(seed), fold == number] = found["scores"]
@@ -204,6 +212,10 @@ def main() -> None:
     write_json(folder / "contrast.json", {"roc_auc": quality, "sanity": by_kind, "human": by_set})
     (folder / "contrast.md").write_text(text)
     print(f"{len(done):,} rows in {measured} of {arguments.folds} folds, seeds {arguments.seeds}\n\n{text}")
+
+
+def digest(value: Any) -> str:
+    return text_sha256(json.dumps(value), 12)
 
 
 def quality_ahead(one: Mapping[str, Any]) -> dict[str, float]:

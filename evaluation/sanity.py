@@ -32,8 +32,9 @@ class Sanity(Preference):
         return item.extra["owner"]
 
 
-def of_split(data: HeldOut, num_levels: int | None, seed: int, name: str) -> list[Item]:
-    """Answers of a held-out split that their users liked, against broken ones; others come from the whole split.
+def of_split(data: HeldOut, num_levels: int | None, seed: int, name: str, most: int = ANSWERS) -> list[Item]:
+    """Answers of a held-out split that their users liked, at most `most` of them, against broken ones; the answers to other
+    questions come from the whole split.
 
     Raises:
         UserError: there are none.
@@ -48,7 +49,7 @@ def of_split(data: HeldOut, num_levels: int | None, seed: int, name: str) -> lis
             f"{name} has no answer with a label from {least} on, and --sanity sets answers that users liked against broken "
             "ones; give a split that has some, or leave --sanity out"
         )
-    return _broken_items(real, data.users, data.languages, liked, seed)
+    return _broken_items(real, data.users, data.languages, liked, seed, most)
 
 
 def of_pairs(items: Sequence[Item], seed: int) -> list[Item]:
@@ -58,11 +59,18 @@ def of_pairs(items: Sequence[Item], seed: int) -> list[Item]:
         for item in items
         if not item.extra["tie"]
     ]
-    return _broken_items(real, [item.prompt_key for item in real], [None] * len(real), np.arange(len(real)), seed)
+    return _broken_items(
+        real, [item.prompt_key for item in real], [None] * len(real), np.arange(len(real)), seed, ANSWERS
+    )
 
 
 def _broken_items(
-    real: Sequence[Item], owners: Sequence[str], languages: Sequence[str | None], liked: np.ndarray, seed: int
+    real: Sequence[Item],
+    owners: Sequence[str],
+    languages: Sequence[str | None],
+    liked: np.ndarray,
+    seed: int,
+    most: int,
 ) -> list[Item]:
     answered = [
         Answered(
@@ -75,7 +83,7 @@ def _broken_items(
         for item, owner, language in zip(real, owners, languages, strict=True)
     ]
     numbers = {owner: str(number) for number, owner in enumerate(dict.fromkeys(owners))}  # who they are stays here
-    places = sorted(np.random.default_rng(seed).permutation(liked)[:ANSWERS].tolist())
+    places = sorted(np.random.default_rng(seed).permutation(liked)[:most].tolist())
     broken = broken_answers(answered, places, tuple(KINDS), len(KINDS), seed, held_out_phrases=True)
     return [
         Item(
