@@ -124,3 +124,38 @@ def test_pairs_alone_give_the_loss_and_the_weights_of_trls_trainer(tmp_path):
     torch.testing.assert_close(ours.score.weight, classifier.score.weight, atol=2e-5, rtol=1e-3)
     for name, value in classifier.model.state_dict().items():
         torch.testing.assert_close(ours.model.state_dict()[name], value, atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_a_model_learns_to_order_pairs_that_the_levels_say_nothing_of(tmp_path):
+    """Held-out pairs of prompts it has not seen; the rows have levels by chance."""
+    rows = toy_dataset(64).map(lambda row, place: {"label": 1 + place % 4}, with_indices=True)
+    made = trainer(
+        tmp_path,
+        rows=rows,
+        pairs=toy_pairs(80),
+        eval_rows=toy_dataset(24, seed=1),
+        eval_pairs=toy_pairs(40, seed=2),
+        num_train_epochs=3,
+    )
+    before, after = made.evaluate(), made.train() and made.evaluate()
+    assert after["eval_pair_accuracy"] > 0.95 > before["eval_pair_accuracy"]
+    logits = made.predict(made.eval_dataset).predictions
+    assert logits.shape == (24, 3)  # of rows alone
+    pairs = [
+        [
+            made.model(input_ids=torch.tensor([pair[side]])).threshold_logits.mean().item()
+            for side in ("chosen_ids", "rejected_ids")
+        ]
+        for pair in made.eval_pairs
+    ]
+    won = [good > bad for good, bad in pairs]
+    loss = [math.log(1 + math.exp(bad - good)) for good, bad in pairs]
+    assert after["eval_pair_accuracy"] == pytest.approx(sum(won) / 40)
+    assert after["eval_pair_loss"] == pytest.approx(sum(loss) / 40, abs=1e-4)
+    of_levels = ordinal_loss(torch.from_numpy(logits), torch.tensor(made.eval_dataset["label"][:]), "coral")
+    assert after["eval_loss"] == pytest.approx(of_levels.item() + after["eval_pair_loss"], abs=1e-4)
+    made.calibrate()
+    without = trainer(tmp_path / "w", model=made.model, eval_rows=toy_dataset(24, seed=1))
+    temperatures = made.reward_config.temperatures
+    without.calibrate()
+    assert without.reward_config.temperatures == pytest.approx(temperatures, abs=1e-4)  # fitted on levels alone
