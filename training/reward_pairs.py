@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from wildreward.common.errors import UserError
 from wildreward.common.rows import SUFFIXES, read_rows
 from wildreward.evaluation.benchmarks.preference import read_preference
-from wildreward.modeling_wildreward.template import EncodedInput
+from wildreward.modeling_wildreward.template import EncodedInput, shared_prefix_length
 from wildreward.training.reward_arguments import TrainRewardArguments
 from wildreward.training.reward_batching import rows_of
 from wildreward.training.reward_config import OrdinalRewardConfig
@@ -42,6 +42,7 @@ PAIR_FEATURES = Features(
         "rejected_ids": List(Value("int32")),
         "chosen_length": Value("int32"),
         "rejected_length": Value("int32"),
+        "shared": Value("int32"),
         "margin": Value("float32"),
         "id": Value("string"),
         "group": Value("string"),
@@ -187,6 +188,9 @@ def prepare_pairs(
         for name, inputs in zip(SIDES, encoded, strict=True):
             columns[f"{name}_ids"] = [one.input_ids for one in inputs]
             columns[f"{name}_length"] = [len(one.input_ids) for one in inputs]
+        columns["shared"] = [
+            shared_prefix_length(ids) for ids in zip(columns["chosen_ids"], columns["rejected_ids"], strict=True)
+        ]
         columns["status"] = [
             TIE if extra["tie"] else _status(*inputs) for (_, extra), *inputs in zip(read, *encoded, strict=True)
         ]
@@ -236,5 +240,9 @@ def _status(chosen: EncodedInput, rejected: EncodedInput) -> int:
 
 
 def pair_lengths(pairs: Dataset) -> np.ndarray:
-    """(P, 2) tokens of both sides."""
-    return np.stack([pairs.with_format("numpy")[f"{side}_length"][:] for side in SIDES], axis=1)
+    """(P, 2) tokens of both sides; those that are `shared`, where that column is there, count once."""
+    columns = pairs.with_format("numpy")
+    lengths = np.stack([columns[f"{side}_length"][:] for side in SIDES], axis=1)
+    if "shared" in pairs.column_names:
+        lengths[:, 1] -= columns["shared"][:]
+    return lengths

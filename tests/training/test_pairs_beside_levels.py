@@ -8,9 +8,10 @@ from datasets import Dataset
 from transformers import LlamaForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from tests.tiny import reward_model, tokenizer_for
+from tests.tiny import chat, reward_model, tokenizer_for
 from tests.training.reward_tiny import losses, toy_dataset, toy_pairs, trainer, weights
 from wildreward.modeling_wildreward.ordinal import ordinal_loss
+from wildreward.modeling_wildreward.template import encode_batch, shared_prefix_length
 from wildreward.training.reward_pairs import latent_score, pair_losses, pairs_won
 
 
@@ -81,6 +82,30 @@ def test_however_a_step_is_cut_it_is_the_same(tmp_path):
     assert_same(whole, trained(tmp_path / "b", tokens_per_device=1))
     assert_same(whole, trained(tmp_path / "c", padding_free="on"))
     assert_same(whole, trained(tmp_path / "d", per_device_train_batch_size=4, gradient_accumulation_steps=2))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+def test_packed_pairs_share_their_prompt_where_a_mask_can_say_so(tmp_path, kind):
+    """Gemma's layers look back a few tokens only, whatever a mask says, so its pairs are laid out in full."""
+    made = trainer(tmp_path, kind, rows=toy_dataset(8), pairs=toy_pairs(4), padding_free="on")
+    (step,) = made.get_train_dataloader()
+    (batch,) = step["micro_batches"]
+    pairs = toy_pairs(4)
+    rows = [chat(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
+    whole = encode_batch(tokenizer_for(kind), rows, 128)
+    shared = [shared_prefix_length([whole[n].input_ids, whole[n + 1].input_ids]) for n in range(0, 8, 2)]
+    assert min(shared) > 20
+    tokens = sum(made.train_dataset["length"]) + sum(len(row.input_ids) for row in whole)
+    assert batch["input_ids"].shape[1] == tokens - (0 if kind == "gemma3" else sum(shared))
+    with torch.no_grad():
+        found = made.model(**made._inputs(batch) | {"labels": None}).threshold_logits
+    for place, name in zip(batch["chosen"].tolist(), [batch["ids"][n] for n in batch["chosen"]], strict=True):
+        number = 2 * int(name.split()[1])
+        for side in (0, 1):
+            ids = torch.tensor([whole[number + side].input_ids])
+            with torch.no_grad():
+                expected = made.model(input_ids=ids).threshold_logits[0]
+            torch.testing.assert_close(found[place + side], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_pairs_alone_give_the_loss_and_the_weights_of_trls_trainer(tmp_path):
