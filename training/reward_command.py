@@ -95,11 +95,11 @@ def _train(
     started = time.monotonic()
     model, tokenizer, fresh = build_model(arguments, config.max_length, config.seed)
     max_length, num_levels = model.config.max_length, model.config.num_levels
+    pairs = load_pair_splits(arguments, config, tokenizer, max_length)
     if arguments.streaming:
         train, validation, left_out = split_stream(arguments, config)
     else:
         train, validation, left_out = load_splits(arguments, config, tokenizer, max_length, num_levels)
-    pairs = load_pair_splits(arguments, config, tokenizer, max_length)
     if fresh:
         labels = (validation if arguments.streaming else train)["label"][:]
         model.score.set_prior(level_frequencies(labels, num_levels))

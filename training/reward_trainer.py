@@ -277,7 +277,7 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
         if self.train_pairs is None:
             return None
         here = sum(len(batch["margins"]) for batch in micro_batches)
-        return self.accelerator.reduce(torch.tensor(float(here), device=self.args.device))
+        return self.accelerator.reduce(torch.tensor(here, device=self.args.device), reduction="sum")
 
     def compute_loss(
         self,
@@ -304,7 +304,7 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As in Trainer, with loss and accuracy on the pairs since the last time."""
         if self.train_pairs is not None and "loss" in logs:
-            losses, won, pairs = self.accelerator.reduce(self._pair_sums).tolist()
+            losses, won, pairs = self.accelerator.reduce(self._pair_sums, reduction="sum").tolist()
             self._pair_sums.zero_()
             logs |= {"pair_loss": losses / pairs, "pair_accuracy": won / pairs} if pairs else {}
         super().log(logs, start_time)
