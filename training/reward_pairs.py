@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from wildreward.common.errors import UserError
 from wildreward.common.rows import SUFFIXES, read_rows
 from wildreward.evaluation.benchmarks.preference import read_preference
-from wildreward.modeling_wildreward.template import EncodedInput, shared_prefix_length
+from wildreward.modeling_wildreward.template import EncodedInput, shared_prefix_length, without_history
 from wildreward.training.reward_arguments import TrainRewardArguments
 from wildreward.training.reward_batching import rows_of
 from wildreward.training.reward_config import OrdinalRewardConfig
@@ -33,7 +33,7 @@ USABLE, TIE, SAME, TOO_LONG = 0, 1, 2, 3
 STATUS = {
     TIE: "tied",
     SAME: "chosen and rejected are the same to the model",
-    TOO_LONG: "longer than max_length, so that what is left of the two sides differs (raise --max-length)",
+    TOO_LONG: "query or answer longer than max_length (raise --max-length)",
 }
 SIDES = ("chosen", "rejected")
 PAIR_FEATURES = Features(
@@ -158,7 +158,7 @@ def prepare_pairs(
     Args:
         pairs: rows in TRL's preference formats; `margin`, `tie` and `id` are used where they exist.
         tokenizer: one with the reward model's template.
-        max_length: longest input in tokens. A pair that loses old history on both sides alike stays.
+        max_length: longest input in tokens. Old history that does not fit on one side goes on both.
         keep_reasoning, num_proc: see `reward_data.prepare_rows`.
 
     Returns:
@@ -185,6 +185,13 @@ def prepare_pairs(
             encode_chats(keep_reasoning, [{"messages": sides[side]} for sides, _ in read], ids, tokenizer, max_length)
             for side in (0, 1)
         ]
+        for place, dropped in enumerate(
+            zip(*[[one.dropped_messages for one in side] for side in encoded], strict=True)
+        ):
+            for side in (0, 1):  # the answers are to be told apart by what they say, not by the history before them
+                if dropped[side] < max(dropped):
+                    left = {"messages": without_history(read[place][0][side], max(dropped))}
+                    encoded[side][place] = encode_chats(keep_reasoning, [left], [ids[place]], tokenizer, max_length)[0]
         for name, inputs in zip(SIDES, encoded, strict=True):
             columns[f"{name}_ids"] = [one.input_ids for one in inputs]
             columns[f"{name}_length"] = [len(one.input_ids) for one in inputs]
@@ -233,8 +240,7 @@ def _prompt_key(sides: list[list]) -> str:
 
 
 def _status(chosen: EncodedInput, rejected: EncodedInput) -> int:
-    cut = any(side.cut_query or side.cut_response for side in (chosen, rejected))
-    if cut or chosen.dropped_messages != rejected.dropped_messages:
+    if any(side.cut_query or side.cut_response for side in (chosen, rejected)):
         return TOO_LONG
     return SAME if chosen.input_ids == rejected.input_ids else USABLE
 

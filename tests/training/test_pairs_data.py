@@ -53,19 +53,27 @@ def test_pairs_that_say_nothing_are_left_out_and_counted_one_line_a_reason(tmp_p
         {"prompt": "why", "chosen": "same", "rejected": "same "},
         {"prompt": long, "chosen": "an answer", "rejected": "wrong"},
         {"prompt": "why", "chosen": long, "rejected": "wrong"},
-        # the old history goes on both sides alike
-        {"prompt": chat("why", "", long, "sat")[:-1], "chosen": "an answer", "rejected": "wrong"},
-        # … and here on one only: what is left are answers to two different chats
-        {"prompt": chat("why", "", "cat", "sat")[:-1], "chosen": "an answer " * 45, "rejected": "wrong"},
     ]
     with caplog.at_level(logging.WARNING):
         pairs, left_out = prepare_pairs(load_pairs(written(tmp_path / "p.jsonl", rows)), tokenizer_for("llama"), 128)
-    assert [name.rpartition(" ")[2] for name in pairs["id"][:]] == ["1", "6"]
-    assert list(left_out.values()) == [1, 1, 3]
+    assert [name.rpartition(" ")[2] for name in pairs["id"][:]] == ["1"]
+    assert list(left_out.values()) == [1, 1, 2]
     told = [record.getMessage() for record in caplog.records]
     assert told[0] == "left out 1 pairs: tied" and "the same to the model" in told[1] and "--max-length" in told[2]
     with pytest.raises(UserError, match=r"^no pairs are left to use: 1: tied$"):
         prepare_pairs(load_pairs(written(tmp_path / "q.jsonl", rows[1:2])), tokenizer_for("llama"), 128)
+
+
+def test_history_that_does_not_fit_on_one_side_goes_on_both(tmp_path):
+    tokenizer, history = tokenizer_for("llama"), ["the cat sat", "on a mat", "a cat", "sat again"]
+    row = {"prompt": chat("why", "", *history)[:-1], "chosen": "an answer " * 24, "rejected": "wrong"}
+    pairs, left_out = prepare_pairs(load_pairs(written(tmp_path / "p.jsonl", [row])), tokenizer, 128)
+    assert left_out == {} and encode(tokenizer, chat("why", "wrong", *history), 128).dropped_messages == 0
+    dropped = encode(tokenizer, chat("why", row["chosen"], *history), 128).dropped_messages
+    assert 0 < dropped < 4
+    for side in ("chosen", "rejected"):
+        alone = encode(tokenizer, chat("why", row[side], *history)[dropped:], 128)
+        assert pairs[f"{side}_ids"][0] == alone.input_ids and alone.dropped_messages == 0
 
 
 WRONG = [
