@@ -245,9 +245,11 @@ class StepDataset(torch.utils.data.Dataset):
 
 
 def sides_of(pair: Feature) -> list[Feature]:
-    """The two rows of a pair, chosen and rejected; that they are two is told by their margin."""
+    """The two rows of a pair, chosen and rejected; that they are two is told by their margin. `shared` are the first tokens of
+    the rejected one that it has in common with the chosen one before it and does not repeat."""
     common = {"label": NO_LEVEL, "weight": 0.0, "margin": pair["margin"], "id": pair["id"]}
-    return [{"input_ids": pair[f"{side}_ids"]} | common for side in ("chosen", "rejected")]
+    shared = {"shared": pair.get("shared", 0)}
+    return [{"input_ids": pair["chosen_ids"]} | common, {"input_ids": pair["rejected_ids"]} | common | shared]
 
 
 def rows_of(columns: dict[str, list]) -> list[dict[str, Any]]:
@@ -294,14 +296,22 @@ class RewardCollator:
         """Tensors of one forward pass."""
         if not features:
             features = [{"input_ids": [self.pad_token_id], "label": 1, "weight": 0.0}]
-        rows = [torch.tensor(feature["input_ids"], dtype=torch.long) for feature in features]
+        shared = [feature.get("shared", 0) for feature in features]
+        rows = [
+            torch.tensor(feature["input_ids"][before:], dtype=torch.long)
+            for feature, before in zip(features, shared, strict=True)
+        ]
         lengths = torch.tensor([len(row) for row in rows])
         if self.packed:
+            offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+            positions = [torch.arange(n, n + len(row)) for row, n in zip(rows, shared, strict=True)]
             batch = {
                 "input_ids": torch.cat(rows)[None],
-                "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None],
-                "cu_seq_lens_q": torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32),
+                "position_ids": torch.cat(positions)[None],
+                "cu_seq_lens_q": offsets,
             }
+            if any(shared):
+                batch["attention_mask"] = _seen(offsets.tolist(), shared)
         else:
             input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_token_id)
             attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
@@ -315,6 +325,16 @@ class RewardCollator:
             "rows": torch.tensor([feature.get("row", -1) for feature in features]),
             "ids": [str(feature.get("id", "?")) for feature in features],
         }
+
+
+def _seen(offsets: list[int], shared: list[int]) -> torch.Tensor:
+    """(1, 1, T, T) bool: which tokens each token of packed rows sees, the row before it as far as they share it."""
+    owner = torch.repeat_interleave(torch.arange(len(shared)), torch.tensor(offsets).diff())
+    seen = (owner[:, None] == owner).tril_()
+    for row, tokens in enumerate(shared):
+        if tokens:
+            seen[offsets[row] : offsets[row + 1], offsets[row - 1] : offsets[row - 1] + tokens] = True
+    return seen[None, None]
 
 
 # ---- weights, for levels that are far from equally frequent

@@ -24,7 +24,7 @@ from wildreward.training.reward_arguments import UNSUPPORTED, TrainRewardArgumen
 from wildreward.training.reward_batching import level_frequencies
 from wildreward.training.reward_config import RESUME_KEYS, RESUME_KEYS_OF_BEST, OrdinalRewardConfig
 from wildreward.training.reward_data import load_splits
-from wildreward.training.reward_pairs import load_pair_splits
+from wildreward.training.reward_pairs import load_pair_splits, with_contrast
 from wildreward.training.reward_stream import check_streaming, split_stream
 from wildreward.training.reward_trainer import OrdinalRewardTrainer
 
@@ -96,12 +96,14 @@ def _train(
     started = time.monotonic()
     model, tokenizer, fresh = build_model(arguments, config.max_length, config.seed)
     max_length, num_levels = model.config.max_length, model.config.num_levels
+    pairs = load_pair_splits(arguments, config, tokenizer, max_length)
     if arguments.streaming:
         train, validation, left_out = split_stream(arguments, config)
     else:
         train, validation, left_out = load_splits(arguments, config, tokenizer, max_length, num_levels)
-    contrast = contrast_splits(arguments, config, num_levels, train, validation) if arguments.contrast_share else ()
-    pairs = load_pair_splits(arguments, config, tokenizer, max_length, contrast)
+    if arguments.contrast_share:
+        contrast = contrast_splits(arguments, config, num_levels, train, validation)
+        pairs = with_contrast(pairs, contrast, config, tokenizer, max_length)
     if fresh:
         labels = (validation if arguments.streaming else train)["label"][:]
         model.score.set_prior(level_frequencies(labels, num_levels))

@@ -194,6 +194,11 @@ class OrdinalRewardConfig(TrainingArguments):
             self.greater_is_better = name not in LESS_IS_BETTER
 
     @property
+    def pair_preparation(self) -> tuple[bool, int | None, bool]:
+        """`reward_pairs.prepare_pairs`'s last arguments."""
+        return self.keep_reasoning, self.dataset_num_proc, self.keep_cut_responses
+
+    @property
     def order_seed(self) -> int:
         """Of the order of the rows."""
         return self.seed if self.data_seed is None else self.data_seed

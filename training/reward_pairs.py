@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from wildreward.common.errors import UserError
 from wildreward.common.rows import SUFFIXES, read_rows
 from wildreward.evaluation.benchmarks.preference import read_preference
-from wildreward.modeling_wildreward.template import EncodedInput
+from wildreward.modeling_wildreward.template import EncodedInput, shared_prefix_length, without_history
 from wildreward.training.reward_arguments import TrainRewardArguments
 from wildreward.training.reward_batching import rows_of
 from wildreward.training.reward_config import OrdinalRewardConfig
@@ -34,7 +34,7 @@ USABLE, TIE, SAME, TOO_LONG = 0, 1, 2, 3
 STATUS = {
     TIE: "tied",
     SAME: "chosen and rejected are the same to the model",
-    TOO_LONG: "longer than max_length, so that what is left of the two sides differs (raise --max-length, or set --keep-cut-responses True)",
+    TOO_LONG: "query or answer longer than max_length (raise --max-length, or set --keep-cut-responses True)",
 }
 SIDES = ("chosen", "rejected")
 PAIR_FEATURES = Features(
@@ -43,6 +43,7 @@ PAIR_FEATURES = Features(
         "rejected_ids": List(Value("int32")),
         "chosen_length": Value("int32"),
         "rejected_length": Value("int32"),
+        "shared": Value("int32"),
         "margin": Value("float32"),
         "id": Value("string"),
         "group": Value("string"),
@@ -118,28 +119,33 @@ class PairSplits:
 
 
 def load_pair_splits(
-    arguments: TrainRewardArguments,
+    arguments: TrainRewardArguments, config: OrdinalRewardConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> PairSplits:
+    """Features of the pairs that the command is given, a share of the prompts held out."""
+    if arguments.pairs is None:
+        return PairSplits()
+    with config.main_process_first(desc="dataset preparation"):
+        pairs = load_pairs(arguments.pairs)
+        features, left_out = prepare_pairs(pairs, tokenizer, max_length, *config.pair_preparation)
+    most = arguments.max_validation_rows
+    train, validation = hold_out_users(features, arguments.validation_share, config.seed, most, left_out)
+    return PairSplits(train, validation, left_out)
+
+
+def with_contrast(
+    pairs: PairSplits,
+    contrast: Sequence[Dataset],
     config: OrdinalRewardConfig,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    contrast: Sequence[Dataset] = (),
 ) -> PairSplits:
-    """Features of the pairs that the command is given, a share of the prompts held out, and of the contrast pairs to train on
-    and of those of held-out users."""
-    sides: list[list[Dataset]] = [[], []]
-    counts: Counter[str] = Counter()
-    more = (max_length, config.keep_reasoning, config.dataset_num_proc, config.keep_cut_responses)
-    with config.main_process_first(desc="dataset preparation"):
-        if arguments.pairs is not None:
-            features, left_out = prepare_pairs(load_pairs(arguments.pairs), tokenizer, *more)
-            most = arguments.max_validation_rows
-            halves = hold_out_users(features, arguments.validation_share, config.seed, most, left_out)
-            for side, half in zip(sides, halves, strict=True):
-                side.append(half)
-            counts.update(left_out)
-        for side, pairs in zip(sides, contrast, strict=False):
-            if len(pairs):
-                features, left_out = prepare_pairs(pairs, tokenizer, *more)
+    """The pairs with contrast pairs beside them: of train users, and of held-out ones."""
+    sides = [[given] if given is not None else [] for given in (pairs.train, pairs.validation)]
+    counts = Counter(pairs.left_out)
+    with config.main_process_first(desc="contrast pairs"):
+        for side, rows in zip(sides, contrast, strict=True):
+            if len(rows):
+                features, left_out = prepare_pairs(rows, tokenizer, max_length, *config.pair_preparation)
                 side.append(features)
                 counts.update(left_out)
     return PairSplits(*(concatenate_datasets(side) if side else None for side in sides), dict(counts))
@@ -174,9 +180,9 @@ def prepare_pairs(
     Args:
         pairs: rows in TRL's preference formats; `margin`, `tie` and `id` are used where they exist.
         tokenizer: one with the reward model's template.
-        max_length: longest input in tokens. A pair that loses old history on both sides alike stays.
+        max_length: longest input in tokens. Old history that does not fit on one side goes on both.
         keep_reasoning, num_proc: see `reward_data.prepare_rows`.
-        keep_cut: also keep pairs that are too long, so that the two sides show different parts of the prompt, or of the answer.
+        keep_cut: also keep pairs whose query or answer lost its middle.
 
     Returns:
         The columns of `PAIR_FEATURES`, `group` by prompt, and the number of pairs left out for each reason.
@@ -202,9 +208,19 @@ def prepare_pairs(
             encode_chats(keep_reasoning, [{"messages": sides[side]} for sides, _ in read], ids, tokenizer, max_length)
             for side in (0, 1)
         ]
+        for place, dropped in enumerate(
+            zip(*[[one.dropped_messages for one in side] for side in encoded], strict=True)
+        ):
+            for side in (0, 1):  # the answers are to be told apart by what they say, not by the history before them
+                if dropped[side] < max(dropped):
+                    left = {"messages": without_history(read[place][0][side], max(dropped))}
+                    encoded[side][place] = encode_chats(keep_reasoning, [left], [ids[place]], tokenizer, max_length)[0]
         for name, inputs in zip(SIDES, encoded, strict=True):
             columns[f"{name}_ids"] = [one.input_ids for one in inputs]
             columns[f"{name}_length"] = [len(one.input_ids) for one in inputs]
+        columns["shared"] = [
+            shared_prefix_length(ids) for ids in zip(columns["chosen_ids"], columns["rejected_ids"], strict=True)
+        ]
         columns["status"] = [
             TIE if extra["tie"] else _status(*inputs) for (_, extra), *inputs in zip(read, *encoded, strict=True)
         ]
@@ -248,12 +264,15 @@ def _prompt_key(sides: list[list]) -> str:
 
 
 def _status(chosen: EncodedInput, rejected: EncodedInput) -> int:
-    cut = any(side.cut_query or side.cut_response for side in (chosen, rejected))
-    if cut or chosen.dropped_messages != rejected.dropped_messages:
+    if any(side.cut_query or side.cut_response for side in (chosen, rejected)):
         return TOO_LONG
     return SAME if chosen.input_ids == rejected.input_ids else USABLE
 
 
 def pair_lengths(pairs: Dataset) -> np.ndarray:
-    """(P, 2) tokens of both sides."""
-    return np.stack([pairs.with_format("numpy")[f"{side}_length"][:] for side in SIDES], axis=1)
+    """(P, 2) tokens of both sides; those that are `shared`, where that column is there, count once."""
+    columns = pairs.with_format("numpy")
+    lengths = np.stack([columns[f"{side}_length"][:] for side in SIDES], axis=1)
+    if "shared" in pairs.column_names:
+        lengths[:, 1] -= columns["shared"][:]
+    return lengths

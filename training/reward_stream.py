@@ -135,7 +135,9 @@ class StreamedSteps(torch.utils.data.IterableDataset):
 
     def _planned(self, units: list[list[Feature]]) -> list[list[Feature]]:
         """This process's micro-batches of a step's units."""
-        lengths = [[len(row["input_ids"]) for row in unit] + [0] * (2 - len(unit)) for unit in units]
+        lengths = [
+            [len(row["input_ids"]) - row.get("shared", 0) for row in unit] + [0] * (2 - len(unit)) for unit in units
+        ]
         plan = plan_step(lengths, self.budget, self.args.world_size)[self.args.process_index]
         return [[row for position in positions for row in units[position]] for positions in plan]
 

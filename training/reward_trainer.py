@@ -130,11 +130,8 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
         self.budget = TokenBudget(args.tokens_per_device, self.packed, args.pass_overhead)
         self.row_weights = self.threshold_weights = None
         with args.main_process_first(desc="dataset preparation"):
-            more = (model.config.max_length, args.keep_reasoning, args.dataset_num_proc, args.keep_cut_responses)
-            self.train_pairs, self.eval_pairs = (
-                None if pairs is None else prepare_pairs(pairs, processing_class, *more)[0]
-                for pairs in (train_pairs, eval_pairs)
-            )
+            self.train_pairs = self._prepared_pairs(train_pairs, processing_class, args, model)
+            self.eval_pairs = self._prepared_pairs(eval_pairs, processing_class, args, model)
             if isinstance(train_dataset, IterableDataset):
                 shape = (model.config.max_length, model.config.num_levels)
                 train_dataset = StreamedSteps(
@@ -177,6 +174,14 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
         shape = (self.reward_config.max_length, self.reward_config.num_levels)
         more = (args.keep_cut_responses, args.dataset_num_proc, args.keep_reasoning)
         return prepare_rows(rows, tokenizer, *shape, *more)[0]
+
+    def _prepared_pairs(
+        self, pairs: Dataset | None, tokenizer: PreTrainedTokenizerBase, args: OrdinalRewardConfig, model: nn.Module
+    ) -> Dataset | None:
+        if pairs is None:
+            return None
+        prepared = prepare_pairs(pairs, tokenizer, self.reward_config.max_length, *args.pair_preparation)[0]
+        return prepared if self.packed and _shares_prefixes(model) else prepared.remove_columns("shared")
 
     def _weigh(self, rows: Dataset, args: OrdinalRewardConfig) -> None:
         """Weigh rows and thresholds by the training labels, and refuse rows that all have one label: the model would learn to
@@ -271,7 +276,7 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
         if self.train_pairs is None:
             return None
         here = sum(len(batch["margins"]) for batch in micro_batches)
-        return self.accelerator.reduce(torch.tensor(float(here), device=self.args.device))
+        return self.accelerator.reduce(torch.tensor(here, device=self.args.device), reduction="sum")
 
     def compute_loss(
         self,
@@ -298,7 +303,7 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As in Trainer, with loss and accuracy on the pairs since the last time."""
         if self.train_pairs is not None and "loss" in logs:
-            losses, won, pairs = self.accelerator.reduce(self._pair_sums).tolist()
+            losses, won, pairs = self.accelerator.reduce(self._pair_sums, reduction="sum").tolist()
             self._pair_sums.zero_()
             logs |= {"pair_loss": losses / pairs, "pair_accuracy": won / pairs} if pairs else {}
         super().log(logs, start_time)
@@ -355,3 +360,12 @@ def _packs(model: nn.Module, padding_free: str) -> bool:
         )
     flash = "flash" in (model.model.config._attn_implementation or "")
     return padding_free == "on" or (padding_free == "auto" and flash and model.supports_packing)
+
+
+def _shares_prefixes(model: nn.Module) -> bool:
+    """Whether packed rows may share a prefix: each token sees what a mask says, and only the last one is read."""
+    config = model.model.config
+    windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"} or getattr(
+        config, "sliding_window", None
+    )
+    return model.config.pooling == "last" and config._attn_implementation == "sdpa" and not windows

@@ -8,9 +8,10 @@ from datasets import Dataset
 from transformers import LlamaForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from tests.tiny import reward_model, tokenizer_for
+from tests.tiny import chat, reward_model, tokenizer_for
 from tests.training.reward_tiny import losses, toy_dataset, toy_pairs, trainer, weights
 from wildreward.modeling_wildreward.ordinal import ordinal_loss
+from wildreward.modeling_wildreward.template import encode_batch, shared_prefix_length
 from wildreward.training.reward_pairs import latent_score, pair_losses, pairs_won
 
 
@@ -83,6 +84,30 @@ def test_however_a_step_is_cut_it_is_the_same(tmp_path):
     assert_same(whole, trained(tmp_path / "d", per_device_train_batch_size=4, gradient_accumulation_steps=2))
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+def test_packed_pairs_share_their_prompt_where_a_mask_can_say_so(tmp_path, kind):
+    """Gemma's layers look back a few tokens only, whatever a mask says, so its pairs are laid out in full."""
+    made = trainer(tmp_path, kind, rows=toy_dataset(8), pairs=toy_pairs(4), padding_free="on")
+    (step,) = made.get_train_dataloader()
+    (batch,) = step["micro_batches"]
+    pairs = toy_pairs(4)
+    rows = [chat(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
+    whole = encode_batch(tokenizer_for(kind), rows, 128)
+    shared = [shared_prefix_length([whole[n].input_ids, whole[n + 1].input_ids]) for n in range(0, 8, 2)]
+    assert min(shared) > 20
+    tokens = sum(made.train_dataset["length"]) + sum(len(row.input_ids) for row in whole)
+    assert batch["input_ids"].shape[1] == tokens - (0 if kind == "gemma3" else sum(shared))
+    with torch.no_grad():
+        found = made.model(**made._inputs(batch) | {"labels": None}).threshold_logits
+    for place, name in zip(batch["chosen"].tolist(), [batch["ids"][n] for n in batch["chosen"]], strict=True):
+        number = 2 * int(name.split()[1])
+        for side in (0, 1):
+            ids = torch.tensor([whole[number + side].input_ids])
+            with torch.no_grad():
+                expected = made.model(input_ids=ids).threshold_logits[0]
+            torch.testing.assert_close(found[place + side], expected, atol=1e-5, rtol=1e-4)
+
+
 def test_pairs_alone_give_the_loss_and_the_weights_of_trls_trainer(tmp_path):
     """A head of two levels without a bias is a sequence classifier's; TRL's steps are in the order that ours take."""
     tokenizer, ours = tokenizer_for("llama"), reward_model("llama", "independent", num_levels=2)
@@ -124,3 +149,38 @@ def test_pairs_alone_give_the_loss_and_the_weights_of_trls_trainer(tmp_path):
     torch.testing.assert_close(ours.score.weight, classifier.score.weight, atol=2e-5, rtol=1e-3)
     for name, value in classifier.model.state_dict().items():
         torch.testing.assert_close(ours.model.state_dict()[name], value, atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_a_model_learns_to_order_pairs_that_the_levels_say_nothing_of(tmp_path):
+    """Held-out pairs of prompts it has not seen; the rows have levels by chance."""
+    rows = toy_dataset(64).map(lambda row, place: {"label": 1 + place % 4}, with_indices=True)
+    made = trainer(
+        tmp_path,
+        rows=rows,
+        pairs=toy_pairs(80),
+        eval_rows=toy_dataset(24, seed=1),
+        eval_pairs=toy_pairs(40, seed=2),
+        num_train_epochs=3,
+    )
+    before, after = made.evaluate(), made.train() and made.evaluate()
+    assert after["eval_pair_accuracy"] > 0.95 > before["eval_pair_accuracy"]
+    logits = made.predict(made.eval_dataset).predictions
+    assert logits.shape == (24, 3)  # of rows alone
+    pairs = [
+        [
+            made.model(input_ids=torch.tensor([pair[side]])).threshold_logits.mean().item()
+            for side in ("chosen_ids", "rejected_ids")
+        ]
+        for pair in made.eval_pairs
+    ]
+    won = [good > bad for good, bad in pairs]
+    loss = [math.log(1 + math.exp(bad - good)) for good, bad in pairs]
+    assert after["eval_pair_accuracy"] == pytest.approx(sum(won) / 40)
+    assert after["eval_pair_loss"] == pytest.approx(sum(loss) / 40, abs=1e-4)
+    of_levels = ordinal_loss(torch.from_numpy(logits), torch.tensor(made.eval_dataset["label"][:]), "coral")
+    assert after["eval_loss"] == pytest.approx(of_levels.item() + after["eval_pair_loss"], abs=1e-4)
+    made.calibrate()
+    without = trainer(tmp_path / "w", model=made.model, eval_rows=toy_dataset(24, seed=1))
+    temperatures = made.reward_config.temperatures
+    without.calibrate()
+    assert without.reward_config.temperatures == pytest.approx(temperatures, abs=1e-4)  # fitted on levels alone
