@@ -4,8 +4,8 @@ import re
 
 import torch
 
-from wildreward.dataset_builder.refusals import looks_like_refusal
-from wildreward.dataset_builder.text import count_words
+from wildreward.common.refusals import looks_like_refusal
+from wildreward.common.words import count_words
 
 WEAKNESSES = ("short", "repeating", "refusing")
 SENTENCE = 4  # words
