@@ -108,7 +108,8 @@ def sanity_table(records: Mapping[float, Sequence[dict[str, Any]]]) -> tuple[str
         parts, users, credits = pooled([one["sanity"] for one in runs])
         mask = {kind: np.asarray([part == kind for part in parts]) for kind in KINDS}
         means = {kind: partial(_mean, credits, mask[kind]) for kind in KINDS if mask[kind].any()}
-        found[str(weight)] = {kind: one.as_dict() for kind, one in bootstrap(means, users).items()}
+        shares = {kind: len({user for user, own in zip(users, mask[kind], strict=True) if own}) for kind in means}
+        found[str(weight)] = {kind: one.as_dict() for kind, one in bootstrap(means, users, share_of=shares).items()}
     rows = [[KINDS[kind], *(estimate_text(one[kind]) for one in found.values())] for kind in next(iter(found.values()))]
     return markdown_table(["the answer against", *(f"weight {weight}" for weight in found)], rows), found
 
