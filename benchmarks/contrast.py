@@ -55,7 +55,7 @@ def run(
     """Train one model, measure it, and write its file."""
     started = time.monotonic()
     folder = path.with_name(path.stem.rpartition("-")[0])
-    data = folder.with_suffix(".parquet")
+    data = folder.with_name(f"{folder.name}.parquet")
     train.to_parquet(str(data))
     places = ["--dataset", str(data), "--output-dir", str(folder), "--report-to", "none"]
     summary = train_reward(*parse("train-reward", CONFIGS, [*flags, *places]))
@@ -179,7 +179,7 @@ def main() -> None:
     scores = {str(weight): np.zeros((len(arguments.seeds), len(rows))) for weight in arguments.weights}
     for number, seed, weight in jobs[part::parts]:
         train, test = rows.select(np.flatnonzero(fold != number)), rows.select(np.flatnonzero(fold == number))
-        flags = ["--config", str(arguments.recipe), "--seed", str(seed)]
+        flags = ["--seed", str(seed)]
         flags += ["--base-model", arguments.base_model] if arguments.base_model else []
         if weight:
             flags += ["--pair-weight", str(weight), "--contrast-share", str(arguments.share)]
@@ -188,7 +188,7 @@ def main() -> None:
         measures = [arguments.answers, [[item.id for item in items] for items in human.values()]]
         name = f"weight-{weight:g}-{number}-{seed}-{digest(identity)}-{digest(measures)}"
         if not (path := folder / f"{name}.json").exists():
-            run(train, test, human, arguments.answers, flags, path)
+            run(train, test, human, arguments.answers, ["--config", str(arguments.recipe), *flags], path)
         found = read_json(path)
         records[weight].append(found)
         scores[str(weight)][arguments.seeds.index(seed), fold == number] = found["scores"]
