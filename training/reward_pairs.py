@@ -202,29 +202,16 @@ def prepare_pairs(
         rows = rows_of(batch)
         ids = [row_id(row, index) for row, index in zip(rows, indices, strict=True)]
         read = [_read(row, name) for row, name in zip(rows, ids, strict=True)]
-        columns: dict[str, list] = {"id": ids, "group": [_prompt_key(sides) for sides, _ in read]}
-        columns["margin"] = [extra["margin"] or 0.0 for _, extra in read]
-        encoded = [
-            encode_chats(keep_reasoning, [{"messages": sides[side]} for sides, _ in read], ids, tokenizer, max_length)
-            for side in (0, 1)
-        ]
-        for place, dropped in enumerate(
-            zip(*[[one.dropped_messages for one in side] for side in encoded], strict=True)
-        ):
-            for side in (0, 1):  # the answers are to be told apart by what they say, not by the history before them
-                if dropped[side] < max(dropped):
-                    left = {"messages": without_history(read[place][0][side], max(dropped))}
-                    encoded[side][place] = encode_chats(keep_reasoning, [left], [ids[place]], tokenizer, max_length)[0]
-        for name, inputs in zip(SIDES, encoded, strict=True):
-            columns[f"{name}_ids"] = [one.input_ids for one in inputs]
-            columns[f"{name}_length"] = [len(one.input_ids) for one in inputs]
-        columns["shared"] = [
-            shared_prefix_length(ids) for ids in zip(columns["chosen_ids"], columns["rejected_ids"], strict=True)
-        ]
-        columns["status"] = [
-            TIE if extra["tie"] else _status(*inputs) for (_, extra), *inputs in zip(read, *encoded, strict=True)
-        ]
-        return columns
+        encoded = _encode([sides for sides, _ in read], ids, keep_reasoning, tokenizer, max_length)
+        return {
+            **{f"{name}_ids": [pair[side].input_ids for pair in encoded] for side, name in enumerate(SIDES)},
+            **{f"{name}_length": [len(pair[side].input_ids) for pair in encoded] for side, name in enumerate(SIDES)},
+            "shared": [shared_prefix_length([side.input_ids for side in pair]) for pair in encoded],
+            "margin": [extra["margin"] or 0.0 for _, extra in read],
+            "id": ids,
+            "group": [_prompt_key(sides) for sides, _ in read],
+            "status": [TIE if extra["tie"] else _status(*pair) for (_, extra), pair in zip(read, encoded, strict=True)],
+        }
 
     prepared = pairs.map(
         features,
@@ -255,6 +242,25 @@ def _read(row: Row, name: str) -> tuple[list[list], dict[str, Any]]:
         return _conversations(row)
     except ValueError as error:
         raise UserError(f"pair {name} cannot be used: {error}") from error
+
+
+def _encode(
+    pairs: list[list[list]], ids: list[str], keep_reasoning: bool, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[list[EncodedInput]]:
+    """Both inputs of each pair. History that one side has no room for goes on the other, too: answers are to be told apart by
+    what they say."""
+    more = (tokenizer, max_length)
+    columns = [
+        encode_chats(keep_reasoning, [{"messages": pair[side]} for pair in pairs], ids, *more) for side in (0, 1)
+    ]
+    encoded = [list(pair) for pair in zip(*columns, strict=True)]
+    for pair, inputs, name in zip(pairs, encoded, ids, strict=True):
+        dropped = [one.dropped_messages for one in inputs]
+        if dropped[0] != dropped[1]:
+            side = dropped.index(min(dropped))
+            left = {"messages": without_history(pair[side], max(dropped))}
+            (inputs[side],) = encode_chats(keep_reasoning, [left], [name], *more)
+    return encoded
 
 
 def _prompt_key(sides: list[list]) -> str:
