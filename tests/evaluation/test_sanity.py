@@ -117,9 +117,11 @@ def test_chosen_answers_of_pairs_are_broken_too(tmp_path):
     assert {row["scores"][0] for row in rows} == {float(len(pair["chosen"])) for pair in pairs if "tie" not in pair}
 
 
-def test_a_sample_where_there_are_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(sanity, "ANSWERS", 4)
-    assert results_of(len, tmp_path)["n"] == 4
+def test_a_sample_where_there_are_many(tmp_path):
+    (data,) = load_inputs(EvaluateConfig(dataset=[str(dataset_folder(tmp_path, feedback()))])).datasets.values()
+    everything, some = (sanity.of_split(data, 4, 0, "mine", most) for most in (500, 4))
+    assert (len({item.id for item in everything}), len({item.id for item in some})) == (14, 4)
+    assert all(item in everything for item in some)
 
 
 def test_the_command_puts_it_on_the_card_and_publishes_no_users(tmp_path):
