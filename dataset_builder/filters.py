@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from wildreward.common.words import count_words
 from wildreward.dataset_builder.records import LEVEL_TO_LABEL, Conversation, Turn
 from wildreward.dataset_builder.settings import BuildSettings
-from wildreward.dataset_builder.text import count_words, language_name
+from wildreward.dataset_builder.text import language_name
 
 _IMAGE = re.compile(
     r"""\b(?:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from wildreward.common.chat import REASONING, ROLES
 from wildreward.common.errors import described
 from wildreward.common.files import atomic_path, make_folder, read_json, write_json
+from wildreward.common.words import count_words
 from wildreward.dataset_builder.records import (
     DUPLICATE_CONVERSATION,
     EMPTY_CONTENT,
@@ -28,7 +29,7 @@ from wildreward.dataset_builder.sources.files import InputErrors
 from wildreward.dataset_builder.sources.finding import shown_names
 from wildreward.dataset_builder.sources.layouts import ROW, Columns, Layout, at, parsed
 from wildreward.dataset_builder.sources.readers import FIRST_RECORDS, Slice, read_slice
-from wildreward.dataset_builder.text import count_words, detect_language, guess_language
+from wildreward.dataset_builder.text import detect_language, guess_language
 
 ENOUGH = 200  # characters that tell the language
 

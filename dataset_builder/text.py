@@ -5,6 +5,8 @@ import re
 
 import pycld2
 
+from wildreward.common.words import HAN_LETTER
+
 # Codes of languages that logs use; WildChat writes "English", others "en" or "en-US".
 LANGUAGES = {
     "ar": "Arabic",
@@ -32,9 +34,6 @@ LANGUAGES = {
 _UNKNOWN = frozenset(
     {"", "?", "-", "auto", "n/a", "na", "nan", "nolang", "none", "null", "und", "undefined", "unknown", "xx"}
 )
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-HAN_LETTER = re.compile(f"[{_HAN}]")
-_WORD = re.compile(f"[{_HAN}]|[^\\s{_HAN}]+")
 _SCRIPTS = (
     ("Japanese", re.compile("[\u3040-\u30ff]")),
     ("Korean", re.compile("[\uac00-\ud7af]")),
@@ -72,13 +71,6 @@ def has_other_letters(text: str) -> bool:
         return False
     letters = [letter for letter in text if letter.isalpha()]
     return bool(letters) and sum(ord(letter) > LATIN for letter in letters) >= OTHER_LETTERS * len(letters)
-
-
-def count_words(text: str) -> int:
-    """Words of `text`; each Chinese character is one."""
-    if text.isascii() or not HAN_LETTER.search(text):
-        return len(text.split())
-    return len(_WORD.findall(text))
 
 
 def guess_language(text: str) -> str | None:

@@ -141,7 +141,13 @@ def set_names(results: Mapping[str, Any]) -> dict[str, str]:
     """What every set in results.json is called in file names → what it is called there."""
     datasets = {name.replace("/", "_"): name for name in results["datasets"]}
     pairs = {f"pairs_{name.replace('/', '_')}": f"{name} (pairs)" for name in results["pairs"]}
-    return datasets | {name: name for name in results["benchmarks"]} | pairs
+    sanity = {sanity_prefix(name): f"{name}: real against broken answers" for name in results["sanity"]}
+    return datasets | {name: name for name in results["benchmarks"]} | pairs | sanity
+
+
+def sanity_prefix(name: str) -> str:
+    """What the real and broken answers of a dataset or a set of pairs are called in file names."""
+    return f"sanity_{name.removesuffix(' (pairs)').replace('/', '_')}" + ("_pairs" if name.endswith(" (pairs)") else "")
 
 
 def write_card(folder: Path, results: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from wildreward.common.contrast import KINDS
 from wildreward.common.tables import estimate_text, markdown_table, number_text
 
 PAPER = "https://arxiv.org/abs/2602.08829"
@@ -147,6 +148,22 @@ def asked_text(asked: Mapping[str, Any]) -> str:
     )
 
 
+def preferred(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Kinds of broken answers that a model scores above the real one more often than not."""
+    return [kind for kind, found in kinds.items() if found["value"] is not None and found["value"] < 0.5]
+
+
+def sanity_table(name: str, result: Mapping[str, Any]) -> str:
+    """Markdown of how often the real answer beat each kind of broken one, and in so many words where it did not."""
+    rows = [[KINDS[kind], str(found["n"]), estimate_text(found)] for kind, found in result["kinds"].items()]
+    fooled = [KINDS[kind] for kind in preferred(result["kinds"])]
+    warning = f"**This model prefers {', '.join(fooled)} to the answer.** " if fooled else ""
+    return (
+        f"### {name}: {result['n']} answers against broken ones\n\n{warning}{result['rule']} 95% intervals resample users.\n\n"
+        + markdown_table(["the answer against", "pairs", "share"], rows)
+    )
+
+
 def _incomplete(result: Mapping[str, Any]) -> str:
     missing = result.get("missing")
     return f" Without {', '.join(missing)}, which the published total has." if missing else ""
@@ -225,4 +242,5 @@ def markdown(results: Mapping[str, Any]) -> str:
     parts += [pairs_table(name, result) for name, result in results.get("pairs", {}).items()]
     if "asked" in results:
         parts.append(asked_text(results["asked"]))
+    parts += [sanity_table(name, result) for name, result in results.get("sanity", {}).items()]
     return "\n\n".join(parts) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 from wildreward.common.errors import UserError
 from wildreward.common.files import FolderLock, atomic_path, read_json, write_json
 from wildreward.common.names import public_name
-from wildreward.evaluation import item_scores, plots, wrong
+from wildreward.evaluation import item_scores, plots, sanity, wrong
 from wildreward.evaluation.benchmarks.items import Benchmark, Item
 from wildreward.evaluation.benchmarks.preference import Preference
 from wildreward.evaluation.benchmarks.run import (
@@ -77,6 +77,7 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, config: Evalua
     for name, data in inputs.datasets.items():
         if num_levels is not None:
             check_labels(data, num_levels, name)
+    sane = _sanity_sets(inputs, num_levels, config) if config.sanity else {}
     store = ScoreStore(folder / "work" / "scores", scorer)
     results = empty_results(scorer, config)
     keep_earlier(folder / "results.json", results)
@@ -100,6 +101,11 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, config: Evalua
             scored = score_benchmark(benchmark, items, scorer, store, config.chunk_size)
             results[kind][name], drawing = _evaluate_items(benchmark, items, scored, scorer.name, folder, config)
             drawings += drawing
+    for name, (check, items) in sane.items():
+        scored = score_benchmark(check, items, scorer, store, config.chunk_size)
+        results["sanity"][name] = sanity.sanity_results(check, items, scored, config)
+        item_scores.write_benchmark(folder, check.name, check, items, scored)
+        wrong.write(folder, check.name, wrong.of_benchmark(check, items, scored))
     item_scores.write_card(folder, results)
     write_results(folder, results)
     if config.plots:
@@ -107,6 +113,15 @@ def evaluate_scorer(scorer: Scorer, folder: Path, inputs: Inputs, config: Evalua
             draw()
     write_page(folder, results)
     return results
+
+
+def _sanity_sets(
+    inputs: Inputs, num_levels: int | None, config: EvaluateConfig
+) -> dict[str, tuple[sanity.Sanity, list[Item]]]:
+    """Real answers of the datasets and of the pairs against broken ones, under the names that results.json gives them."""
+    found = {name: sanity.of_split(data, num_levels, config.seed, name) for name, data in inputs.datasets.items()}
+    found |= {f"{name} (pairs)": sanity.of_pairs(items, config.seed) for name, (_, items) in inputs.pairs.items()}
+    return {name: (sanity.Sanity(item_scores.sanity_prefix(name)), items) for name, items in found.items()}
 
 
 def _evaluate_items(
@@ -166,6 +181,7 @@ def empty_results(scorer: Scorer, config: EvaluateConfig) -> dict[str, Any]:
         "datasets": {},
         "benchmarks": {},
         "pairs": {},
+        "sanity": {},
     }
 
 
@@ -177,7 +193,7 @@ def keep_earlier(path: Path, results: dict[str, Any]) -> None:
         return  # of another command, of a comparison, or not ours
     same_model = earlier["model"].get("fingerprint") == results["model"]["fingerprint"]
     if earlier.get("format") == FORMAT and same_model and earlier.get("settings") == results["settings"]:
-        for kind in ("datasets", "benchmarks", "pairs"):
+        for kind in ("datasets", "benchmarks", "pairs", "sanity"):
             results[kind] |= earlier.get(kind, {})
 
 

@@ -34,6 +34,13 @@ class EvaluateConfig(LoadingConfig):
             "NAME=FILE to name it in the results; the name llmbar adds that benchmark's means."
         },
     )
+    sanity: bool = field(
+        default=False,
+        metadata={
+            "help": "Also count how often answers that users liked (of the datasets), or that were chosen (of the pairs), score "
+            "above broken ones: of another question, shuffled, cut off, repeated, empty, or refusing."
+        },
+    )
     output: str | None = field(
         default=None, metadata={"help": "Folder for results.json, results.md and figures/; default: the model folder."}
     )
@@ -52,6 +59,10 @@ class EvaluateConfig(LoadingConfig):
         if not self.dataset and not self.benchmark and not self.pairs:
             raise UserError(
                 "nothing to evaluate on; give --dataset DIR_OR_ID or --benchmark NAME[=PATH] or --pairs FILE_OR_ID"
+            )
+        if self.sanity and not self.dataset and not self.pairs:
+            raise UserError(
+                "--sanity breaks answers of datasets and pairs, and there are only benchmarks; give --dataset or --pairs"
             )
 
 

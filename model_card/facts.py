@@ -104,7 +104,9 @@ def read_model_facts(folder: str | os.PathLike, repo_id: str | None = None) -> M
         repo_id=repo_id,
         base_model=base if base and is_hub_id(base) else None,
         license=_license_of(base) if base else None,
-        datasets=tuple(filter(is_hub_id, _names(training.get("dataset") or asked.get("dataset")))),
+        datasets=tuple(
+            filter(is_hub_id, (*_names(training.get("dataset") or asked.get("dataset")), *_names(asked.get("pairs"))))
+        ),
         languages=_languages(training, results),
         training=training,
         results=results,

@@ -202,7 +202,8 @@ class WildRewardForSequenceClassification(PreTrainedModel):
 
         Args:
             input_ids: (B, T), padded on either side; or (1, T), N sequences packed end to end.
-            attention_mask: (B, T), 1 for tokens and 0 for padding; leave out for packed input.
+            attention_mask: (B, T), 1 for tokens and 0 for padding; left out for packed input, or (1, 1, T, T) bool, what each
+                token sees, where packed sequences share a prefix.
             position_ids: (B, T); packed input needs it, restarting at 0 with each sequence.
             past_key_values: cache of a prefix; `attention_mask` then covers prefix and input. For `last` pooling only.
             labels: (B,) levels 1..K.
@@ -218,7 +219,6 @@ class WildRewardForSequenceClassification(PreTrainedModel):
         """
         seen = attention_mask  # by the backbone
         if cu_seq_lens_q is not None:
-            seen = None
             position_ids, kwargs = self._packed_arguments(input_ids, position_ids, cu_seq_lens_q, kwargs)
         elif input_ids is not None and past_key_values is None:
             input_ids, attention_mask, token_type_ids = self._within_positions(

@@ -218,6 +218,11 @@ def _leaving_order(messages: Sequence[Message]) -> list[int]:
     return sorted(history, key=lambda index: messages[index]["role"] == "system")
 
 
+def without_history(messages: Sequence[Message], count: int) -> list[Message]:
+    """What [`encode_batch`] leaves of a conversation when it drops so many messages."""
+    return _without(messages, _leaving_order(messages)[:count])
+
+
 def _without(messages: Sequence[Message], positions: Sequence[int]) -> list[Message]:
     gone = set(positions)
     return [message for index, message in enumerate(messages) if index not in gone]

@@ -95,7 +95,12 @@ def tokenizer_for(kind: str) -> PreTrainedTokenizerFast:
 
 
 def reward_model(
-    kind: str = "llama", head: str = "coral", seed: int = 0, pooling: str | None = None, **shape: int
+    kind: str = "llama",
+    head: str = "coral",
+    seed: int = 0,
+    pooling: str | None = None,
+    num_levels: int = 4,
+    **shape: int,
 ) -> WildRewardForSequenceClassification:
     """A reward model with random weights whose scores differ visibly between inputs."""
     torch.manual_seed(seed)
@@ -103,6 +108,7 @@ def reward_model(
     encoder = kind in ("bert", "modernbert")
     config = WildRewardConfig(
         text_config=backbone.config,
+        num_levels=num_levels,
         head=head,
         pooling=pooling or ("mean" if encoder else "last"),
         response_mark=response_mark(tokenizer_for(kind)) if pooling == "sections" else None,

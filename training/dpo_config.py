@@ -16,7 +16,7 @@ WITHOUT_EFFECT = (
 # What decides the resulting weights beside `resume.RESUME_KEYS`; evaluating draws random numbers, which training then goes on
 # from.
 RESUME_KEYS = (
-    "beta", "loss_type", "min_margin", "choose_truncated", "reward_weights", "reward_clip_range", "num_generations",
+    "beta", "loss_type", "min_margin", "choose_truncated", "reward_guard", "reward_weights", "reward_clip_range", "num_generations",
     "num_generations_eval", "num_iterations", "steps_per_generation", "max_completion_length", "temperature", "top_p",
     "top_k", "min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs", "shuffle_dataset",
     "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps", "eval_strategy", "eval_steps",
@@ -51,6 +51,14 @@ class BestOfNDPOConfig(RLOOConfig):
     choose_truncated: bool = field(
         default=False,
         metadata={"help": "Whether a completion cut off at max_completion_length may be the chosen one."},
+    )
+
+    reward_guard: bool = field(
+        default=False,
+        metadata={
+            "help": "Never choose a completion that is shorter than a sentence, repeats itself or refuses, while the prompt has "
+            "another."
+        },
     )
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from transformers.trainer_callback import ExportableState
 from wildreward.common.errors import UserError
 from wildreward.common.files import read_json, write_json
 from wildreward.evaluation.bootstrap import bootstrap
+from wildreward.training.dpo_weaknesses import WEAKNESSES
 from wildreward.training.pairs import Masked
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ RECENT = 3  # rollouts
 REMEDIES = {
     Masked.UNSCORED: "check the reward source",
     Masked.CUT_OFF: "raise --max-completion-length (now {args.max_completion_length}), or set --choose-truncated True",
+    Masked.GUARDED: "these completions are short, repeat themselves or refuse, and the reward likes them: use another",
     Masked.SAME_TEXT: "raise --temperature (now {args.temperature})",
     Masked.EQUAL: "use a reward that tells these completions apart",
     Masked.SMALL_MARGIN: "lower --min-margin (now {args.min_margin})",
@@ -59,11 +61,12 @@ class HeldOutCallback(TrainerCallback):
         return self.trainer.sample_held_out(self.prompts, self.seed)
 
     def report(self, seed: int) -> dict[str, Any]:
-        """Mean reward and length before, after, and their paired difference, each with a 95% bootstrap interval."""
+        """Mean reward, length and shares of `WEAKNESSES` before, after, and their paired difference, each with a 95% bootstrap
+        interval."""
         before = {row["prompt_index"]: row for row in self.before}
         pairs = [(before[row["prompt_index"]], row) for row in self.after if row["prompt_index"] in before]
         result: dict[str, Any] = {"prompts": len(pairs)}
-        for name in ("reward", "length"):
+        for name in ("reward", "length", *WEAKNESSES):
             values = np.array([[b[name], a[name]] for b, a in pairs]).reshape(-1, 2)
             columns = {"before": values[:, 0], "after": values[:, 1], "difference": values[:, 1] - values[:, 0]}
             statistics = {key: (lambda rows, column=column: column[rows].mean()) for key, column in columns.items()}
@@ -78,21 +81,23 @@ class PairCounts(TrainerCallback, ExportableState):
     Args:
         kept: pairs trained on.
         masked: prompts without a pair, by reason.
+        weak: pairs whose chosen completion has one of `WEAKNESSES`, by its name.
     """
 
-    def __init__(self, kept: int = 0, masked: dict[str, int] | None = None) -> None:
+    def __init__(self, kept: int = 0, masked: dict[str, int] | None = None, weak: dict[str, int] | None = None) -> None:
         self.kept = kept
         self.masked: Counter[str] = Counter(masked)
+        self.weak: Counter[str] = Counter(weak)
         self._recent: deque[list[str | None]] = deque(maxlen=RECENT)
         self._warned = False
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"args": {"kept": self.kept, "masked": dict(self.masked)}, "attributes": {}}
+        return {"args": {"kept": self.kept, "masked": dict(self.masked), "weak": dict(self.weak)}, "attributes": {}}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         stored = state.stateful_callbacks.get(type(self).__name__, self.state())["args"]
-        self.kept, self.masked = stored["kept"], Counter(stored["masked"])
+        self.kept, self.masked, self.weak = stored["kept"], Counter(stored["masked"]), Counter(stored["weak"])
 
     def add(self, reasons: list[str | None], args: TrainingArguments) -> None:
         """Count the prompts of a rollout, on all processes; warn once, as soon as most are masked.
@@ -136,6 +141,7 @@ def run_report(trainer: Any, prompts: int) -> dict[str, Any]:
     """What a `BestOfNDPOTrainer` did on so many prompts, from its own log."""
     steps = [row for row in trainer.state.log_history if "pairs/masked" in row]
     names = ("step", "reward", "reward/margin", "kl", "completions/mean_length", "pairs/masked", "loss")
+    names += tuple(f"chosen/{name}" for name in WEAKNESSES)
     timed = [row for row in steps if "time/training" in row]
     stages = [name for name in (timed[0] if timed else ()) if name.startswith("time/")]
     return {
@@ -143,6 +149,7 @@ def run_report(trainer: Any, prompts: int) -> dict[str, Any]:
         "prompts": prompts,
         "prompts_with_pair": trainer.pair_counts.kept,
         "prompts_without_pair": dict(trainer.pair_counts.masked),
+        "chosen": {name: trainer.pair_counts.weak[name] / max(trainer.pair_counts.kept, 1) for name in WEAKNESSES},
         "log": {name: [row.get(name) for row in steps] for name in names},
         "seconds_per_step": {
             name.removeprefix("time/"): sum(row[name] for row in timed) / len(timed) for name in stages

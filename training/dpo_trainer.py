@@ -17,6 +17,7 @@ from wildreward.scoring.protocol import RewardSourceError
 from wildreward.scoring.reward_function import RewardFunction
 from wildreward.training.dpo_config import BestOfNDPOConfig
 from wildreward.training.dpo_report import PairCounts
+from wildreward.training.dpo_weaknesses import WEAKNESSES, choosable_under_guard, weaknesses
 from wildreward.training.model_setup import warn_of_bfloat16_weights
 from wildreward.training.pairs import (
     Masked,
@@ -148,8 +149,16 @@ class BestOfNDPOTrainer(RolloutTrainer):
             "choosable": None if self.args.choose_truncated else ~self.truncated(rollout).view_as(rewards),
             "text_ids": text_ids(rollout.completions, rollout.per_prompt).to(rewards.device),
         }
+        weak = torch.zeros_like(rewards, dtype=torch.bool)
+        if self.args.reward_guard:
+            weak = weaknesses(rollout.completions, rollout.per_prompt).any(dim=2).to(rewards.device)
+            what["choosable"] = choosable_under_guard(rewards, weak, what["choosable"])
         selected = select_pairs(rewards, self.args.min_margin, **what)
-        return selected, masked_because(rewards, selected, **what)
+        reasons = masked_because(rewards, selected, **what)
+        guarded = zip(reasons, weak.any(dim=1).tolist(), strict=True)
+        return selected, [
+            Masked.GUARDED if reason == Masked.CUT_OFF and any_weak else reason for reason, any_weak in guarded
+        ]
 
     def sample_pairs(self, prompts: Any, seed: int) -> list[dict[str, Any]]:
         """One preference pair for each prompt that gives one, selected as in training; see `pairs.write_pairs`."""
@@ -169,16 +178,18 @@ class BestOfNDPOTrainer(RolloutTrainer):
         return [row["pair"] for row in rows if row["pair"]]
 
     def sample_held_out(self, prompts: Any, seed: int) -> list[dict[str, float]]:
-        """Mean `reward` and mean completion `length` in tokens of each prompt, sampled as in evaluation; prompts without any
-        reward are left out."""
+        """Mean `reward`, mean completion `length` in tokens and share of completions with each of `WEAKNESSES` of each prompt,
+        sampled as in evaluation; prompts without any reward are left out."""
 
         def read(rollout: Rollout, inputs: list[dict]) -> list[dict]:
             rewards = self._group_rewards(rollout).nanmean(dim=1).tolist()
             lengths = torch.tensor([float(len(ids)) for ids in rollout.completion_ids]).view(-1, rollout.per_prompt)
-            rows = zip(inputs[:: rollout.per_prompt], rewards, lengths.mean(dim=1).tolist(), strict=True)
+            weak = weaknesses(rollout.completions, rollout.per_prompt).float().mean(dim=1).tolist()
+            rows = zip(inputs[:: rollout.per_prompt], rewards, lengths.mean(dim=1).tolist(), weak, strict=True)
             return [
                 {"prompt_index": row["prompt_index"], "reward": reward, "length": length}
-                for row, reward, length in rows
+                | dict(zip(WEAKNESSES, shares, strict=True))
+                for row, reward, length, shares in rows
                 if not math.isnan(reward)
             ]
 
@@ -197,6 +208,8 @@ class BestOfNDPOTrainer(RolloutTrainer):
         of_pairs = torch.stack(
             [rewards[rows, chosen], rewards[rows, rejected], lengths[rows, chosen], lengths[rows, rejected]], dim=1
         )
+        weak = weaknesses(rollout.completions, rollout.per_prompt).to(rewards)[rows, chosen]
+        of_pairs = torch.cat([of_pairs, weak], dim=1)
         of_pairs = self.accelerator.gather(of_pairs.masked_fill(~keep.unsqueeze(1), torch.nan))
         means = of_pairs.nanmean(dim=0)
         self.record("reward/chosen", means[0])
@@ -204,6 +217,10 @@ class BestOfNDPOTrainer(RolloutTrainer):
         self.record("reward/margin", means[0] - means[1])
         self.record("completions/chosen_length", means[2])
         self.record("completions/rejected_length", means[3])
+        for name, share, count in zip(WEAKNESSES, means[4:], of_pairs[:, 4:].nansum(dim=0).tolist(), strict=True):
+            self.record(f"chosen/{name}", share)
+            if self.model.training:
+                self.pair_counts.weak[name] += int(count)
         self.record("pairs/masked", of_pairs[:, 0].isnan().float().mean())
         sign = torch.zeros_like(rewards)
         sign[rows[keep], chosen[keep]] = 1.0

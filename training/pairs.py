@@ -25,6 +25,7 @@ class Masked(StrEnum):
 
     UNSCORED = "fewer than two completions with a reward"
     CUT_OFF = "all completions, or all but the worst, were cut off at the greatest length"
+    GUARDED = "all completions that the guard lets be chosen have the lowest reward"
     SAME_TEXT = "all completions with a reward have the same text"
     EQUAL = "equal rewards"
     SMALL_MARGIN = "rewards that differ by less than the margin asked for"

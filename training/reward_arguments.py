@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from wildreward.common.contrast import KINDS
 from wildreward.common.errors import UserError
 from wildreward.common.settings import check_above, check_below, check_least
 
@@ -28,6 +29,24 @@ class TrainRewardArguments:
             "help": "Hub id or folder of the backbone, an encoder or a decoder; or of a finished reward model to go on from, "
             "with its head, levels, pooling and template."
         }
+    )
+    pairs: str | None = field(
+        default=None,
+        metadata={
+            "help": "Preference pairs to learn beside the levels: file, folder or Hub id, in TRL's formats (prompt, chosen, "
+            "rejected; optional margin, tie); see pair_weight."
+        },
+    )
+    contrast_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "Pairs made from the data itself, for each answer that its user liked (a label of the upper half): the "
+            "answer against so many broken ones; 0: none. See contrast_kinds and pair_weight."
+        },
+    )
+    contrast_kinds: list[str] = field(
+        default_factory=lambda: list(KINDS),
+        metadata={"help": f"Kinds of broken answers, of: {', '.join(KINDS)}."},
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a dataset on the Hub."})
@@ -82,7 +101,15 @@ class TrainRewardArguments:
             ("frozen_layers", self.frozen_layers, 0),
             ("max_validation_rows", self.max_validation_rows, 1),
             ("num_levels", self.num_levels, 2),
+            ("contrast_share", self.contrast_share, 0),
         )
+        if unknown := [kind for kind in self.contrast_kinds if kind not in KINDS]:
+            raise UserError(f"contrast_kinds holds {', '.join(unknown)}; expected of {', '.join(KINDS)}")
+        if self.contrast_share and self.streaming:
+            raise UserError(
+                "contrast pairs take answers from the whole dataset, which a stream does not have at once; set "
+                "--contrast-share 0, or leave --streaming out"
+            )
         check_above(("validation_share", self.validation_share, 0), ("lora_alpha", self.lora_alpha, 0))
         check_below(("validation_share", self.validation_share, 1), ("lora_dropout", self.lora_dropout, 1))
         if self.lora_rank and self.frozen_layers:

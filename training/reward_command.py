@@ -17,12 +17,14 @@ from wildreward.common.errors import UserError
 from wildreward.common.files import make_folder, write_json
 from wildreward.common.names import public_name
 from wildreward.model_card import write_model_card
+from wildreward.training.contrast import contrast_splits
 from wildreward.training.model_setup import build_model, check_launch, lora
 from wildreward.training.resume import choose_checkpoint, dataset_digest, model_digest, resume_settings, run_or_resume
 from wildreward.training.reward_arguments import UNSUPPORTED, TrainRewardArguments
 from wildreward.training.reward_batching import level_frequencies
 from wildreward.training.reward_config import RESUME_KEYS, RESUME_KEYS_OF_BEST, OrdinalRewardConfig
 from wildreward.training.reward_data import load_splits
+from wildreward.training.reward_pairs import load_pair_splits, with_contrast
 from wildreward.training.reward_stream import check_streaming, split_stream
 from wildreward.training.reward_trainer import OrdinalRewardTrainer
 
@@ -80,7 +82,8 @@ def check_unsupported_args(config: OrdinalRewardConfig) -> None:
 def run_settings(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -> dict[str, Any]:
     """What the result depends on, without machine paths; local data and weights are known by their contents."""
     given = dataclasses.asdict(arguments)
-    given |= {name: public_name(given[name]) for name in ("dataset", "base_model")}
+    given |= {name: public_name(given[name]) for name in ("dataset", "base_model", "pairs") if given[name]}
+    given["pairs_digest"] = arguments.pairs and dataset_digest(arguments.pairs)
     given["dataset_digest"] = dataset_digest(arguments.dataset)
     given["base_model_digest"] = model_digest(arguments.base_model)
     by_best = config.load_best_model_at_end or config.early_stopping_patience is not None
@@ -93,10 +96,14 @@ def _train(
     started = time.monotonic()
     model, tokenizer, fresh = build_model(arguments, config.max_length, config.seed)
     max_length, num_levels = model.config.max_length, model.config.num_levels
+    pairs = load_pair_splits(arguments, config, tokenizer, max_length)
     if arguments.streaming:
         train, validation, left_out = split_stream(arguments, config)
     else:
         train, validation, left_out = load_splits(arguments, config, tokenizer, max_length, num_levels)
+    if arguments.contrast_share:
+        contrast = contrast_splits(arguments, config, num_levels, train, validation)
+        pairs = with_contrast(pairs, contrast, config, tokenizer, max_length)
     if fresh:
         labels = (validation if arguments.streaming else train)["label"][:]
         model.score.set_prior(level_frequencies(labels, num_levels))
@@ -108,6 +115,8 @@ def _train(
         args=inner,
         train_dataset=train,
         eval_dataset=validation,
+        train_pairs=pairs.train,
+        eval_pairs=pairs.validation,
         processing_class=tokenizer,
         peft_config=lora(arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout, **head),
     )
@@ -126,6 +135,7 @@ def _train(
             "validation": len(trainer.eval_dataset),
             "left_out": left_out,
         },
+        "pairs": pairs.counts(),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
         "temperatures": trainer.reward_config.temperatures,

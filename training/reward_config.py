@@ -26,7 +26,7 @@ WITHOUT_EFFECT = (
 # What decides the resulting weights beside `resume.RESUME_KEYS`; the second where the best checkpoint is taken, too.
 RESUME_KEYS = (
     "rows_per_step", "label_smoothing_factor", "level_weighting", "threshold_weighting", "use_confidence",
-    "keep_cut_responses", "keep_reasoning", "shuffle_buffer", "max_length", "load_best_model_at_end", "early_stopping_patience",
+    "pair_weight", "keep_cut_responses", "keep_reasoning", "shuffle_buffer", "max_length", "load_best_model_at_end", "early_stopping_patience",
 )  # fmt: skip
 RESUME_KEYS_OF_BEST = (
     "eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps", "metric_for_best_model",
@@ -90,6 +90,10 @@ class OrdinalRewardConfig(TrainingArguments):
         metadata={
             "help": "Multiply each row's loss by its label_confidence (scaled to a mean of 1, unless the dataset is streamed)."
         },
+    )
+    pair_weight: float = field(
+        default=1.0,
+        metadata={"help": "Weight of the loss on preference pairs, where there are some, beside that on levels."},
     )
     disable_dropout: bool = field(
         default=True,
@@ -173,6 +177,7 @@ class OrdinalRewardConfig(TrainingArguments):
         )
         check_above(
             ("learning_rate", self.learning_rate, 0),
+            ("pair_weight", self.pair_weight, 0),
             ("num_train_epochs", self.num_train_epochs if self.max_steps == -1 else None, 0),
         )
         check_below(("label_smoothing_factor", self.label_smoothing_factor, 1))
@@ -187,6 +192,11 @@ class OrdinalRewardConfig(TrainingArguments):
             )
         if self.greater_is_better is None:
             self.greater_is_better = name not in LESS_IS_BETTER
+
+    @property
+    def pair_preparation(self) -> tuple[bool, int | None, bool]:
+        """`reward_pairs.prepare_pairs`'s last arguments."""
+        return self.keep_reasoning, self.dataset_num_proc, self.keep_cut_responses
 
     @property
     def order_seed(self) -> int:

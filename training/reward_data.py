@@ -129,7 +129,7 @@ def owner_of(row: Row, name: str) -> str:
         return f"user:{row['user_id']}"
     feedback = row.get("user_feedback")
     next_said = feedback.get("content") if isinstance(feedback, dict) else feedback
-    spoken = [message["content"] for message in _chat(row, name) if message["role"] != "system"]
+    spoken = [message["content"] for message in row_messages(row, name) if message["role"] != "system"]
     if spoken and (next_said or (next_said == "" and len(spoken) > 2)):  # "": after a rated answer nothing may come
         return _opening([*spoken, next_said][:3])
     if spoken and not row.get("conversation_id"):
@@ -165,7 +165,7 @@ def hold_out_users(
     """Rows to train on, and those of other users (or conversations) to choose a checkpoint and to calibrate by.
 
     Args:
-        rows: as published, or prepared features.
+        rows: as published, or prepared features of rows or of pairs, whose groups are their prompts.
         share: of the groups to hold out.
         seed: of the hash that decides.
         most: at most so many rows are held out, by taking fewer groups.
@@ -174,7 +174,7 @@ def hold_out_users(
     Raises:
         UserError: all users or none are held out.
     """
-    names = rows["group"][:] if is_prepared(rows) else owners(rows)
+    names = rows["group"][:] if {"group", "status"} <= set(rows.column_names) else owners(rows)
     groups, inverse = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
     places = np.asarray([place_of(group, seed) for group in groups])
     if most is not None:
@@ -249,7 +249,7 @@ def prepare_rows(
         remove_columns=rows.column_names,
         features=FEATURES,
         num_proc=num_proc,
-        new_fingerprint=_fingerprint(rows, tokenizer, max_length, num_levels, keep_reasoning),
+        new_fingerprint=fingerprint(rows, tokenizer, max_length, num_levels, keep_reasoning),
         desc="Tokenizing",
     )
     status = features.with_format("numpy")["status"][:]
@@ -287,7 +287,7 @@ def feature_function(
     def features(batch: dict[str, list], indices: Sequence[int]) -> dict[str, list]:
         rows = rows_of(batch)
         ids = [row_id(row, index) for row, index in zip(rows, indices, strict=True)]
-        encode = partial(_encode_chats, keep_reasoning) if "messages" in batch else _encode_texts
+        encode = partial(encode_chats, keep_reasoning) if "messages" in batch else _encode_texts
         encoded = encode(rows, ids, tokenizer, max_length)
         labels = [_label(row["label"], name, num_levels) for row, name in zip(rows, ids, strict=True)]
         return {
@@ -307,10 +307,11 @@ def feature_function(
     return features
 
 
-def _encode_chats(
+def encode_chats(
     keep_reasoning: bool, rows: list[Row], ids: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[EncodedInput]:
-    conversations = [_chat(row, name, keep_reasoning) for row, name in zip(rows, ids, strict=True)]
+    """Inputs of rows with `messages`, after a `history` where there is one; errors name the row by its id (`UserError`)."""
+    conversations = [row_messages(row, name, keep_reasoning) for row, name in zip(rows, ids, strict=True)]
     try:
         return encode_batch(tokenizer, conversations, max_length)
     except ValueError:
@@ -323,7 +324,7 @@ def _encode_chats(
         raise
 
 
-def _chat(row: Row, name: str, keep_reasoning: bool = False) -> list[Message]:
+def row_messages(row: Row, name: str, keep_reasoning: bool = False) -> list[Message]:
     """The messages of a row; errors tell what was found by its type and keys, never by its text."""
     chat = []
     for column in ("history", "messages"):
@@ -391,7 +392,8 @@ def _confidence(value: Any, name: str) -> float:
     return float(value)
 
 
-def _fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *more: int) -> str:
+def fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *more: int | str) -> str:
+    """Of features: of everything that they depend on."""
     digest = hashlib.sha256()
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)

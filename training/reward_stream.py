@@ -11,7 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from wildreward.common.errors import UserError
 from wildreward.training.reward_arguments import TrainRewardArguments
-from wildreward.training.reward_batching import Feature, TokenBudget, plan_step, rows_of
+from wildreward.training.reward_batching import (
+    Feature,
+    TokenBudget,
+    pair_order,
+    plan_step,
+    rows_of,
+    share_of_step,
+    sides_of,
+)
 from wildreward.training.reward_config import OrdinalRewardConfig
 from wildreward.training.reward_data import (
     Row,
@@ -79,6 +87,7 @@ class StreamedSteps(torch.utils.data.IterableDataset):
         num_levels: labels must be 1..num_levels.
         args: training settings.
         budget: see `TokenBudget`.
+        pairs: features of pairs, see `reward_pairs`; the steps take all of them once in `max_steps`.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class StreamedSteps(torch.utils.data.IterableDataset):
         num_levels: int,
         args: OrdinalRewardConfig,
         budget: TokenBudget,
+        pairs: Dataset | None = None,
     ) -> None:
         check_streaming(args)
         if rows.column_names is not None:
@@ -96,23 +106,40 @@ class StreamedSteps(torch.utils.data.IterableDataset):
         self.rows = rows.shuffle(seed=args.order_seed, buffer_size=args.shuffle_buffer)
         self.features = feature_function(tokenizer, max_length, num_levels, args.keep_reasoning)
         self.args, self.budget = args, budget
+        self.pairs = None if pairs is None else pairs.with_format(None)
 
     def __iter__(self) -> Iterator[list[list[Feature]]]:
+        made = 0
         for number in itertools.count():
-            empty = True
-            for step in self.one_pass(number):
-                empty = False
-                yield step
-            if empty:
+            before = made
+            for rows in self.one_pass(number):
+                yield self._planned([[row] for row in rows] + self._pairs(made))
+                made += 1
+            if made == before:
                 raise UserError("the streamed dataset has no row that can be trained on; expected rows with a label")
 
-    def one_pass(self, number: int) -> Iterator[list[list[Feature]]]:
-        """The steps of one pass over the rows."""
+    def one_pass(self, number: int) -> Iterator[list[Feature]]:
+        """The rows of each step in one pass over the stream."""
         self.rows.set_epoch(number)
         features = self._usable()
         while step := list(itertools.islice(features, self.args.rows_per_step)):
-            plan = plan_step([feature["length"] for feature in step], self.budget, self.args.world_size)
-            yield [[step[position] for position in positions] for positions in plan[self.args.process_index]]
+            yield step
+
+    def _pairs(self, step: int) -> list[list[Feature]]:
+        """Both rows of each pair that comes with a step."""
+        if self.pairs is None:
+            return []
+        steps = self.args.max_steps
+        share = pair_order(len(self.pairs), self.args.order_seed)[share_of_step(len(self.pairs), step % steps, steps)]
+        return [sides_of(pair) for pair in rows_of(self.pairs[share])] if len(share) else []
+
+    def _planned(self, units: list[list[Feature]]) -> list[list[Feature]]:
+        """This process's micro-batches of a step's units."""
+        lengths = [
+            [len(row["input_ids"]) - row.get("shared", 0) for row in unit] + [0] * (2 - len(unit)) for unit in units
+        ]
+        plan = plan_step(lengths, self.budget, self.args.world_size)[self.args.process_index]
+        return [[row for position in positions for row in units[position]] for positions in plan]
 
     def _usable(self) -> Iterator[Feature]:
         unusable, left_out = unusable_statuses(self.args.keep_cut_responses), 0

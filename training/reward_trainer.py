@@ -21,15 +21,12 @@ from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
 )
-from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.utils import disable_dropout_in_model
 
 from wildreward.common.errors import UserError
 from wildreward.model_card import write_model_card
-from wildreward.modeling_wildreward.calibration import fit_temperatures
 from wildreward.training.model_setup import (
     add_adapters,
     build_model,
@@ -51,20 +48,21 @@ from wildreward.training.reward_batching import (
     threshold_weights,
 )
 from wildreward.training.reward_config import OrdinalRewardConfig
-from wildreward.training.reward_data import prepare_rows
-from wildreward.training.reward_metrics import REPORTED, reward_metrics, standard_error
+from wildreward.training.reward_data import FEATURES, prepare_rows
+from wildreward.training.reward_evaluation import NAMED_ROWS, EvaluatingTrainer
+from wildreward.training.reward_pairs import latent_score, pair_lengths, pair_losses, pairs_won, prepare_pairs
 from wildreward.training.reward_stream import StreamedSteps
 
 logger = logging.getLogger(__name__)
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "cu_seq_lens_q", "labels", "sample_weights")
-FEW_ROWS = 100  # too few to calibrate on
 EVALUATION_WINDOW = 512  # rows sorted and cut together when evaluating
-NAMED_ROWS = 20  # at most, in an error
 
 
-class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
-    """Train a reward model on levels 1..K.
+class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
+    """Train a reward model on levels 1..K, and on preference pairs beside them.
+
+    The loss is that on levels plus `pair_weight` times that on pairs (`reward_pairs.pair_losses`), each the mean over its
+    rows or pairs in the step. A step takes pairs so that all are seen once an epoch (of a stream: in `max_steps`).
 
     Args:
         model: the model, or the name of a finished one, or of a backbone that gets a fresh head (with the level frequencies
@@ -72,6 +70,9 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
         args: [`OrdinalRewardConfig`]; by default its defaults, without evaluation where there is no `eval_dataset`.
         train_dataset: rows as `reward_data` describes them, or features it has prepared; `Dataset` or `IterableDataset`.
         eval_dataset: held-out rows, a `Dataset`.
+        train_pairs: `Dataset` of pairs in TRL's preference formats (`prompt`, `chosen`, `rejected`; optional `margin` and
+            `tie`), or features that `reward_pairs` has prepared. Without a `train_dataset` they alone are trained on.
+        eval_pairs: held-out pairs, evaluated with `eval_dataset`.
         processing_class: the tokenizer; default: the one of `model` by name. It gets the reward model's template.
         peft_config: train adapters of this `peft` configuration instead of the whole model.
         callbacks, optimizers: see `transformers.Trainer`.
@@ -101,6 +102,8 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
         args: OrdinalRewardConfig | None = None,
         train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Dataset | None = None,
+        train_pairs: Dataset | None = None,
+        eval_pairs: Dataset | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         peft_config: Any = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -109,6 +112,8 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
         if args is None:
             args = OrdinalRewardConfig("reward-model", **({"eval_strategy": "no"} if eval_dataset is None else {}))
         check_launch(args, adapters=peft_config is not None or hasattr(model, "peft_config"))
+        if eval_pairs is not None and eval_dataset is None:
+            raise UserError("eval_pairs are evaluated beside rows with a level; pass an eval_dataset, too")
         if eval_dataset is None and args.eval_strategy != "no":
             raise UserError("eval_strategy is set but there is no eval_dataset; pass one, or set eval_strategy to 'no'")
         fresh = isinstance(model, str)
@@ -125,9 +130,15 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
         self.budget = TokenBudget(args.tokens_per_device, self.packed, args.pass_overhead)
         self.row_weights = self.threshold_weights = None
         with args.main_process_first(desc="dataset preparation"):
+            self.train_pairs = self._prepared_pairs(train_pairs, processing_class, args, model)
+            self.eval_pairs = self._prepared_pairs(eval_pairs, processing_class, args, model)
             if isinstance(train_dataset, IterableDataset):
                 shape = (model.config.max_length, model.config.num_levels)
-                train_dataset = StreamedSteps(train_dataset, processing_class, *shape, args, self.budget)
+                train_dataset = StreamedSteps(
+                    train_dataset, processing_class, *shape, args, self.budget, self.train_pairs
+                )
+            elif train_dataset is None and train_pairs is not None:
+                train_dataset = Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
             elif train_dataset is not None:
                 train_dataset = self._prepared(train_dataset, processing_class, args)
                 self._weigh(train_dataset, args)
@@ -154,6 +165,7 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
             optimizers=optimizers,
         )
         self.label_smoother = None  # the ordinal loss has its own
+        self._pair_sums = torch.zeros(3, device=args.device)  # since the last log: losses, pairs won, pairs
         warn_of_bfloat16_weights(model, args.learning_rate)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(early_stopping_patience=args.early_stopping_patience))
@@ -162,6 +174,14 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
         shape = (self.reward_config.max_length, self.reward_config.num_levels)
         more = (args.keep_cut_responses, args.dataset_num_proc, args.keep_reasoning)
         return prepare_rows(rows, tokenizer, *shape, *more)[0]
+
+    def _prepared_pairs(
+        self, pairs: Dataset | None, tokenizer: PreTrainedTokenizerBase, args: OrdinalRewardConfig, model: nn.Module
+    ) -> Dataset | None:
+        if pairs is None:
+            return None
+        prepared = prepare_pairs(pairs, tokenizer, self.reward_config.max_length, *args.pair_preparation)[0]
+        return prepared if self.packed and _shares_prefixes(model) else prepared.remove_columns("shared")
 
     def _weigh(self, rows: Dataset, args: OrdinalRewardConfig) -> None:
         """Weigh rows and thresholds by the training labels, and refuse rows that all have one label: the model would learn to
@@ -189,28 +209,32 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
         if isinstance(self.train_dataset, StreamedSteps):
             workers = min(1, self.args.dataloader_num_workers)
             return DataLoader(self.train_dataset, batch_size=None, collate_fn=self.data_collator, num_workers=workers)
-        return self._loader(self.train_dataset, self.args.rows_per_step, self.row_weights, shuffle=True)
+        step = self.args.rows_per_step
+        return self._loader(self.train_dataset, step, self.row_weights, self.train_pairs, shuffle=True)
 
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         """Held-out rows by length, cut by tokens like the training steps."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         rows = self._prepared(rows, self.processing_class, self.args)
-        return self._loader(rows, EVALUATION_WINDOW * self.args.world_size, None, shuffle=False)
+        return self._loader(rows, EVALUATION_WINDOW * self.args.world_size, None, self.eval_pairs, shuffle=False)
 
     get_test_dataloader = get_eval_dataloader
 
-    def _loader(self, rows: Dataset, rows_per_step: int, weights: np.ndarray | None, shuffle: bool) -> DataLoader:
+    def _loader(
+        self, rows: Dataset, rows_per_step: int, weights: np.ndarray | None, pairs: Dataset | None, shuffle: bool
+    ) -> DataLoader:
         sampler = TokenBudgetSampler(
             rows.with_format("numpy")["length"][:],
             rows_per_step,
             self.budget,
+            pair_lengths=None if pairs is None else pair_lengths(pairs),
             rank=self.args.process_index,
             world_size=self.args.world_size,
             seed=self.args.order_seed,
             shuffle=shuffle,
         )
         loader = DataLoader(
-            StepDataset(rows, weights),
+            StepDataset(rows, weights, pairs),
             batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
@@ -228,14 +252,17 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
     ) -> torch.Tensor:
         """Forward and backward over the step's micro-batches; gradients are exchanged with the last one only (FSDP: each)."""
         micro_batches = inputs["micro_batches"]
-        losses = []
+        pairs, losses = self._pairs_in_step(micro_batches), []
         for turn, batch in enumerate(micro_batches):
             last = turn == len(micro_batches) - 1
             self.accelerator.gradient_state._set_sync_gradients(last)
             # FSDP exchanges after each pass: otherwise every process would hold the whole gradient until the last
             exchanged = last or self.is_fsdp_enabled
             with contextlib.nullcontext() if exchanged else self.accelerator.no_sync(model=model):
-                losses.append(super().training_step(model, self._inputs(batch), num_items_in_batch))
+                given = self._inputs(batch) | (
+                    {} if pairs is None else {"pairs": (batch["chosen"], batch["margins"], pairs)}
+                )
+                losses.append(super().training_step(model, given, num_items_in_batch))
         losses = torch.stack(losses)
         total = losses.sum()
         if not bool(total.isfinite()):
@@ -243,6 +270,43 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
             raise self._not_finite(f"the loss is {float(total)}", bad or micro_batches)
         self._last_step = micro_batches
         return total
+
+    def _pairs_in_step(self, micro_batches: Sequence[dict[str, Any]]) -> torch.Tensor | None:
+        """The number of the step's pairs on all processes; None without any to train on."""
+        if self.train_pairs is None:
+            return None
+        here = sum(len(batch["margins"]) for batch in micro_batches)
+        return self.accelerator.reduce(torch.tensor(here, device=self.args.device), reduction="sum")
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The ordinal loss's share, and the pairwise loss's where there are pairs, of a micro-batch in its step."""
+        chosen, margins, pairs = inputs.pop("pairs", (None, None, None))
+        if pairs is not None:
+            num_items_in_batch = num_items_in_batch.clamp(min=1)  # of pairs alone
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if pairs is not None:
+            scores = latent_score(outputs.threshold_logits)
+            sides = scores[chosen], scores[chosen + 1]
+            losses = pair_losses(*sides, margins)
+            # gradients are averaged over processes
+            loss = loss + self.args.pair_weight * losses.sum() / pairs.clamp(min=1) * self.args.world_size
+            won = pairs_won(*sides).sum()
+            self._pair_sums += torch.stack([losses.sum(), won, won.new_tensor(float(len(chosen)))]).detach()
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in Trainer, with loss and accuracy on the pairs since the last time."""
+        if self.train_pairs is not None and "loss" in logs:
+            losses, won, pairs = self.accelerator.reduce(self._pair_sums, reduction="sum").tolist()
+            self._pair_sums.zero_()
+            logs |= {"pair_loss": losses / pairs, "pair_accuracy": won / pairs} if pairs else {}
+        super().log(logs, start_time)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None) -> torch.Tensor | float | None:
         # Trainer asks for it before each update, whether gradients are clipped or not
@@ -262,106 +326,10 @@ class OrdinalRewardTrainer(ExactResumeMixin, Trainer):
             "last checkpoint is intact: lower the learning rate, or leave these rows out"
         )
 
-    def _inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """What the model gets of a micro-batch."""
-        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-        inputs["label_smoothing"] = self.args.label_smoothing_factor
-        if self.threshold_weights is not None:
-            inputs["threshold_weights"] = torch.tensor(self.threshold_weights)
-        return inputs
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self.is_fsdp_enabled:  # which has files of its own
             check_weights(Path(resume_from_checkpoint), model or self.model)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    # ---- evaluation
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Threshold logits of all rows from all processes, and the metrics of them."""
-        model = self.model_wrapped if self.is_in_train else self.model
-        model = model if self.is_in_train else self.accelerator.prepare_model(model, evaluation_mode=True)
-        model.eval()  # in place: DeepSpeed's engine returns nothing
-        rows, logits, labels, loss = self._predicted(model, dataloader)
-        if not bool(logits.isfinite().all()):
-            bad = rows[~logits.isfinite().all(dim=1)].tolist()
-            raise NonFiniteLoss(f"the model gives NaN or infinite logits for the evaluation rows {bad[:NAMED_ROWS]}")
-        metrics = {"loss": float(loss / len(labels))}
-        metrics |= reward_metrics(logits, labels, self.reward_config.head, self.reward_config.temperatures)
-        watched = (self.args.metric_for_best_model or "").removeprefix("eval_")
-        self._standard_error = 0.0
-        if self.is_in_train and self.args.load_best_model_at_end and watched in metrics and watched != "loss":
-            self._standard_error = standard_error(watched, logits, labels, self.reward_config.head)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(labels))
-
-    @torch.no_grad()
-    def _predicted(
-        self, model: nn.Module, dataloader: DataLoader
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of all processes: the (N,) rows in their order, their (N, K - 1) threshold logits and (N,) labels, and the sum of
-        losses."""
-        rows, logits, labels, losses = [], [], [], []
-        for batch in (batch for step in dataloader for batch in step["micro_batches"]):
-            output = model(**self._prepare_inputs(self._inputs(batch)))
-            counted = batch["sample_weights"] > 0
-            rows.append(batch["rows"][counted])
-            logits.append(output.threshold_logits.float().cpu()[counted])
-            labels.append(batch["labels"][counted])
-            losses.append(output.loss.float().cpu() * int(counted.sum()))
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        parts = [torch.cat(rows), torch.cat(logits), torch.cat(labels), torch.stack(losses).sum().reshape(1)]
-        if self.args.world_size > 1:
-            gathered: list = [None] * self.args.world_size
-            torch.distributed.all_gather_object(gathered, [part.numpy() for part in parts])
-            parts = [torch.cat([torch.from_numpy(part) for part in column]) for column in zip(*gathered, strict=True)]
-        order = parts[0].argsort()
-        return parts[0][order], parts[1][order], parts[2][order], parts[3].sum()
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """The best checkpoint is the latest whose value is below the best one by no more than its own standard error
-        (which is not known of the loss: there the best value decides).
-
-        On a few hundred held-out rows the largest of several values is mostly chance, while a later checkpoint has seen
-        more rows and comes with a smaller learning rate.
-        """
-        name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
-        if name.removeprefix("eval_") in (*REPORTED, "ece") and name not in metrics:
-            # such as roc_auc where the held-out rows have one level only
-            logger.warning("%s is undefined on the held-out rows: this checkpoint cannot be the best", name)
-            return False
-        better = super()._determine_best_metric(metrics, trial)
-        if not better and name in metrics and abs(metrics[name] - self.state.best_metric) <= self._standard_error:
-            self.state.best_global_step = self.state.global_step
-            return True
-        return better
-
-    def calibrate(self, dataset: Dataset | None = None) -> dict[str, float]:
-        """Fit one temperature for each threshold on held-out rows and put them into the model's configuration.
-
-        Returns:
-            Metrics of these rows with the temperatures fitted on them, named `eval_…`; that makes `eval_ece` a little
-            too good.
-        """
-        output = self.predict(self.eval_dataset if dataset is None else dataset, metric_key_prefix="eval")
-        logits, labels = torch.from_numpy(output.predictions), torch.from_numpy(output.label_ids)
-        if len(labels) < FEW_ROWS:
-            logger.warning(
-                "the temperatures are fitted on %d rows only: do not trust the level probabilities much", len(labels)
-            )
-        head = self.reward_config.head
-        self.reward_config.temperatures = fit_temperatures(logits, labels, head)
-        calibrated = reward_metrics(logits, labels, head, self.reward_config.temperatures)
-        metrics = output.metrics | {f"eval_{name}": value for name, value in calibrated.items()}
-        self.log(metrics)
-        return metrics
 
     # ---- the result
 
@@ -392,3 +360,12 @@ def _packs(model: nn.Module, padding_free: str) -> bool:
         )
     flash = "flash" in (model.model.config._attn_implementation or "")
     return padding_free == "on" or (padding_free == "auto" and flash and model.supports_packing)
+
+
+def _shares_prefixes(model: nn.Module) -> bool:
+    """Whether packed rows may share a prefix: each token sees what a mask says, and only the last one is read."""
+    config = model.model.config
+    windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"} or getattr(
+        config, "sliding_window", None
+    )
+    return model.config.pooling == "last" and config._attn_implementation == "sdpa" and not windows

@@ -40,13 +40,7 @@ class Preference(Benchmark):
         given = row.get("subset")
         if given is not None and not isinstance(given, str):
             raise ValueError(f"subset is {described(given)}; expected a text")
-        tie, margin = row.get("tie"), row.get("margin")
-        if tie not in (None, True, False):
-            raise ValueError(f"tie is {described(tie)}; expected true or false")
-        if margin is not None and (isinstance(margin, bool | str) or not _is_number(margin)):
-            raise ValueError(f"margin is {described(margin)}; expected a number")
-        extra = {"tie": bool(tie), "margin": None if margin is None else float(margin)}
-        prompt, leads, answers = _read_pair(row)
+        prompt, leads, answers, extra = read_preference(row)
         key = "" if row.get("id") is None else str(row["id"])
         return [Item(key, given or subset, prompt, answers, 1, extra, leads)]
 
@@ -113,12 +107,19 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _read_pair(row: Mapping[str, Any]) -> tuple[list[Message], tuple[list[Message], ...], list[str]]:
-    """Prompt, what follows it before each answer (nothing, mostly), and the two answers.
+def read_preference(
+    row: Mapping[str, Any],
+) -> tuple[list[Message], tuple[list[Message], ...], list[str], dict[str, Any]]:
+    """Prompt, what follows it before each answer (nothing, mostly), the two answers, and `tie` and `margin` (or None).
 
     Raises:
         ValueError: a column is missing or does not fit.
     """
+    tie, margin = row.get("tie"), row.get("margin")
+    if tie not in (None, True, False):
+        raise ValueError(f"tie is {described(tie)}; expected true or false")
+    if margin is not None and (isinstance(margin, bool | str) or not _is_number(margin)):
+        raise ValueError(f"margin is {described(margin)}; expected a number")
     if absent := [key for key in ("chosen", "rejected") if row.get(key) is None]:
         found = ", ".join(sorted(str(key)[:40] for key in row))
         raise ValueError(
@@ -138,7 +139,8 @@ def _read_pair(row: Mapping[str, Any]) -> tuple[list[Message], tuple[list[Messag
     if not shared:
         raise ValueError("chosen and rejected do not begin with the same message; expected one prompt for both")
     leads = tuple(side[shared:-1] for side in sides)
-    return sides[0][:shared], leads if any(leads) else (), [side[-1]["content"] for side in sides]
+    extra = {"tie": bool(tie), "margin": None if margin is None else float(margin)}
+    return sides[0][:shared], leads if any(leads) else (), [side[-1]["content"] for side in sides], extra
 
 
 def _conversation(value: Any, key: str, prompt: list[Message] | None) -> list[Message]:

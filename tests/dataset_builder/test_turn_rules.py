@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataset_builder.chats import conversation
+from wildreward.common.words import count_words
 from wildreward.dataset_builder import privacy
 from wildreward.dataset_builder.dedup import (
     PERMUTATIONS,
@@ -28,7 +29,7 @@ from wildreward.dataset_builder.records import Turn
 from wildreward.dataset_builder.refusals import apply_verdicts, looks_like_refusal, needs_judge
 from wildreward.dataset_builder.select import select_turns, split_of
 from wildreward.dataset_builder.settings import BuildSettings
-from wildreward.dataset_builder.text import count_words, guess_language, language_name
+from wildreward.dataset_builder.text import guess_language, language_name
 
 LONG = "This is an answer that has quite enough words to pass the filter for short responses."
 QUERY = "Please explain to me how tides work"

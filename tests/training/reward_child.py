@@ -11,7 +11,7 @@ import time
 import torch
 from transformers import AutoTokenizer
 
-from tests.training.reward_tiny import config, losses, toy_dataset
+from tests.training.reward_tiny import config, losses, toy_dataset, toy_pairs
 from wildreward.modeling_wildreward import WildRewardForSequenceClassification
 from wildreward.training.resume import last_complete_checkpoint
 from wildreward.training.reward_trainer import OrdinalRewardTrainer
@@ -20,6 +20,7 @@ from wildreward.training.reward_trainer import OrdinalRewardTrainer
 def main(folder: str, settings: dict) -> None:
     backbone = settings.pop("backbone")
     dropout = settings.pop("dropout", 0.0)
+    pairs = settings.pop("pairs", 0)
     slow = settings.pop("seconds_a_step", 0.0)
     args = config(folder, disable_dropout=not dropout, **settings)
     torch.manual_seed(0)
@@ -37,6 +38,7 @@ def main(folder: str, settings: dict) -> None:
         model=model,
         args=args,
         train_dataset=toy_dataset(),
+        train_pairs=toy_pairs(pairs) if pairs else None,
         processing_class=AutoTokenizer.from_pretrained(backbone),
     )
     checkpoint = last_complete_checkpoint(folder, remove_partial=True)

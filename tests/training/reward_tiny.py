@@ -41,6 +41,16 @@ def toy_dataset(count: int = 48, seed: int = 0) -> Dataset:
     return Dataset.from_list(toy_rows(count, seed))
 
 
+def toy_pairs(count: int = 20, seed: int = 0, margin: float = 0.0) -> Dataset:
+    """Good words are better than bad ones; two pairs a prompt."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        good, bad = (" ".join(rng.choices(words, k=rng.randint(2, 30))) for words in (GOOD, BAD))
+        rows.append({"prompt": f"the cat {number // 2}", "chosen": good, "rejected": bad, "margin": margin})
+    return Dataset.from_list(rows)
+
+
 def config(folder, **settings) -> OrdinalRewardConfig:
     """Everything off that a test does not ask for."""
     chosen = {
@@ -58,12 +68,25 @@ def config(folder, **settings) -> OrdinalRewardConfig:
     return OrdinalRewardConfig(str(folder), **(chosen | settings))
 
 
-def trainer(folder, kind="llama", rows=None, model=None, eval_rows=None, peft_config=None, **settings):
+def trainer(
+    folder,
+    kind="llama",
+    rows=None,
+    model=None,
+    eval_rows=None,
+    peft_config=None,
+    pairs=None,
+    eval_pairs=None,
+    **settings,
+):
+    """`rows=[]`: pairs alone."""
     return OrdinalRewardTrainer(
         model=model or reward_model(kind),
         args=config(folder, **settings),
-        train_dataset=toy_dataset() if rows is None else rows,
+        train_dataset=toy_dataset() if rows is None else None if rows == [] else rows,
         eval_dataset=eval_rows,
+        train_pairs=pairs,
+        eval_pairs=eval_pairs,
         processing_class=tokenizer_for(kind),
         peft_config=peft_config,
     )

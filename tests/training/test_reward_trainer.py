@@ -301,7 +301,7 @@ def test_a_stream_is_reshuffled_and_cut_into_full_steps(tmp_path):
     assert made.state.global_step == 5
     ids = []
     for epoch in (0, 1, 0):
-        steps = [[f["id"] for rows in step for f in rows] for step in made.train_dataset.one_pass(epoch)]
+        steps = [[f["id"] for f in step] for step in made.train_dataset.one_pass(epoch)]
         ids.append([row for step in steps for row in step])
         assert [len(step) for step in steps] == [8, 8, 4]
     assert ids[0] == ids[2] != ids[1] and sorted(ids[0]) == sorted(ids[1])

@@ -52,7 +52,9 @@ def train(inputs, output, *more):
     return subprocess.run(command, capture_output=True, text=True, env=vllm_variables(), cwd=ROOT)
 
 
-@pytest.mark.skipif(torch.cpu._is_avx512_supported(), reason="vLLM repacks weights on AVX-512, and then takes no new ones")
+@pytest.mark.skipif(
+    torch.cpu._is_avx512_supported(), reason="vLLM repacks weights on AVX-512, and then takes no new ones"
+)
 def test_colocated_it_runs_to_its_end(inputs, tmp_path):
     done = train(inputs, tmp_path / "out", "--vllm-mode", "colocate")
     assert done.returncode == 0, done.stderr[-5000:]
