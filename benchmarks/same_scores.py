@@ -42,11 +42,11 @@ def read_chats(count: int, characters: int) -> list[Chat]:
 
 
 @torch.inference_mode()
-def in_transformers(folder: str, chats: list[Chat], **options: Any) -> list[float]:
+def in_transformers(folder: str, chats: list[Chat], remote_code: bool = False) -> list[float]:
     """`logits[:, 0]` of what AutoModelForSequenceClassification loads, in padded batches."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, **options, trust_remote_code=False).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, trust_remote_code=remote_code).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     values = []
     for start in range(0, len(chats), BATCH):
@@ -101,7 +101,7 @@ def main() -> None:
         folder, plain = f"{temporary}/reward-model", f"{temporary}/plain"
         save_reward_model(folder, plain, chats, options.layers)
         reference = RewardScorer.from_pretrained(folder).score(chats)
-        found = {"AutoModel, remote code": in_transformers(folder, chats, trust_remote_code=True)}
+        found = {"AutoModel, remote code": in_transformers(folder, chats, remote_code=True)}
         trl = RewardFunction(folder)(prompts=[chat[:-1] for chat in chats], completions=[chat[-1:] for chat in chats])
         found["TRL, RewardFunction"] = trl
         found["TRL, the export as a reward model"] = scores_of(plain, in_transformers(plain, chats))

@@ -100,7 +100,7 @@ def test_a_labeler_that_never_answered_can_be_changed_without_reading_again(tmp_
                 str(log), tmp_path / "out", labeler="llm", labeler_options=options | more, mining_window=0
             )
 
-        with pytest.raises(UserError, match="check --base-url and --model"):
+        with pytest.raises(UserError, match="check --base-url and the name of the model"):
             build_with(model="tpyo")
         (part,) = (tmp_path / "out" / "work" / "conversations").glob("*.parquet")
         read_at = part.stat().st_mtime_ns
