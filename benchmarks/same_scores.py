@@ -46,7 +46,9 @@ def in_transformers(folder: str, chats: list[Chat], remote_code: bool = False) -
     """`logits[:, 0]` of what AutoModelForSequenceClassification loads, in padded batches."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, trust_remote_code=remote_code).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, trust_remote_code=remote_code
+    ).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     values = []
     for start in range(0, len(chats), BATCH):

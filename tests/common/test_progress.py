@@ -23,7 +23,9 @@ def building(folder, stderr):
     nameless = [{"id": f"chat{number}", "messages": chat(number)[0]} for number in range(5)]
     command = [sys.executable, "-m", "wildreward", "build-dataset", "--source", str(write_jsonl(chats, nameless))]
     command += ["--labeler", "file", "--labels", str(labels), "--output", str(folder / "out"), "--mining-window", "0"]
-    plain = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}  # commands run here may set it
+    plain = {
+        name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"
+    }  # commands run here may set it
     return subprocess.Popen(command, stderr=stderr, stdout=subprocess.DEVNULL, env=plain)
 
 
