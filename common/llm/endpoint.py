@@ -120,7 +120,8 @@ class Endpoint:
         self._secrets = [key, *secrets_of(base_url or str(self._client.base_url))]
         self._where = public_address(str(self._client.base_url))
         logging.getLogger("httpx2").addFilter(self._without_address)
-        logging.getLogger("openai._base_client").addFilter(_without_body)
+        # Releases of openai before 3.54 log requests for debugging, with the chats in them and the whole address.
+        logging.getLogger("openai._base_client").setLevel(logging.INFO)
 
     async def close(self) -> None:
         logging.getLogger("httpx2").removeFilter(self._without_address)
@@ -190,8 +191,3 @@ def load_openai() -> tuple[Any, Any]:
     except ImportError as error:
         raise UserError("asking an endpoint needs the openai package; pip install 'wildreward[llm]'") from error
     return openai, httpx2
-
-
-def _without_body(record: logging.LogRecord) -> bool:
-    """Releases of openai before 3.54 log requests, and the chats in them."""
-    return not str(record.msg).startswith("Request options")
