@@ -53,12 +53,20 @@ def of_split(data: HeldOut, num_levels: int | None, seed: int, name: str, most: 
 
 
 def of_pairs(items: Sequence[Item], seed: int) -> list[Item]:
-    """The chosen answers of a set of pairs against broken ones."""
+    """The chosen answers of a set of pairs against broken ones.
+
+    Raises:
+        UserError: no answer is chosen.
+    """
     real = [
         Item(item.id, "", [*item.prompt, *(item.leads[0] if item.leads else [])], item.candidates[:1])
         for item in items
         if not item.extra["tie"]
     ]
+    if not real:
+        raise UserError(
+            "the pairs are all ties, and --sanity sets chosen answers against broken ones; leave --sanity out"
+        )
     return _broken_items(
         real, [item.prompt_key for item in real], [None] * len(real), np.arange(len(real)), seed, ANSWERS
     )

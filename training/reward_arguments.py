@@ -105,6 +105,10 @@ class TrainRewardArguments:
         )
         if unknown := [kind for kind in self.contrast_kinds if kind not in KINDS]:
             raise UserError(f"contrast_kinds holds {', '.join(unknown)}; expected of {', '.join(KINDS)}")
+        if not self.contrast_share and tuple(self.contrast_kinds) != tuple(KINDS):
+            raise UserError(
+                "contrast_kinds has no effect without contrast pairs; set --contrast-share, or leave it out"
+            )
         if self.contrast_share and self.streaming:
             raise UserError(
                 "contrast pairs take answers from the whole dataset, which a stream does not have at once; set "

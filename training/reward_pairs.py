@@ -140,7 +140,16 @@ def with_contrast(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
 ) -> PairSplits:
-    """The pairs with contrast pairs beside them: of train users, and of held-out ones."""
+    """The pairs with contrast pairs beside them: of train users, and of held-out ones.
+
+    Raises:
+        UserError: there are none to train on.
+    """
+    if not len(contrast[0]):
+        raise UserError(
+            "the train rows give no contrast pair; expected answers with a label in the upper half, and a larger "
+            "--contrast-share where they are few"
+        )
     sides = [[given] if given is not None else [] for given in (pairs.train, pairs.validation)]
     counts = Counter(pairs.left_out)
     with config.main_process_first(desc="contrast pairs"):

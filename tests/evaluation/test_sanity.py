@@ -151,3 +151,12 @@ def test_nothing_to_break(tmp_path):
         results_of(len, tmp_path, feedback(label=2))
     with pytest.raises(UserError, match="there are only benchmarks; give --dataset or --pairs"):
         EvaluateConfig(model="m", benchmark=["rm_bench"], sanity=True).check()
+    (tied,) = load_inputs(
+        EvaluateConfig(
+            pairs=[
+                str(write_jsonl(tmp_path / "t.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b", "tie": True}]))
+            ]
+        )
+    ).pairs.values()
+    with pytest.raises(UserError, match="the pairs are all ties"):
+        sanity.of_pairs(tied[1], 0)

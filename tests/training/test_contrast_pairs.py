@@ -149,9 +149,18 @@ def test_no_pairs_unless_asked_for(folder):
     [
         (["--contrast-kinds", "rude"], "contrast_kinds holds rude; expected of other_answer, shuffled"),
         (["--contrast-share", "-1"], "contrast_share is -1"),
+        (["--contrast-kinds", "empty"], "contrast_kinds has no effect without contrast pairs"),
         (["--contrast-share", "1", "--streaming", "True"], "contrast pairs take answers from the whole dataset"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_at_once(tmp_path, flags, said):
     with pytest.raises(UserError, match=said):
         command(tmp_path, *flags)
+
+
+def test_a_dataset_without_liked_answers_gives_no_pairs_and_that_is_said(folder):
+    toy_dataset(96).map(lambda row: {"label": 1 + row["label"] % 2}).to_parquet(folder / "rows.parquet")
+    with pytest.raises(
+        UserError, match="the train rows give no contrast pair; expected answers with a label in the upper"
+    ):
+        command(folder, "--contrast-share", "1", "--num-levels", "4", "--max-steps", "1")
