@@ -159,13 +159,15 @@ FAULTS = {
 def test_a_fault_is_one_line_in_time_and_without_the_token(fault, caplog):
     reply, message = FAULTS[fault]
     render_reward_text(CHAT)  # imports transformers, in its own time
+    transient = message.startswith(GIVEN_UP)
+    # an answer that says what is wrong comes at once, but on a busy machine not within 0.4 s
+    patience = {"timeout": 0.4, "deadline": 1.5} if transient else {"timeout": 3.0, "deadline": 3.5}
     with serving(reply) as server:
         started = time.monotonic()
         with pytest.raises(RewardSourceError) as told:
-            RewardFunction(f"{server.url}/get_reward", timeout=0.4, deadline=1.5).score([CHAT])
+            RewardFunction(f"{server.url}/get_reward", **patience).score([CHAT])
         assert time.monotonic() - started < 4
         # what an attempt failed of is logged; the last one, with little time left, may fail otherwise
-        transient = message.startswith(GIVEN_UP)
         assert re.search(GIVEN_UP if transient else message, str(told.value))
         assert not transient or re.search(message.removeprefix(GIVEN_UP), caplog.text)
         assert transient or len(server.requests) == 1
