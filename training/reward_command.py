@@ -61,6 +61,8 @@ def train_reward(arguments: TrainRewardArguments, config: OrdinalRewardConfig) -
     check_unsupported_args(config)
     if arguments.streaming:
         check_streaming(config)
+    if config.pair_weight != 1.0 and not arguments.pairs and not arguments.contrast_share:
+        raise UserError("pair_weight has no effect without pairs; give --pairs or --contrast-share, or leave it out")
     folder = make_folder(config.output_dir)
 
     def train(settings: dict[str, Any]) -> dict[str, Any]:

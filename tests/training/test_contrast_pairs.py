@@ -149,6 +149,7 @@ def test_no_pairs_unless_asked_for(folder):
     [
         (["--contrast-kinds", "rude"], "contrast_kinds holds rude; expected of other_answer, shuffled"),
         (["--contrast-share", "-1"], "contrast_share is -1"),
+        (["--pair-weight", "0.1"], "pair_weight has no effect without pairs"),
         (["--contrast-kinds", "empty"], "contrast_kinds has no effect without contrast pairs"),
         (["--contrast-share", "1", "--streaming", "True"], "contrast pairs take answers from the whole dataset"),
     ],

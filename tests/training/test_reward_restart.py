@@ -45,9 +45,10 @@ def results(folder) -> tuple[list[float], dict]:
     return json.loads((folder / "losses.json").read_text()), torch.load(folder / "weights.pt")
 
 
-def test_a_killed_run_ends_in_the_same_weights(tmp_path, capsys):
+@pytest.mark.parametrize("pairs", [0, 20])
+def test_a_killed_run_ends_in_the_same_weights(pairs, tmp_path, capsys):
     # dropout makes the result depend on the random state, too
-    settings = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 2, "dropout": 0.1}
+    settings = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 2, "dropout": 0.1, "pairs": pairs}
     settings["backbone"] = save_backbone("bert", tmp_path / "base")
     child = start(tmp_path / "killed", seconds_a_step=0.3, **settings)
     deadline = time.monotonic() + 200
@@ -138,9 +139,11 @@ def test_the_standard_error_is_that_of_the_metric_over_rows():
     assert standard_error("roc_auc", logits[:3], torch.ones(3), "coral") == 0.0  # undefined with one level
 
 
-def test_two_processes_give_the_loss_curve_of_one(tmp_path):
-    # 48 rows in steps of 7: the last step has 6
-    settings = {"rows_per_step": 7, "tokens_per_device": 150, "backbone": save_backbone("llama", tmp_path / "base")}
+@pytest.mark.parametrize("pairs", [0, 11])
+def test_two_processes_give_the_loss_curve_of_one(pairs, tmp_path):
+    # 48 rows in steps of 7: the last step has 6; of 11 pairs a step has one or two, so that a process may have none
+    settings = {"rows_per_step": 7, "tokens_per_device": 150, "pairs": pairs}
+    settings["backbone"] = save_backbone("llama", tmp_path / "base")
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
     launcher += ("--rdzv-endpoint", "localhost:0")
     finish(start(tmp_path / "two", launcher, **settings))
