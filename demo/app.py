@@ -1,0 +1,49 @@
+"""The page: one tab for each thing that there is to show."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read at import
+import gradio as gr
+
+from wildreward.common.names import public_name
+from wildreward.demo import feedback_tab, markup, policy_tab, quality_tab, try_tab
+from wildreward.demo.settings import DemoConfig
+from wildreward.scoring.load import load_scorer
+
+SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]  # nothing is fetched
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
+LOOK: dict[str, Any] = {
+    "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=SYSTEM, font_mono=MONO),
+    "css": Path(__file__).with_name("style.css").read_text(encoding="utf-8"),
+}
+"""Arguments of `launch` that belong to this page."""
+WAITING = 64  # requests, beyond which others are refused
+
+
+def build_app(config: DemoConfig) -> gr.Blocks:
+    """Open what the settings name and lay out its tabs; what is missing has none.
+
+    Raises:
+        UserError: nothing is named, or something named cannot be opened.
+    """
+    parts = config.parts()
+    tabs: list[tuple[str, Any]] = []
+    scorer = load_scorer(parts["model"], **config.loading()) if "model" in parts else None
+    if "dataset" in parts:
+        tabs.append(("Feedback", feedback_tab.opened(parts["dataset"], config.dataset_revision)))
+    if scorer is not None:
+        tabs.insert(0, ("Try it", try_tab.opened(scorer)))
+        tabs.append(("Quality", quality_tab.opened(parts["model"])))
+    if "policy" in parts:
+        tabs.append(("Policy", policy_tab.opened(parts["policy"])))
+    shown = " · ".join(f"{part} {public_name(name)}" for part, name in parts.items())
+    with gr.Blocks(title="WildReward", analytics_enabled=False) as app:
+        gr.HTML(f'<header class="wr-head"><h1>WildReward</h1><p>{markup.text(shown)}</p></header>')
+        for title, build in tabs:
+            if build is not None:
+                with gr.Tab(title):
+                    build()
+    app.queue(max_size=WAITING, default_concurrency_limit=1)
+    return app
