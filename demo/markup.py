@@ -1,7 +1,8 @@
 """What chats say and models give as HTML. Chats are data: every text is escaped, and nothing in it is Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from wildreward.common.chat import Message, shorten
 from wildreward.common.tables import number_text
@@ -83,3 +84,16 @@ def tiles(figures: Sequence[tuple[str, str, str]]) -> str:
         for name, value, says in figures
     )
     return f'<div class="wr-tiles">{shown}</div>'
+
+
+def tables(blocks: Sequence[Mapping[str, Any]]) -> str:
+    """What `evaluation.page.blocks` found in results.md."""
+    shown = ""
+    for block in blocks:
+        if block["kind"] == "table":
+            head = "".join(f"<th>{text(cell)}</th>" for cell in block["head"])
+            rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in block["rows"])
+            shown += f"<table><tr>{head}</tr>{rows}</table>"
+        else:
+            shown += f"<{block['kind']}>{text(block['text'])}</{block['kind']}>"
+    return f'<div class="wr-table">{shown}</div>'
