@@ -7,18 +7,23 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read at import
 import gradio as gr
 
-from wildreward.common.names import public_name
+from wildreward.common.names import is_url, public_name
 from wildreward.demo import feedback_tab, markup, policy_tab, quality_tab, try_tab
 from wildreward.demo.settings import DemoConfig
 from wildreward.scoring.load import load_scorer
+from wildreward.scoring.protocol import Scorer
 
 SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]  # nothing is fetched
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
+ACCENT = "#2a6f97"
 LOOK: dict[str, Any] = {
-    "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=SYSTEM, font_mono=MONO),
+    "theme": gr.themes.Base(neutral_hue="slate", radius_size="lg", font=SYSTEM, font_mono=MONO).set(
+        color_accent=ACCENT, button_primary_background_fill=ACCENT, button_primary_background_fill_hover="#235d7f"
+    ),
     "css": Path(__file__).with_name("style.css").read_text(encoding="utf-8"),
 }
 """Arguments of `launch` that belong to this page."""
+DEADLINE = 20.0  # seconds that somebody who looks at a page waits for a server
 WAITING = 64  # requests, beyond which others are refused
 
 
@@ -30,7 +35,7 @@ def build_app(config: DemoConfig) -> gr.Blocks:
     """
     parts = config.parts()
     tabs: list[tuple[str, Any]] = []
-    scorer = load_scorer(parts["model"], **config.loading()) if "model" in parts else None
+    scorer = _scorer(parts["model"], config) if "model" in parts else None
     if "dataset" in parts:
         tabs.append(("Feedback", feedback_tab.opened(parts["dataset"], config.dataset_revision)))
     if scorer is not None:
@@ -38,7 +43,7 @@ def build_app(config: DemoConfig) -> gr.Blocks:
         tabs.append(("Quality", quality_tab.opened(parts["model"])))
     if "policy" in parts:
         tabs.append(("Policy", policy_tab.opened(parts["policy"])))
-    shown = " · ".join(f"{part} {public_name(name)}" for part, name in parts.items())
+    shown = " · ".join(public_name(name) for name in ([config.run] if config.run else parts.values()))
     with gr.Blocks(title="WildReward", analytics_enabled=False) as app:
         gr.HTML(f'<header class="wr-head"><h1>WildReward</h1><p>{markup.text(shown)}</p></header>')
         for title, build in tabs:
@@ -47,3 +52,8 @@ def build_app(config: DemoConfig) -> gr.Blocks:
                     build()
     app.queue(max_size=WAITING, default_concurrency_limit=1)
     return app
+
+
+def _scorer(model: str, config: DemoConfig) -> Scorer:
+    asking = {"deadline": DEADLINE} if is_url(model) else {}
+    return load_scorer(model, **config.loading(), **asking)

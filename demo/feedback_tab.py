@@ -112,8 +112,8 @@ def opened(name: str, revision: str | None) -> Callable[[], None]:
         with gr.Row(elem_classes="wr-buttons"):
             before = gr.Button("Previous", min_width=100, scale=0)
             after = gr.Button("Next", min_width=100, scale=0)
-            complaint = gr.Button("A random complaint", min_width=170, scale=0)
-            praise = gr.Button("A random praise", min_width=170, scale=0)
+            complaint = gr.Button("Random complaint", min_width=160, scale=0)
+            praise = gr.Button("Random praise", min_width=140, scale=0)
         first, _ = shown(data, [one for one in FILTERS if one in data.choices], 0, "", *[ANY] * len(filters))
         result = gr.HTML(first, elem_id="wr-row")
         names = [one for one in FILTERS if one in data.choices]

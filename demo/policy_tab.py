@@ -86,7 +86,7 @@ def _measured(held_out: Mapping[str, Any]) -> str:
             before, after, difference = (change[moment] for moment in ("before", "after", "difference"))
             said = f"{number_text(difference['value'])}"
             if difference.get("low") is not None:
-                said += f", 95% {number_text(difference['low'])} to {number_text(difference['high'])}"
+                said += f"\n95% {number_text(difference['low'])} to {number_text(difference['high'])}"
             values = f"{number_text(before['value'], 2)} → {number_text(after['value'], 2)}"
             figures.append((title, values, f"difference {said}"))
     return f"<h2>Held-out prompts, before and after</h2>{markup.tiles(figures)}" if figures else ""

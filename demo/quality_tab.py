@@ -61,7 +61,7 @@ def _measured(name: str, result: Mapping[str, Any]) -> str:
 def _value(estimate: Mapping[str, Any]) -> tuple[str, str]:
     """`0.712`, and its interval."""
     value, _, interval = estimate_text(estimate).partition(" [")
-    return value, f" · 95% {interval.rstrip(']').replace(', ', ' to ')}" if interval else ""
+    return value, f"\n95% {interval.rstrip(']').replace(', ', ' to ')}" if interval else ""
 
 
 def _figures(folder: Path, results: Mapping[str, Any]) -> str:

@@ -51,7 +51,8 @@ def opened(scorer: Scorer) -> Callable[[], None]:
         with gr.Row(elem_classes="wr-buttons"):
             run = gr.Button("Score", variant="primary", min_width=120, scale=0)
             more = gr.Button("More answers", min_width=140, scale=0)
-        result = gr.HTML(elem_id="wr-scores")
+        first = "" if scorer.kind == "remote" else shown(scorer, EXAMPLE, *EXAMPLE_ANSWERS)
+        result = gr.HTML(first, elem_id="wr-scores")
         quiet = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "model"}
         for event in (run.click, prompt.submit, *(answer.submit for answer in answers)):
             event(lambda *texts: shown(scorer, *texts), [prompt, *answers], result, **quiet)
@@ -129,7 +130,7 @@ def _scores(scorer: Scorer, prompt: str, answers: Sequence[str]) -> str:
 
 
 def _card(letter: str, one: Scored, best: bool, cut: str) -> str:
-    badge = markup.chip("highest score", "wr-best") if best else ""
+    badge = markup.chip("highest", "wr-best") if best else ""
     bars = markup.level_bars(one.level_probs) if one.level_probs else ""
     return (
         f'<article class="wr-card"><div class="wr-card-head"><h3>Answer {letter}</h3>{badge}{markup.score(one.score)}</div>'
