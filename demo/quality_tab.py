@@ -59,7 +59,9 @@ def _measured(name: str, result: Mapping[str, Any]) -> str:
 
 
 def _value(estimate: Mapping[str, Any]) -> tuple[str, str]:
-    """`0.712`, and its interval."""
+    """`0.712`, and its interval; of a number that there is not, why."""
+    if estimate["value"] is None:
+        return number_text(None), f"\n{estimate.get('reason', '')}"
     value, _, interval = estimate_text(estimate).partition(" [")
     return value, f"\n95% {interval.rstrip(']').replace(', ', ' to ')}" if interval else ""
 
