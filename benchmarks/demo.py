@@ -1,8 +1,8 @@
-"""Time and memory of the app: `python benchmarks/demo.py --run runs/quickstart [--interactions 2000]`.
+"""Time and memory of the app: `python benchmarks/demo.py --run runs/quickstart [--interactions 6000]`.
 
 A client asks the running app as a browser does, over HTTP, in this process: scores of two answers, rows of the dataset, searches,
-pages of the policy. Printed: seconds an interaction (median, 99th percentile, most) of each kind, and the process' memory
-after the first tenth and at the end.
+chosen at random. Printed: seconds an interaction (median, 99th percentile, most) of each kind, and the process' memory
+after each sixth.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from wildreward.demo.settings import DemoConfig
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--interactions", type=int, default=2000)
+    parser.add_argument("--interactions", type=int, default=6000)
     options = parser.parse_args()
     app = build_app(DemoConfig(run=options.run))
     with socket.create_server(("127.0.0.1", 0)) as one:
@@ -42,7 +42,7 @@ def main() -> None:
         seconds[kind].append(time.monotonic() - start)
         if "error" in said:
             raise SystemExit(f"{kind}: {said}")
-        if number + 1 in (options.interactions // 10, options.interactions):
+        if (number + 1) % max(1, options.interactions // 6) == 0:
             memory[number + 1] = process.memory_info().rss / 2**20
     for kind, taken in seconds.items():
         print(

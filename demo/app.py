@@ -15,10 +15,14 @@ from wildreward.scoring.protocol import Scorer
 
 SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]  # nothing is fetched
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
-ACCENT = "#2a6f97"
+ACCENT, HOVER = "#2a6f97", "#235d7f"
 LOOK: dict[str, Any] = {
     "theme": gr.themes.Base(neutral_hue="slate", radius_size="lg", font=SYSTEM, font_mono=MONO).set(
-        color_accent=ACCENT, button_primary_background_fill=ACCENT, button_primary_background_fill_hover="#235d7f"
+        color_accent=ACCENT,
+        button_primary_background_fill=ACCENT,
+        button_primary_background_fill_dark=ACCENT,
+        button_primary_background_fill_hover=HOVER,
+        button_primary_background_fill_hover_dark=HOVER,
     ),
     "css": Path(__file__).with_name("style.css").read_text(encoding="utf-8"),
 }
@@ -40,7 +44,7 @@ def build_app(config: DemoConfig) -> gr.Blocks:
         tabs.append(("Feedback", feedback_tab.opened(parts["dataset"], config.dataset_revision)))
     if scorer is not None:
         tabs.insert(0, ("Try it", try_tab.opened(scorer)))
-        tabs.append(("Quality", quality_tab.opened(parts["model"])))
+        tabs.append(("Quality", quality_tab.opened(parts["model"], config.revision)))
     if "policy" in parts:
         tabs.append(("Policy", policy_tab.opened(parts["policy"])))
     shown = " · ".join(public_name(name) for name in ([config.run] if config.run else parts.values()))

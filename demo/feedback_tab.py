@@ -1,6 +1,5 @@
 """*Feedback*: a dataset row by row, what the user said next beside the answer that it judges."""
 
-import logging
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -79,7 +78,6 @@ def _read(name: str, revision: str | None) -> pa.Table:
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
-    logging.getLogger("datasets").setLevel(logging.ERROR)
     try:
         splits = load_dataset(name, revision=revision)
     except (OSError, ValueError, DatasetGenerationError) as error:
@@ -112,7 +110,7 @@ def opened(name: str, revision: str | None) -> Callable[[], None]:
         with gr.Row(elem_classes="wr-buttons"):
             before = gr.Button("Previous", min_width=100, scale=0)
             after = gr.Button("Next", min_width=100, scale=0)
-            complaint = gr.Button("Random complaint", min_width=160, scale=0)
+            complaint = gr.Button("Random complaint", min_width=180, scale=0)
             praise = gr.Button("Random praise", min_width=140, scale=0)
         first, _ = shown(data, [one for one in FILTERS if one in data.choices], 0, "", *[ANY] * len(filters))
         result = gr.HTML(first, elem_id="wr-row")

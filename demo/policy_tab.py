@@ -14,7 +14,8 @@ from wildreward.demo import markup
 
 ORDERS = ("largest gain first", "largest loss first", "as held out")
 PAGE = 5  # prompts shown at once
-TILES = {"reward": "Reward", "length": "Length in tokens", "kl": "KL from the reference"}
+TILES = {"reward": ("Reward", 3), "length": ("Length in tokens", 1), "kl": ("KL from the reference", 3)}
+"""Figure → its title, and digits that are shown."""
 
 
 def opened(policy: str) -> Callable[[], None]:
@@ -81,13 +82,13 @@ def shown(rows: list[dict[str, Any]], page: int, order: str) -> tuple[str, int]:
 
 def _measured(held_out: Mapping[str, Any]) -> str:
     figures = []
-    for key, title in TILES.items():
+    for key, (title, digits) in TILES.items():
         if change := held_out.get(key):
             before, after, difference = (change[moment] for moment in ("before", "after", "difference"))
             said = f"{number_text(difference['value'])}"
             if difference.get("low") is not None:
                 said += f"\n95% {number_text(difference['low'])} to {number_text(difference['high'])}"
-            values = f"{number_text(before['value'], 2)} → {number_text(after['value'], 2)}"
+            values = f"{number_text(before['value'], digits)} → {number_text(after['value'], digits)}"
             figures.append((title, values, f"difference {said}"))
     return f"<h2>Held-out prompts, before and after</h2>{markup.tiles(figures)}" if figures else ""
 

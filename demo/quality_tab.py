@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from wildreward.common.files import read_json
+from wildreward.common.names import is_url
 from wildreward.common.tables import estimate_text, number_text
 from wildreward.demo import markup
 from wildreward.evaluation.item_scores import set_names
@@ -28,9 +29,15 @@ CAPTIONS = {
 }
 
 
-def opened(model: str) -> Callable[[], None] | None:
-    """The tab of a model folder that was evaluated; None of another."""
+def opened(model: str, revision: str | None = None) -> Callable[[], None] | None:
+    """The tab of a model that was evaluated, in a folder or on the Hub; None of another, or of a server."""
+    if is_url(model):
+        return None
     folder = Path(model)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=["results.json", "figures/*.png"]))
     path = folder / "results.json"
     results = read_json(path) if path.is_file() else None
     if not isinstance(results, dict) or results.get("format") != FORMAT:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.demo.browser import opened, serving
 from wildreward.demo.settings import DemoConfig
 
-WIDTH, HEIGHT = 1100, 860
+WIDTH, HEIGHT = 1100, 884
 COLOURS = 128  # of a picture, which keeps it small
 
 

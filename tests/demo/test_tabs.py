@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from tests.conftest import in_hub_cache
 from tests.demo.runs import HOSTILE, ROWS, TELLTALES, instances, write_dataset
 from tests.reward_process import RewardProcess
 from tests.tiny import backbone_config, decoder_tokenizer
@@ -71,6 +73,13 @@ def test_a_tab_for_each_thing_that_is_there(run, tmp_path):
         (tmp_path / "plain").mkdir(exist_ok=True)
         (tmp_path / "plain" / name).write_bytes((run / "reward-model" / name).read_bytes())
     assert shown(model=tmp_path / "plain", dataset=run / "dataset") == ["Try it", "Feedback"]
+
+
+def test_a_model_of_the_hub_comes_with_its_results_and_a_server_without(run, tmp_path):
+    snapshot = tmp_path / "models--you--rm" / "snapshots" / ("a" * 40)
+    shutil.copytree(run / "reward-model", snapshot, ignore=shutil.ignore_patterns("work"))
+    assert tabs(build_app(DemoConfig(model=in_hub_cache(str(snapshot))))) == ["Try it", "Quality"]
+    assert tabs(build_app(DemoConfig(model="http://127.0.0.1:9/score"))) == ["Try it"]
 
 
 def test_what_cannot_be_shown_is_said_in_one_line(run, tmp_path):
@@ -307,7 +316,7 @@ def test_policy_shows_prompts_in_the_order_that_is_asked_for(run):
 def test_a_policy_without_completions_shows_its_numbers_and_says_so(run, tmp_path):
     (tmp_path / "dpo_results.json").write_text((run / "policy" / "dpo_results.json").read_text())
     html = words(pages(policy_tab.opened(str(tmp_path))))
-    assert "Reward 2.00 → 2.08 difference 0.083" in html and "kept no completions" in html
+    assert "Reward 2.000 → 2.083 difference 0.083" in html and "kept no completions" in html
     (tmp_path / "held_out.jsonl").write_text('{"prompt": [], "before"')
     with pytest.raises(UserError, match=r"held_out\.jsonl is damaged"):
         policy_tab.opened(str(tmp_path))
