@@ -16,7 +16,7 @@ from collections import defaultdict
 import numpy as np
 import psutil
 
-from wildreward.demo.app import LOOK, build_app
+from wildreward.demo.app import LAUNCH, build_app
 from wildreward.demo.settings import DemoConfig
 
 
@@ -28,9 +28,7 @@ def main() -> None:
     app = build_app(DemoConfig(run=options.run))
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
-    app.launch(
-        server_port=port, quiet=True, prevent_thread_lock=True, footer_links=[], state_session_capacity=200, **LOOK
-    )
+    app.launch(server_port=port, prevent_thread_lock=True, **LAUNCH)
     functions = events(app.get_config_file())
     random.seed(0)
     seconds, memory, process = defaultdict(list), {}, psutil.Process()

@@ -1,10 +1,8 @@
 """The page: one tab for each thing that there is to show."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read at import
 import gradio as gr
 
 from wildreward.common.names import is_url, public_name
@@ -16,7 +14,7 @@ from wildreward.scoring.protocol import Scorer
 SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]  # nothing is fetched
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 ACCENT, HOVER = "#2a6f97", "#235d7f"
-LOOK: dict[str, Any] = {
+LAUNCH: dict[str, Any] = {
     "theme": gr.themes.Base(neutral_hue="slate", radius_size="lg", font=SYSTEM, font_mono=MONO).set(
         color_accent=ACCENT,
         button_primary_background_fill=ACCENT,
@@ -25,8 +23,14 @@ LOOK: dict[str, Any] = {
         button_primary_background_fill_hover_dark=HOVER,
     ),
     "css": Path(__file__).with_name("style.css").read_text(encoding="utf-8"),
+    "share": False,
+    "quiet": True,
+    "footer_links": [],
+    "enable_monitoring": False,
+    "ssr_mode": False,
+    "state_session_capacity": 200,  # people whose places in the data are kept
 }
-"""Arguments of `launch` that belong to this page."""
+"""Arguments of `launch`, wherever the page is served."""
 DEADLINE = 20.0  # seconds that somebody who looks at a page waits for a server
 WAITING = 64  # requests, beyond which others are refused
 

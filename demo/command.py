@@ -1,7 +1,6 @@
 """`wildreward demo`: look at a model, its data, its results and a policy in the browser."""
 
 import logging
-import os
 import socket
 
 from wildreward.common.errors import UserError
@@ -11,14 +10,12 @@ from wildreward.demo.settings import DemoConfig
 logger = logging.getLogger(__name__)
 
 CONFIGS = (DemoConfig,)
-SESSIONS = 200  # whose places in the dataset are kept
 
 
 def main(config: DemoConfig) -> None:
     """Open what there is to show, and serve the page until interrupted."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
-        from wildreward.demo.app import LOOK, build_app
+        from wildreward.demo.app import LAUNCH, build_app
     except ModuleNotFoundError as error:
         raise UserError(f"demo needs {error.name}; pip install 'wildreward[demo]'") from error
     check_range(("port", config.port, 1, 65535))
@@ -31,17 +28,7 @@ def main(config: DemoConfig) -> None:
         ) from error
     app = build_app(config)
     logger.info("demo: http://%s:%d", config.host, config.port)
-    app.launch(
-        server_name=config.host,
-        server_port=config.port,
-        share=False,
-        quiet=True,
-        footer_links=[],
-        enable_monitoring=False,
-        ssr_mode=False,
-        state_session_capacity=SESSIONS,
-        **LOOK,
-    )
+    app.launch(server_name=config.host, server_port=config.port, **LAUNCH)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -5,7 +5,7 @@ import shutil
 import socket
 from types import SimpleNamespace
 
-from wildreward.demo.app import LOOK, build_app
+from wildreward.demo.app import LAUNCH, build_app
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -19,16 +19,7 @@ def free_port():
 def serving(config):
     """The address of the app, which runs until the block ends."""
     app = build_app(config)
-    _, address, _ = app.launch(
-        server_name="127.0.0.1",
-        server_port=free_port(),
-        share=False,
-        quiet=True,
-        footer_links=[],
-        ssr_mode=False,
-        prevent_thread_lock=True,
-        **LOOK,
-    )
+    address = app.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, **LAUNCH)[1]
     try:
         yield address
     finally:
