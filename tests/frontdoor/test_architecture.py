@@ -18,6 +18,7 @@ ALLOWED = {
     "dataset_builder": ("common", "modeling_wildreward.loading"),
     "scoring": ("common", "modeling_wildreward"),
     "evaluation": ("common", "modeling_wildreward", "scoring"),
+    "demo": ("common", "modeling_wildreward", "scoring", "evaluation"),
     "model_card": ("common", "evaluation"),
     "training": ("common", "modeling_wildreward", "scoring", "evaluation", "model_card", "dataset_builder"),
     "wildreward": ("common",),

@@ -71,6 +71,7 @@ def test_the_package_carries_the_files_it_reads(monkeypatch):
     assert carried >= {
         "wildreward.dataset_builder/data/feedback_labeler/adapters.safetensors",
         "wildreward.modeling_wildreward/reward_template.jinja",
+        "wildreward.demo/style.css",
         "wildreward.model_card/model_card.md.jinja",
         "wildreward.dataset_builder.labelers/phrases.json",
         "wildreward.scoring.server/openapi.yaml",
