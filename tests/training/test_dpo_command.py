@@ -68,6 +68,14 @@ def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp
                 assert change[k]["value"] == int(change[k]["value"]) and change[k]["high"] is None
             else:
                 assert change[k]["low"] <= change[k]["value"] <= change[k]["high"]
+    assert results["held_out"]["kl"]["before"]["value"] == 0 < abs(results["held_out"]["kl"]["after"]["value"])
+    kept = [json.loads(line) for line in (tmp_path / "out" / "held_out.jsonl").read_text().splitlines()]
+    scorer = RewardScorer.from_pretrained(str(inputs / "rm"))
+    for moment in ("before", "after"):
+        rows = [one["reward"] for row in kept for one in row[moment]["completions"]]
+        said = [(row["prompt"], one["text"]) for row in kept for one in row[moment]["completions"]]
+        assert rows == pytest.approx(scorer.score([[*p, {"role": "assistant", "content": t}] for p, t in said]), abs=1e-4)
+        assert sum(rows) / len(rows) == pytest.approx(results["held_out"]["reward"][moment]["value"])
     assert set(results["seconds_per_step"]) == {"generation", "scoring", "selection", "reference", "training"}
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     AutoTokenizer.from_pretrained(tmp_path / "out")
