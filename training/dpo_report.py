@@ -1,5 +1,6 @@
 """What a run did: its log, how many prompts gave a pair, and reward and length on held-out prompts before and after, with intervals."""
 
+import json
 import logging
 from collections import Counter, deque
 from pathlib import Path
@@ -11,14 +12,14 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from wildreward.common.errors import UserError
-from wildreward.common.files import read_json, write_json
+from wildreward.common.files import atomic_path
 from wildreward.evaluation.bootstrap import bootstrap
 from wildreward.training.dpo_weaknesses import WEAKNESSES
 from wildreward.training.pairs import Masked
 
 logger = logging.getLogger(__name__)
 
-BEFORE = "held_out_before.json"
+HELD_OUT = "held_out.jsonl"
 RECENT = 3  # rollouts
 REMEDIES = {
     Masked.UNSCORED: "check the reward source",
@@ -31,42 +32,54 @@ REMEDIES = {
 
 
 class HeldOutCallback(TrainerCallback):
-    """Samples completions for held-out prompts when training begins and when it ends.
+    """Samples completions for held-out prompts when training begins and when it ends, and keeps them in the output folder.
 
-    The first measurement is kept in the output folder, so that a resumed run compares with the policy that training
-    began with. Both use the same random seed, and leave the random state of training as it was.
+    A line of `held_out.jsonl` is a prompt: `prompt`, `before` and `after`, each as `sample_held_out` gives it or null. A resumed
+    run compares with the policy that training began with, which is there from the beginning. Both use the same random
+    seed, and leave the random state of training as it was.
     """
 
     def __init__(self, prompts: Dataset, seed: int) -> None:
         self.prompts = prompts
         self.seed = seed
         self.trainer: Any = None  # a BestOfNDPOTrainer, set before training begins
-        self.before: list[dict[str, float]] = []
-        self.after: list[dict[str, float]] = []
+        self.before: dict[int, dict[str, Any]] = {}
+        self.after: dict[int, dict[str, Any]] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        path = Path(args.output_dir) / BEFORE
+        path = Path(args.output_dir) / HELD_OUT
         if state.global_step > 0 and path.exists():
-            self.before = read_json(path)
+            with open(path, encoding="utf-8") as lines:
+                rows = [json.loads(line)["before"] for line in lines]
+            self.before = {index: row for index, row in enumerate(rows) if row}
             return
         self.before = self._measure("before")
-        if state.is_world_process_zero:
-            write_json(path, self.before)
+        self._write(path, state)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.after = self._measure("after")
+        self._write(Path(args.output_dir) / HELD_OUT, state)
 
-    def _measure(self, moment: str) -> list[dict[str, float]]:
+    def _measure(self, moment: str) -> dict[int, dict[str, Any]]:
         logger.info("held-out prompts: sampling %s training", moment)
-        return self.trainer.sample_held_out(self.prompts, self.seed)
+        return {row.pop("prompt_index"): row for row in self.trainer.sample_held_out(self.prompts, self.seed)}
+
+    def _write(self, path: Path, state: TrainerState) -> None:
+        if not state.is_world_process_zero:
+            return
+        rows = [
+            {"prompt": prompt, "before": self.before.get(index), "after": self.after.get(index)}
+            for index, prompt in enumerate(self.prompts["prompt"])
+        ]
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
     def report(self, seed: int) -> dict[str, Any]:
-        """Mean reward, length and shares of `WEAKNESSES` before, after, and their paired difference, each with a 95% bootstrap
-        interval."""
-        before = {row["prompt_index"]: row for row in self.before}
-        pairs = [(before[row["prompt_index"]], row) for row in self.after if row["prompt_index"] in before]
+        """Mean reward, length, divergence from the reference and shares of `WEAKNESSES` before, after, and their paired
+        difference, each with a 95% bootstrap interval."""
+        pairs = [(self.before[index], row) for index, row in self.after.items() if index in self.before]
         result: dict[str, Any] = {"prompts": len(pairs)}
-        for name in ("reward", "length", *WEAKNESSES):
+        for name in ("reward", "length", "kl", *WEAKNESSES):
             values = np.array([[b[name], a[name]] for b, a in pairs]).reshape(-1, 2)
             columns = {"before": values[:, 0], "after": values[:, 1], "difference": values[:, 1] - values[:, 0]}
             statistics = {key: (lambda rows, column=column: column[rows].mean()) for key, column in columns.items()}

@@ -17,7 +17,7 @@ from wildreward.scoring.protocol import RewardSourceError
 from wildreward.scoring.reward_function import RewardFunction
 from wildreward.training.dpo_config import BestOfNDPOConfig
 from wildreward.training.dpo_report import PairCounts
-from wildreward.training.dpo_weaknesses import WEAKNESSES, choosable_under_guard, weaknesses
+from wildreward.training.dpo_weaknesses import WEAKNESSES, choosable_under_guard, texts_of, weaknesses
 from wildreward.training.model_setup import warn_of_bfloat16_weights
 from wildreward.training.pairs import (
     Masked,
@@ -177,23 +177,50 @@ class BestOfNDPOTrainer(RolloutTrainer):
         self.pair_counts.add([row["reason"] for row in rows], self.args)
         return [row["pair"] for row in rows if row["pair"]]
 
-    def sample_held_out(self, prompts: Any, seed: int) -> list[dict[str, float]]:
-        """Mean `reward`, mean completion `length` in tokens and share of completions with each of `WEAKNESSES` of each prompt,
-        sampled as in evaluation; prompts without any reward are left out."""
+    def sample_held_out(self, prompts: Any, seed: int) -> list[dict[str, Any]]:
+        """What the policy answers to each prompt, sampled as in evaluation; prompts without any reward are left out.
+
+        Returns:
+            For each prompt its mean `reward`, mean completion `length` in tokens, `kl` (the mean log-ratio of its completions
+            to the reference, an unbiased estimate at temperature 1), the share of completions with each of `WEAKNESSES`, and
+            `completions`: `text`, `reward` and `length` of each.
+        """
 
         def read(rollout: Rollout, inputs: list[dict]) -> list[dict]:
-            rewards = self._group_rewards(rollout).nanmean(dim=1).tolist()
-            lengths = torch.tensor([float(len(ids)) for ids in rollout.completion_ids]).view(-1, rollout.per_prompt)
-            weak = weaknesses(rollout.completions, rollout.per_prompt).float().mean(dim=1).tolist()
-            rows = zip(inputs[:: rollout.per_prompt], rewards, lengths.mean(dim=1).tolist(), weak, strict=True)
+            n, rewards = rollout.per_prompt, self._group_rewards(rollout)
+            lengths = torch.tensor([float(len(ids)) for ids in rollout.completion_ids], device=rewards.device)
+            figures = {"reward": rewards.nanmean(dim=1), "length": lengths.view(-1, n).mean(dim=1)}
+            figures["kl"] = self._log_ratios(rollout).view(-1, n).mean(dim=1)
+            weak = weaknesses(rollout.completions, n).float().mean(dim=1)
+            figures |= dict(zip(WEAKNESSES, weak.unbind(dim=1), strict=True))
+            scored = zip(texts_of(rollout.completions), rewards.flatten().tolist(), lengths.tolist(), strict=True)
+            completions = [
+                {"text": text, "reward": None if math.isnan(reward) else reward, "length": int(length)}
+                for text, reward, length in scored
+            ]
+            rows = zip(*(column.tolist() for column in figures.values()), strict=True)
             return [
-                {"prompt_index": row["prompt_index"], "reward": reward, "length": length}
-                | dict(zip(WEAKNESSES, shares, strict=True))
-                for row, reward, length, shares in rows
-                if not math.isnan(reward)
+                {"prompt_index": inputs[i * n]["prompt_index"]}
+                | dict(zip(figures, row, strict=True))
+                | {"completions": completions[i * n : (i + 1) * n]}
+                for i, row in enumerate(rows)
+                if not math.isnan(row[0])
             ]
 
         return self.sample_rows(prompts, seed, read)
+
+    def _log_ratios(self, rollout: Rollout) -> torch.Tensor:
+        """(local rows,) log-probability of each completion under the policy minus that under the reference, which the policy
+        is before the first step."""
+        if self.state.global_step == 0:
+            return torch.zeros(len(rollout.completions), device=self.accelerator.device)
+        prompt_ids, prompt_mask = self.pad_rows(rollout.prompt_ids, "left")
+        completion_ids, completion_mask = self.pad_rows(rollout.completion_ids, "right")
+        ids, mask = torch.cat([prompt_ids, completion_ids], dim=1), torch.cat([prompt_mask, completion_mask], dim=1)
+        length = completion_mask.size(1)
+        policy = self.completion_logps(self.model, ids, mask, length)[0]
+        reference = self.reference_logps(ids, mask, length, len(ids))
+        return ((policy - reference) * completion_mask).sum(dim=1)
 
     def _record_pairs(
         self,

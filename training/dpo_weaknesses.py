@@ -24,6 +24,11 @@ def is_repeating(text: str) -> bool:
     return 2 * len(set(runs)) <= len(runs) if runs else False
 
 
+def texts_of(completions: list) -> list[str]:
+    """The texts of completions, which are texts or lists of messages."""
+    return [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
+
+
 def weaknesses(completions: list, per_prompt: int) -> torch.Tensor:
     """Which completions are shorter than a sentence (four words; each Chinese character is one), repeat themselves, or refuse.
 
@@ -34,8 +39,9 @@ def weaknesses(completions: list, per_prompt: int) -> torch.Tensor:
     Returns:
         (P, N, 3) bool, in the order of `WEAKNESSES`.
     """
-    texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
-    found = [[count_words(text) < SENTENCE, is_repeating(text), looks_like_refusal(text)] for text in texts]
+    found = [
+        [count_words(text) < SENTENCE, is_repeating(text), looks_like_refusal(text)] for text in texts_of(completions)
+    ]
     return torch.tensor(found, dtype=torch.bool).view(-1, per_prompt, len(WEAKNESSES))
 
 

@@ -68,6 +68,18 @@ def test_writes_a_policy_with_its_results_and_refuses_other_settings(inputs, tmp
                 assert change[k]["value"] == int(change[k]["value"]) and change[k]["high"] is None
             else:
                 assert change[k]["low"] <= change[k]["value"] <= change[k]["high"]
+    assert results["held_out"]["kl"]["before"]["value"] == 0 < abs(results["held_out"]["kl"]["after"]["value"])
+    kept = [json.loads(line) for line in (tmp_path / "out" / "held_out.jsonl").read_text().splitlines()]
+    scorer = RewardScorer.from_pretrained(str(inputs / "rm"))
+    for moment in ("before", "after"):
+        said = [(row["prompt"], one) for row in kept for one in row[moment]["completions"]]
+        empty = [one for _, one in said if one["reward"] is None]  # a reward is given for answers in words
+        assert not any(one["text"].strip() for one in empty) and len(said) == 8
+        said = [(prompt, one) for prompt, one in said if one["reward"] is not None]
+        scores = scorer.score([[*prompt, {"role": "assistant", "content": one["text"]}] for prompt, one in said])
+        assert [one["reward"] for _, one in said] == pytest.approx(scores, abs=1e-4)
+        means = [row[moment]["reward"] for row in kept]
+        assert sum(means) / len(means) == pytest.approx(results["held_out"]["reward"][moment]["value"])
     assert set(results["seconds_per_step"]) == {"generation", "scoring", "selection", "reference", "training"}
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     AutoTokenizer.from_pretrained(tmp_path / "out")

@@ -197,6 +197,34 @@ def test_learns_and_logs_what_tells_about_it(policy, tmp_path):
     assert len(evaluated) == 1 and 0 <= evaluated[0]["eval_reward"] <= 1
 
 
+def test_held_out_completions_with_their_rewards_and_the_divergence_from_the_reference_by_hand(policy, tmp_path):
+    prompts, held_out = make_prompts(4), make_prompts(3)
+    trainer = fixed_trainer(policy, share_of_a, settings(tmp_path, num_generations_eval=2), prompts)
+    before = trainer.sample_held_out(held_out, 0)
+    trainer.train()
+    after = trainer.sample_held_out(held_out, 0)
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    reference = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    for index, prompt in enumerate(held_out["prompt"]):
+        ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        completions = [fixed_completion(ids, i) for i in range(2)]
+        texts = [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]
+        rewards, ratios = share_of_a([prompt] * 2, texts), []
+        for completion in completions:
+            row = torch.tensor([ids + completion])
+            logits = [network(row).logits[0, len(ids) - 1 : -1] for network in (trainer.model, reference)]
+            logps = [F.log_softmax(each, -1)[range(len(completion)), completion].sum().item() for each in logits]
+            ratios.append(logps[0] - logps[1])
+        for row in (before[index], after[index]):
+            assert row["prompt_index"] == index
+            assert [one["text"] for one in row["completions"]] == texts
+            assert [one["length"] for one in row["completions"]] == [len(completion) for completion in completions]
+            assert [one["reward"] for one in row["completions"]] == pytest.approx(rewards)
+            assert row["reward"] == pytest.approx(sum(rewards) / 2)
+        assert before[index]["kl"] == 0
+        assert after[index]["kl"] == pytest.approx(sum(ratios) / 2, abs=1e-4) and abs(sum(ratios)) > 1e-3
+
+
 def test_the_reward_function_sees_system_message_and_history(policy, tmp_path):
     prompt = [
         {"role": "system", "content": "a1"},
