@@ -81,6 +81,7 @@ WRONG = [
     ({"chosen": "a", "rejected": "b"}, "prompt missing, and chosen is a text of 1 characters"),
     ({"prompt": "q", "chosen": 3, "rejected": "b"}, "chosen is 3; expected a list of messages"),
     ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": "much"}, "margin is a text of 4 characters"),
+    ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": -1.5}, "margin is -1.5; expected a number, 0 or more"),
     ({"chosen": [QUERY, *GOOD], "rejected": chat("how", "b")}, "do not begin with the same message"),
 ]
 
