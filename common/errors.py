@@ -14,7 +14,7 @@ def described(value: Any) -> str:
     if isinstance(value, bool | int | float | None):
         return repr(value)
     if isinstance(value, str):
-        return f"a text of {len(value)} characters"
+        return f"a text of {len(value)} characters" if value else "an empty text"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):

@@ -186,18 +186,19 @@ def hold_out_users(
                 free -= sizes[group]
     held = (places < share)[inverse]
     if not 0 < held.sum() < len(rows):
-        advice = "use more users, or change one of these (--validation-share, --max-validation-rows, --seed)"
+        unit, of = ("pairs", "prompts") if "margin" in rows.column_names else ("rows", "users")
+        advice = f"use more {of}, or change one of these (--validation-share, --max-validation-rows, --seed)"
         if left_out and sum(left_out.values()) > len(rows):
-            advice = f"before that, most were left out, {_counts(left_out)}"
+            advice = f"before that, most were left out, {_counts(left_out, unit)}"
         raise UserError(
-            f"of {len(rows)} rows, {held.sum()} are held out (share {share}, at most {most} rows, seed {seed}); {advice}"
+            f"of {len(rows)} {unit}, {held.sum()} are held out (share {share}, at most {most} {unit}, seed {seed}); {advice}"
         )
     return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
 
 
-def _counts(left_out: Mapping[str, int]) -> str:
+def _counts(left_out: Mapping[str, int], unit: str = "rows") -> str:
     """How many rows were left out for each reason, and what can be done about it."""
-    return "; ".join(f"{count} rows: {reason}{REMEDIES.get(reason, '')}" for reason, count in left_out.items())
+    return "; ".join(f"{count} {unit}: {reason}{REMEDIES.get(reason, '')}" for reason, count in left_out.items())
 
 
 # ---- prepare

@@ -234,7 +234,7 @@ def load_items(
         placed = ((benchmark.subset_of(file), where, row) for file in files for where, row in read_rows(file))
     items = list(parse_rows(benchmark, placed))
     if not items:
-        raise UserError(f"{path or benchmark.sources[0].repo} holds no {benchmark.name} items")
+        raise UserError(f"{path or benchmark.sources[0].repo} holds no {benchmark.row_name} items")
     return items, origins
 
 

@@ -100,9 +100,9 @@ class LLMBar(Preference):
         return {"adversarial": nan_mean(adversarial)} if adversarial else {}
 
 
-def _is_number(value: Any) -> bool:
+def _is_margin(value: Any) -> bool:
     try:
-        return math.isfinite(value)
+        return math.isfinite(value) and value >= 0
     except TypeError:
         return False
 
@@ -118,8 +118,8 @@ def read_preference(
     tie, margin = row.get("tie"), row.get("margin")
     if tie not in (None, True, False):
         raise ValueError(f"tie is {described(tie)}; expected true or false")
-    if margin is not None and (isinstance(margin, bool | str) or not _is_number(margin)):
-        raise ValueError(f"margin is {described(margin)}; expected a number")
+    if margin is not None and (isinstance(margin, bool | str) or not _is_margin(margin)):
+        raise ValueError(f"margin is {described(margin)}; expected a number, 0 or more: how much better chosen is")
     if absent := [key for key in ("chosen", "rejected") if row.get(key) is None]:
         found = ", ".join(sorted(str(key)[:40] for key in row))
         raise ValueError(

@@ -81,6 +81,7 @@ WRONG = [
         {"chosen": [user("q"), assistant("a")], "rejected": [user("r"), assistant("b")]},
         "do not begin with the same message",
     ),
+    ({"prompt": "", "chosen": "a", "rejected": "b"}, "prompt is an empty text; expected a text"),
     ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": "much"}, "margin is a text of 4 characters"),
     ({"prompt": "q", "chosen": "a", "rejected": "b", "tie": 2}, "tie is 2; expected true or false"),
     ({"prompt": "q", "chosen": [], "rejected": "b"}, "chosen has no messages"),
@@ -320,6 +321,7 @@ except SystemExit as end:
     [
         ("--pairs", "a.jsonl", b'{"prompt": "q"}\n', "line 1: not a preference row"),
         ("--pairs", "a.json", b'[{"prompt": "q"}\n', "line 2: the list is cut off|line 1: not a preference row"),
+        ("--pairs", "a.jsonl", b"\n", "a.jsonl holds no preference items$"),
         ("--pairs", "a.parquet", b"PAR1 cut", "is not a readable parquet file"),
         ("--pairs", "a.jsonl.gz", b"not packed", "cannot be read"),
         ("--dataset", "a.jsonl", b'{"a": 1}\n', "lacks the columns"),

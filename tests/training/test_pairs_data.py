@@ -16,6 +16,7 @@ from wildreward.modeling_wildreward.template import encode
 from wildreward.training.reward_arguments import TrainRewardArguments
 from wildreward.training.reward_batching import TokenBudget, TokenBudgetSampler, plan_step
 from wildreward.training.reward_command import train_reward
+from wildreward.training.reward_data import hold_out_users
 from wildreward.training.reward_pairs import load_pairs, prepare_pairs
 
 QUERY, GOOD, BAD = {"role": "user", "content": "why"}, chat("why", "an answer")[1:], chat("why", "wrong")[1:]
@@ -81,6 +82,7 @@ WRONG = [
     ({"chosen": "a", "rejected": "b"}, "prompt missing, and chosen is a text of 1 characters"),
     ({"prompt": "q", "chosen": 3, "rejected": "b"}, "chosen is 3; expected a list of messages"),
     ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": "much"}, "margin is a text of 4 characters"),
+    ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": -1.5}, "margin is -1.5; expected a number, 0 or more"),
     ({"chosen": [QUERY, *GOOD], "rejected": chat("how", "b")}, "do not begin with the same message"),
 ]
 
@@ -106,6 +108,16 @@ def test_files_without_pairs_are_told_in_a_line(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="the pairs have the columns answer; expected `chosen` and `rejected`"):
         prepare_pairs(Dataset.from_list([{"answer": "a"}]), tokenizer_for("llama"), 128)
+
+
+def test_too_few_pairs_to_hold_some_out_are_told_as_pairs_of_prompts(tmp_path):
+    rows = [FORMS["texts"], *[FORMS["texts"] | {"tie": True}] * 2]
+    pairs, left_out = prepare_pairs(load_pairs(written(tmp_path / "p.jsonl", rows)), tokenizer_for("llama"), 128)
+    told = r"^of 1 pairs, 0 are held out \(share 1e-09, at most 9 pairs, seed 0\); "
+    with pytest.raises(UserError, match=told + "use more prompts, or change one of these"):
+        hold_out_users(pairs, 1e-9, 0, 9)
+    with pytest.raises(UserError, match=told + "before that, most were left out, 2 pairs: tied$"):
+        hold_out_users(pairs, 1e-9, 0, 9, left_out)
 
 
 @settings(max_examples=60, deadline=None)
