@@ -9,7 +9,6 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import wildreward
 from wildreward.commands import COMMANDS
 from wildreward.config_file import is_foreign
 
