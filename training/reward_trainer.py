@@ -81,7 +81,7 @@ class OrdinalRewardTrainer(ExactResumeMixin, EvaluatingTrainer):
         UserError: rows that cannot be used, naming the first; no rows; rows to train on that all have one label.
         NonFiniteLoss: while training, naming the rows of the step.
 
-    Example:
+    Examples:
         ```python
         rows = load_dataset("my-feedback", split="train").train_test_split(0.1, seed=0)
         trainer = OrdinalRewardTrainer(

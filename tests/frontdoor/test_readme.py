@@ -1,6 +1,11 @@
-"""What the README shows is true: its commands parse, its code runs, its tables are those of the result files."""
+"""What the README shows is true: its commands parse, its code runs, its tables are those of the result files.
 
-import importlib
+Links of all pages lead somewhere, and the site (`mkdocs.yml`, `docs/pages.py`) has every page and every option.
+"""
+
+import contextlib
+import importlib.util
+import io
 import re
 import shlex
 import subprocess
@@ -15,6 +20,7 @@ from wildreward import RewardScorer, commands
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(language):
@@ -54,9 +60,42 @@ def test_tables_are_those_of_the_result_files():
     assert done.returncode == 0, done.stderr
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+def anchors(page):
+    """Of a page's headings, as GitHub makes them; `make docs` checks the site's."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    return {
+        re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.*)$", text, flags=re.M)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        if not name.startswith("http"):
+            leads_to = page.parent / name if name else page
+            assert leads_to.exists(), target
+            assert not anchor or anchor in anchors(leads_to), target
+
+
+def test_the_site_has_every_page():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(re.findall(r"[\w-]+\.md", str(nav))) == [page.name for page in PAGES if page.parent.name == "docs"]
+
+
+def test_the_site_lists_the_options_of_every_command():
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", pages.options(), flags=re.M | re.S))
+    assert list(sections) == list(commands.COMMANDS)
+    for name, command in commands.COMMANDS.items():
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told), pytest.raises(SystemExit):
+            commands.parse(name, importlib.import_module(command.module).CONFIGS, ["--help"])
+        listed = re.findall(r"^\| `--([\w-]+)`", sections[name], flags=re.M)
+        helped = re.findall(r"^  --([\w-]+)", told.getvalue(), flags=re.M)
+        assert sorted(listed) == sorted({option for option in helped if not option.startswith(("no-", "help"))}), name
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
