@@ -100,10 +100,10 @@ def opened(name: str, revision: str | None) -> Callable[[], None]:
     data = Feedback(name, revision)
 
     def build() -> None:
-        position = gr.State(0)
-        filters = []
+        position, filters = gr.State(0), []
+        names = [one for one in FILTERS if one in data.choices]
         with gr.Row(elem_classes="wr-filters"):
-            for one in (one for one in FILTERS if one in data.choices):
+            for one in names:
                 choices = [(ANY, ANY), *((_called(one, value), value) for value in data.choices[one])]
                 filters.append(gr.Dropdown(choices, value=ANY, label=TITLES[one], min_width=140))
             search = gr.Textbox(label="Search", placeholder="words in any message", max_lines=1, min_width=180)
@@ -112,9 +112,8 @@ def opened(name: str, revision: str | None) -> Callable[[], None]:
             after = gr.Button("Next", min_width=100, scale=0)
             complaint = gr.Button("Random complaint", min_width=180, scale=0)
             praise = gr.Button("Random praise", min_width=140, scale=0)
-        first, _ = shown(data, [one for one in FILTERS if one in data.choices], 0, "", *[ANY] * len(filters))
+        first, _ = shown(data, names, 0, "", *[ANY] * len(filters))
         result = gr.HTML(first, elem_id="wr-row")
-        names = [one for one in FILTERS if one in data.choices]
         inputs, outputs = [position, search, *filters], [result, position]
         quiet = {"api_visibility": "private", "show_progress": "hidden"}
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from wildreward.common.chat import Message, shorten
 from wildreward.common.tables import number_text
+from wildreward.evaluation.labelers import LEVEL_NAMES
 
-LEVELS = ("rejection", "error correction", "positive engagement", "satisfaction")
+LEVELS = tuple(name for name in LEVEL_NAMES if name != "neutral")
 LONGEST = 6_000  # characters of a message that are shown
 ROLES = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool"}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from wildreward.common.contrast import KINDS
 from wildreward.common.tables import estimate_text, markdown_table, number_text
+from wildreward.evaluation.statistics import MIN_CLASS_ROWS
 
 PAPER = "https://arxiv.org/abs/2602.08829"
 
@@ -149,8 +150,9 @@ def asked_text(asked: Mapping[str, Any]) -> str:
 
 
 def preferred(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Kinds of broken answers that a model scores above the real one more often than not."""
-    return [kind for kind, found in kinds.items() if found["value"] is not None and found["value"] < 0.5]
+    """Kinds of broken answers that a model scores above the real one more often than not, told from `MIN_CLASS_ROWS` on."""
+    told = {kind: found["value"] for kind, found in kinds.items() if found["n"] >= MIN_CLASS_ROWS}
+    return [kind for kind, value in told.items() if value is not None and value < 0.5]
 
 
 def sanity_table(name: str, result: Mapping[str, Any]) -> str:

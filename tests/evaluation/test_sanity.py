@@ -77,6 +77,9 @@ def test_a_model_that_prefers_gibberish_is_said_to():
     said = sanity_table("mine", {"n": 40, "kinds": kinds, "rule": "R."})
     assert "**This model prefers its own words shuffled to the answer.** R." in said
     assert "| its own words shuffled | 40 | 0.460 [0.400, 0.520] |" in said
+    assert "prefers" not in sanity_table(
+        "mine", {"n": 9, "kinds": {"shuffled": kinds["shuffled"] | {"n": 9}}, "rule": "R."}
+    )
     kinds["shuffled"]["value"] = 0.5
     assert "prefers" not in sanity_table("mine", {"n": 40, "kinds": kinds, "rule": "R."})
 
