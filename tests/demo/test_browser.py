@@ -95,7 +95,9 @@ def test_wrong_input_and_a_long_text_are_told_in_the_page(seen):
 def test_what_chats_say_runs_nothing_and_fetches_nothing(seen):
     page = seen.page
     ask(page, HOSTILE, HOSTILE, "the cat")
-    page.locator("#wr-scores .wr-read").filter(has_text="alert(1)").first.wait_for(state="attached")  # no more those before
+    page.locator("#wr-scores .wr-read").filter(has_text="alert(1)").first.wait_for(
+        state="attached"
+    )  # no more those before
     page.locator(".wr-more summary").first.click()
     assert "<script>alert(1)" in page.locator("#wr-scores .wr-read").first.inner_text().replace("< script", "<script")
     go_to(page, "Feedback")
