@@ -12,7 +12,7 @@ from wildreward.common.files import read_json
 from wildreward.common.tables import number_text
 from wildreward.demo import markup
 
-ORDERS = ("largest gain first", "largest loss first", "as held out")
+ORDERS = ("as held out", "largest gain first", "largest loss first")
 PAGE = 5  # prompts shown at once
 TILES = {"reward": ("Reward", 3), "length": ("Length in tokens", 1), "kl": ("KL from the reference", 3)}
 """Figure → its title, and digits that are shown."""
@@ -71,8 +71,8 @@ def gain(row: Mapping[str, Any]) -> float:
 
 def shown(rows: list[dict[str, Any]], page: int, order: str) -> tuple[str, int]:
     """A page of prompts as HTML, around the ends; and its number."""
-    if order != ORDERS[2]:
-        rows = sorted(rows, key=gain, reverse=order == ORDERS[0])
+    if order != ORDERS[0]:
+        rows = sorted(rows, key=gain, reverse=order == ORDERS[1])
     page %= -(-len(rows) // PAGE)
     start = page * PAGE
     chosen = rows[start : start + PAGE]

@@ -304,13 +304,13 @@ def test_policy_shows_prompts_in_the_order_that_is_asked_for(run):
     def order(by):
         return re.findall(r"User prompt (\d)", words(policy_tab.shown(rows, 0, by)[0]))
 
-    assert [order(by) for by in policy_tab.ORDERS] == [["0", "2", "1"], ["1", "2", "0"], ["0", "1", "2"]]
-    html, page = policy_tab.shown(rows, -1, policy_tab.ORDERS[0])
+    assert [order(by) for by in policy_tab.ORDERS] == [["0", "1", "2"], ["0", "2", "1"], ["1", "2", "0"]]
+    html, page = policy_tab.shown(rows, -1, policy_tab.ORDERS[1])
     assert page == 0 and "1 to 3 of 3 prompts" in html
     assert re.findall(r"reward ([+-][\d.]+)", html) == ["+0.50", "+0.00", "-0.25"]
     assert "Before · reward 2.00 · 8 tokens" in html and "After · reward 2.50 · 8 tokens" in html
-    _, at = policy_tab.shown(rows * 4, 3, policy_tab.ORDERS[2])
-    assert at == 0 and policy_tab.shown(rows * 4, 2, policy_tab.ORDERS[2])[0].count("<article") == 2
+    _, at = policy_tab.shown(rows * 4, 3, policy_tab.ORDERS[0])
+    assert at == 0 and policy_tab.shown(rows * 4, 2, policy_tab.ORDERS[0])[0].count("<article") == 2
 
 
 def test_a_policy_without_completions_shows_its_numbers_and_says_so(run, tmp_path):
